@@ -3,8 +3,8 @@
 They are the first of each part of the original set, in its order, in one compressed file beside this one
 (`scripts/embed_fashion.py` makes it), so that a comparison on real photos needs no network.
 
-Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
-arXiv:1708.07747. Licence: MIT, Zalando SE (`fashion.LICENSE`).
+Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
+Algorithms", arXiv:1708.07747. Licence: MIT, Zalando SE (`fashion.LICENSE`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def load() -> Dataset:
     """The embedded photos.
 
     Returns:
-        14,000 rows: `image` (uint8, 3×28×28, grey repeated, background 0), `class` (0 … 9, all known) and `fold`
-        (12,000 `TRAIN`, then 2,000 `TEST`).
+        14,000 rows: `image` (uint8, 3×28×28, grey repeated, background 0), `class` (0 … 9, all known) and
+        `fold` (12,000 `TRAIN`, then 2,000 `TEST`).
     """
     images, labels = _read()
     fold = torch.full((len(labels),), TRAIN, dtype=torch.int8)
@@ -41,6 +41,8 @@ def load() -> Dataset:
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
     """Grey images (14,000×28×28) and labels (14,000), both uint8, training rows first."""
-    raw = np.frombuffer(lzma.decompress(files("rushlight.data").joinpath("fashion.xz").read_bytes()), np.uint8)
+    raw = np.frombuffer(
+        lzma.decompress(files("rushlight.data").joinpath("fashion.xz").read_bytes()), np.uint8
+    )
     n = N_TRAIN + N_TEST
     return raw[n:].reshape(n, SIDE, SIDE).copy(), raw[:n].copy()
