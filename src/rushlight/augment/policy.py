@@ -1,0 +1,502 @@
+"""Policies: how views are drawn.
+
+A policy is a few plain settings. It draws one number after another for the whole batch, turns them into
+matrices, multiplies these, and touches the pixels once; what no matrix can do (blur, solarize, cut-out, …)
+follows on the images that drew it. All randomness comes from one `torch.Generator`, which must live on the
+images' device.
+
+    policy = strong(32)
+    images = policy(batch["image"], generator=generator)                # Float[B, 3, 32, 32] in [0, 1]
+    images, view = policy.with_view(batch["image"], generator=generator)
+    masks = view.masks(batch["mask"])
+
+How this differs from transforms in a row: colours are clipped once, at the end; images are resampled once,
+    bilinearly;
+contrast moves about the mean grey of the whole image, not of its crop; hue turns YIQ's chroma, not HSV's
+hexagon; the crop's corners are not rounded to pixels; and shears and turns see the mirrored image outside,
+not black.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from rushlight.augment import effects
+from rushlight.augment import view as matrices
+from rushlight.augment.view import Padding, Sampling, Size, View
+
+MATRIX_OPERATIONS = (
+    "identity",
+    "autocontrast",
+    "brightness",
+    "contrast",
+    "saturation",
+    "rotate",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+)
+EFFECT_OPERATIONS = ("equalize", "posterize", "sharpness", "solarize")
+OPERATIONS = MATRIX_OPERATIONS + EFFECT_OPERATIONS
+"""RandAugment's operations as FixMatch's code lists them."""
+
+
+@dataclass(frozen=True)
+class Tone:
+    """What colour operations need to know of each image: the mean, smallest and largest value of each
+    channel."""
+
+    mean: Float[Tensor, "batch 3"]
+    low: Float[Tensor, "batch 3"]
+    high: Float[Tensor, "batch 3"]
+
+    @classmethod
+    def of(cls, images: Num[Tensor, "batch 3 height width"], *, extremes: bool = True) -> Tone:
+        """Measured on images (uint8, or float in [0, 1]); without `extremes` these are taken as 0 and 1."""
+        flat = images.flatten(2)
+        unit = 1 if images.is_floating_point() else 255
+        mean = flat.float().mean(2) / unit
+        if not extremes:
+            return cls(mean, torch.zeros_like(mean), torch.ones_like(mean))
+        return cls(mean, flat.amin(2).float() / unit, flat.amax(2).float() / unit)
+
+    @classmethod
+    def middle(cls, n: int, device: torch.device | str = "cpu") -> Tone:
+        """Of images that nobody has looked at: around mid-grey, from black to white."""
+        half = torch.full((n, 3), 0.5, device=device)
+        return cls(half, half * 0, half * 2)
+
+    def painted(self, colour: Float[Tensor, "batch 3 4"]) -> Tone:
+        """The tone after a colour matrix (its mean exactly but for clipping, its extremes by their
+        images)."""
+        mean, low, high = ((colour[..., :3] @ v[..., None])[..., 0] + colour[..., 3] for v in self._values)
+        return Tone(mean, low.clamp(0, 1), high.clamp(0, 1))
+
+    @property
+    def _values(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.mean, self.low, self.high
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What RandAugment drew: for each image and slot an operation's index and a level in [−1, 1]."""
+
+    operation: Tensor
+    level: Tensor
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How to draw views. Every setting's default leaves the image alone.
+
+    Attributes:
+        size: (height, width) of the output.
+        crop_scale: a crop's area as a share of the image's (RandomResizedCrop); None takes the whole image.
+        crop_ratio: the crop's width by height, drawn evenly on a log scale.
+        zoom: a window whose sides are the image's divided by a factor from this range, at a random place; it
+            may exceed the image (dense tasks' "scale 0.5–2, then crop").
+        shift: largest shift by whole pixels, as a share of the size (pad-and-crop).
+        flip: probability of mirroring left and right.
+        rotation, shear, scale: largest turn (degrees), shear (tangent), and range of enlargement about the
+            centre.
+        jitter: probability of colour jitter, of which
+        brightness, contrast, saturation: largest departure of the factor from 1, and
+        hue: largest turn as a share of the colour circle.
+        grayscale: probability of greyscale.
+        operations: slots of RandAugment operations, each filled with probability `operation_probability` at a
+            level drawn up to `magnitude` (1 is the strongest).
+        blur: probability, with sigma drawn from `sigma` (output pixels).
+        solarize: probability, at a threshold of one half.
+        cutout: largest side of a grey square at a random place, as a share of the size; drawn from 0 up to
+            that if `cutout_random`.
+        padding: what is seen outside of the image.
+    """
+
+    size: Size
+    crop_scale: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    zoom: tuple[float, float] | None = None
+    shift: float = 0.0
+    flip: float = 0.0
+    rotation: float = 0.0
+    shear: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    jitter: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grayscale: float = 0.0
+    operations: int = 0
+    operation_probability: float = 1.0
+    magnitude: float = 1.0
+    blur: float = 0.0
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    cutout: float = 0.0
+    cutout_random: bool = False
+    padding: Padding = "reflect"
+
+    def __call__(
+        self, images: Num[Tensor, "batch 3 height width"], *, generator: torch.Generator
+    ) -> Float[Tensor, "batch 3 h w"]:
+        """A view of each image (uint8, or float in [0, 1]): float, in [0, 1]."""
+        return self.with_view(images, generator=generator)[0]
+
+    def with_view(
+        self,
+        images: Num[Tensor, "batch 3 height width"],
+        *,
+        generator: torch.Generator,
+        like: View | None = None,
+    ) -> tuple[Float[Tensor, "batch 3 h w"], View]:
+        """A view of each image, and the matrices it was made with.
+
+        Args:
+            like: take this view's geometry and draw only the colours (a strong view that must lie pixel for
+                pixel on a weak one). RandAugment's geometric operations are left out then.
+        """
+        n, source = len(images), (images.shape[-2], images.shape[-1])
+        tone = self._tone(images)
+        slots = self._slots(n, generator)
+        view = self._view(n, source, generator, tone, slots, like)
+        seen = view.images(images, reduce=self.reduction(source))
+        return self._effects(seen, slots, generator), view
+
+    def sample(
+        self,
+        n: int,
+        *,
+        source: Size,
+        generator: torch.Generator,
+        tone: Tone | None = None,
+        like: View | None = None,
+    ) -> View:
+        """Draw the matrices alone, for n images of (height, width) `source`.
+
+        Args:
+            tone: of the images, for contrast and autocontrast; without it, contrast moves about mid-grey.
+            like: see `with_view`.
+        """
+        tone = tone or Tone.middle(n, generator.device)
+        return self._view(n, source, generator, tone, self._slots(n, generator), like)
+
+    def reduction(self, source: Size) -> int:
+        """By how much the input is averaged before it is sampled: the whole number of input pixels that one
+        output pixel of a middling crop covers. It keeps strong reductions free of aliasing."""
+        shrink = min(source[0] / self.size[0], source[1] / self.size[1])
+        if self.crop_scale is not None:
+            shrink *= (self.crop_scale[0] * self.crop_scale[1]) ** 0.25
+        return max(1, int(shrink))
+
+    def _tone(self, images: Tensor) -> Tone:
+        if self.operations:
+            return Tone.of(images)
+        if self.jitter and self.contrast:
+            return Tone.of(images, extremes=False)
+        return Tone.middle(len(images), images.device)
+
+    # Drawing the matrices.
+
+    def _view(
+        self,
+        n: int,
+        source: Size,
+        generator: torch.Generator,
+        tone: Tone,
+        slots: Slots | None,
+        like: View | None,
+    ) -> View:
+        colour = self._colour(n, generator, tone)
+        if like is None:
+            geometry, sampling, padding = (
+                self._geometry(n, source, generator),
+                self._sampling(source),
+                self.padding,
+            )
+        else:
+            geometry, sampling, padding = like.geometry, like.sampling, like.padding
+        if slots is not None:
+            if like is None:
+                geometry = self._slot_geometry(geometry, slots)
+            colour = self._slot_colour(colour, tone, slots)
+        return View(geometry, colour, self.size, source, padding, sampling)
+
+    def _sampling(self, source: Size) -> Sampling:
+        bends = (
+            self.crop_scale
+            or self.zoom
+            or self.rotation
+            or self.shear
+            or self.scale != (1, 1)
+            or self.operations
+        )
+        if bends or source != self.size:
+            return "bilinear"
+        return "nearest" if self.shift or self.flip else "none"
+
+    def _geometry(self, n: int, source: Size, generator: torch.Generator) -> Tensor:
+        draw = torch.rand(n, 10, generator=generator, device=generator.device)
+        geometry = self._window(draw[:, :4], source)
+        if self.flip:
+            geometry = matrices.compose(geometry, matrices.flip(draw[:, 4] < self.flip, self.size[1]))
+        if self.shift:
+            geometry = matrices.compose(geometry, matrices.translate(self._shifts(draw[:, 5:7])))
+        if self.rotation or self.shear or self.scale != (1, 1):
+            geometry = matrices.compose(geometry, self._bend(draw[:, 7:10]))
+        return geometry
+
+    def _window(self, draw: Tensor, source: Size) -> Tensor:
+        """The part of the input that is looked at, as a geometry."""
+        n, (height, width) = len(draw), source
+        if self.crop_scale is not None:
+            area = _between(draw[:, 0], self.crop_scale) * (height * width)
+            ratio = _between(draw[:, 1], tuple(map(math.log, self.crop_ratio))).exp()
+            w, h = (area * ratio).sqrt().clamp(max=width), (area / ratio).sqrt().clamp(max=height)
+        elif self.zoom is not None:
+            factor = _between(draw[:, 0], self.zoom)
+            w, h = width / factor, height / factor
+        else:
+            return matrices.resize(source, self.size, n, draw.device)
+        left, top = draw[:, 2] * (width - w), draw[:, 3] * (height - h)
+        return matrices.crop(torch.stack([left, top, left + w, top + h], 1), self.size)
+
+    def _shifts(self, draw: Tensor) -> Tensor:
+        limit = torch.tensor(
+            [round(self.shift * self.size[1]), round(self.shift * self.size[0])], device=draw.device
+        )
+        return (draw * (2 * limit + 1)).floor() - limit
+
+    def _bend(self, draw: Tensor) -> Tensor:
+        turn = matrices.rotate((2 * draw[:, 0] - 1) * self.rotation, self.size)
+        slant = torch.stack([(2 * draw[:, 1] - 1) * self.shear, torch.zeros_like(draw[:, 1])], 1)
+        grow = matrices.scale(_between(draw[:, 2], self.scale), self.size)
+        return matrices.chain(turn, matrices.shear(slant, self.size), grow)
+
+    def _colour(self, n: int, generator: torch.Generator, tone: Tone) -> Tensor:
+        device = generator.device
+        if not self.jitter and not self.grayscale:
+            return matrices.identity_colour(n, device)
+        draw = torch.rand(n, 6, generator=generator, device=device)
+        colour = self._jitter(draw, tone)
+        grey = draw[:, 5] < self.grayscale
+        return matrices.compose(matrices.grayscale(grey), colour) if self.grayscale else colour
+
+    def _jitter(self, draw: Tensor, tone: Tone) -> Tensor:
+        """Brightness, contrast, saturation and hue. As matrices they commute, so their order is not drawn."""
+        drawn = draw[:, 0] < self.jitter
+        strength = (self.brightness, self.contrast, self.saturation)
+        bright, contrast, saturation = (
+            torch.where(drawn, _between(draw[:, k + 1], (max(0.0, 1 - s), 1 + s)), 1.0)
+            for k, s in enumerate(strength)
+        )
+        colour = matrices.brightness(bright)
+        if self.saturation:
+            colour = matrices.compose(matrices.saturation(saturation), colour)
+        if self.hue:
+            turn = torch.where(drawn, (2 * draw[:, 4] - 1) * self.hue, 0.0)
+            colour = matrices.compose(matrices.hue(turn), colour)
+        grey = bright * matrices.grey_level(tone.mean)
+        return matrices.compose(matrices.contrast(contrast, grey), colour) if self.contrast else colour
+
+    # RandAugment: each slot's operation, as a matrix or as an effect.
+
+    def _slots(self, n: int, generator: torch.Generator) -> Slots | None:
+        if not self.operations:
+            return None
+        device, shape = generator.device, (n, self.operations)
+        draw = torch.rand(3, *shape, generator=generator, device=device)
+        operation = (draw[0] * len(OPERATIONS)).long()
+        operation = torch.where(draw[1] < self.operation_probability, operation, OPERATIONS.index("identity"))
+        return Slots(operation, (2 * draw[2] - 1) * self.magnitude)
+
+    def _slot_geometry(self, geometry: Tensor, slots: Slots) -> Tensor:
+        height, width = self.size
+        for operation, level in zip(slots.operation.unbind(1), slots.level.unbind(1), strict=True):
+            amount = {
+                name: torch.where(operation == OPERATIONS.index(name), level, 0.0)
+                for name in ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+            }
+            # At most one of the five is not zero, so one matrix can hold them all.
+            angle = amount["rotate"] * math.radians(30)
+            cos, sin = angle.cos(), angle.sin()
+            linear = [cos, 0.3 * amount["shear_x"] - sin, 0.3 * amount["shear_y"] + sin, cos]
+            shift = [0.3 * width * amount["translate_x"], 0.3 * height * amount["translate_y"]]
+            matrix = torch.stack([*linear[:2], shift[0], *linear[2:], shift[1]], 1).unflatten(1, (2, 3))
+            geometry = matrices.compose(geometry, matrices.about_centre(matrix, self.size))
+        return geometry
+
+    def _slot_colour(self, colour: Tensor, tone: Tone, slots: Slots) -> Tensor:
+        for operation, level in zip(slots.operation.unbind(1), slots.level.unbind(1), strict=True):
+            now = tone.painted(colour)
+            # PIL's enhancers, at 0.05 (strong) to 0.95, as in FixMatch's pool: they only ever take away.
+            factor = 0.95 - 0.9 * level.abs()
+            bright, contrast, saturation = (
+                torch.where(operation == OPERATIONS.index(name), factor, 1.0)
+                for name in ("brightness", "contrast", "saturation")
+            )
+            grey = matrices.grey_level(now.mean)
+            linear = matrices.saturation(saturation)[..., :3] * (bright * contrast)[:, None, None]
+            offset = ((1 - contrast) * grey)[:, None].expand(-1, 3)
+            stretch, lift = _autocontrast(now, operation == OPERATIONS.index("autocontrast"))
+            matrix = torch.cat([linear * stretch[..., None], (offset + lift)[..., None]], -1)
+            colour = matrices.compose(matrix, colour)
+        return colour
+
+    def _slot_effects(self, images: Tensor, slots: Slots) -> Tensor:
+        drawn = {}
+        level = {}
+        for name in EFFECT_OPERATIONS:
+            here = slots.operation == OPERATIONS.index(name)
+            drawn[name] = here.any(1)
+            level[name] = torch.where(here, slots.level.abs(), 0.0).amax(1)
+        images = effects.on_rows(effects.equalize, images, drawn["equalize"])
+        images = effects.on_rows(effects.solarize, images, drawn["solarize"], 1 - level["solarize"])
+        bits = 8 - (level["posterize"] * 4).round().long()
+        images = effects.on_rows(effects.posterize, images, drawn["posterize"], bits)
+        return effects.on_rows(effects.sharpness, images, drawn["sharpness"], 0.95 - 0.9 * level["sharpness"])
+
+    def _effects(self, images: Tensor, slots: Slots | None, generator: torch.Generator) -> Tensor:
+        if slots is not None:
+            images = self._slot_effects(images, slots)
+        if not (self.blur or self.solarize or self.cutout):
+            return images
+        draw = torch.rand(len(images), 6, generator=generator, device=generator.device)
+        if self.blur:
+            sigma = _between(draw[:, 1], self.sigma)
+            images = effects.on_rows(self._blur, images, draw[:, 0] < self.blur, sigma)
+        if self.solarize:
+            half = torch.full_like(draw[:, 0], 0.5)
+            images = effects.on_rows(effects.solarize, images, draw[:, 2] < self.solarize, half)
+        return self._cutout(images, draw[:, 3:]) if self.cutout else images
+
+    def _blur(self, images: Tensor, sigma: Tensor) -> Tensor:
+        return effects.blur(images, sigma, largest=self.sigma[1])
+
+    def _cutout(self, images: Tensor, draw: Tensor) -> Tensor:
+        """A grey square whose centre lies anywhere in the image, so that part of it may fall outside."""
+        height, width = self.size
+        centre = draw[:, :2] * torch.tensor([width, height], device=draw.device)
+        side = (
+            self.cutout
+            * min(height, width)
+            * (draw[:, 2:] if self.cutout_random else torch.ones_like(draw[:, 2:]))
+        )
+        corner = (centre - side / 2).round()
+        return effects.cutout(images, torch.cat([corner, corner + side.round()], 1))
+
+
+def _between(draw: Tensor, limits: tuple[float, ...]) -> Tensor:
+    return limits[0] + (limits[1] - limits[0]) * draw
+
+
+def _autocontrast(tone: Tone, drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """Factor and offset a channel that stretch it from black to white where drawn (and leave a flat one
+    alone)."""
+    spread = tone.high - tone.low
+    drawn = drawn[:, None] & (spread > 1 / 255)
+    stretch = torch.where(drawn, 1 / spread.clamp(min=1 / 255), 1.0)
+    return stretch, torch.where(drawn, -tone.low * stretch, 0.0)
+
+
+def _pair(size: int | Size) -> Size:
+    return (size, size) if isinstance(size, int) else size
+
+
+def identity(size: int | Size) -> Policy:
+    """The whole image, as it is (resized if need be)."""
+    return Policy(_pair(size), padding="border")
+
+
+def weak(size: int | Size, *, flip: bool = True, shift: float = 0.125) -> Policy:
+    """Pad by 12.5 % with the mirror image, crop back, flip half of them (FixMatch's weak view)."""
+    return Policy(_pair(size), shift=shift, flip=0.5 if flip else 0.0)
+
+
+def strong(size: int | Size, *, flip: bool = True) -> Policy:
+    """FixMatch's strong view: the weak one, two RandAugment operations, each applied with probability one
+    half at a random level, and a grey square of half the side."""
+    return replace(weak(size, flip=flip), operations=2, operation_probability=0.5, cutout=0.5)
+
+
+def randaugment(size: int | Size, *, n: int = 3, m: int = 5, flip: bool = True) -> Policy:
+    """The strong view of TorchSSL, USB and IOMatch, "RandAugment(3, 5)": n operations, always applied, and a
+    grey square of up to half the side.
+
+    Their code accepts m but draws each level evenly from the operation's whole range, whatever m; so does
+    this.
+    """
+    del m
+    return replace(weak(size, flip=flip), operations=n, cutout=0.5, cutout_random=True)
+
+
+def self_supervised(
+    size: int | Size,
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    flip: bool = True,
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
+    jitter_probability: float = 0.8,
+    grayscale: float = 0.2,
+    blur: float = 0.5,
+    sigma: tuple[float, float] | None = None,
+    solarize: float = 0.0,
+) -> Policy:
+    """SimCLR's family of views: random resized crop, flip, colour jitter (brightness, contrast, saturation,
+    hue), grey, blur, solarize.
+
+    Args:
+        sigma: of the blur, in output pixels. By default (0.1, 2) at 224 pixels and in proportion below, but
+            up to at least half a pixel.
+    """
+    height, width = _pair(size)
+    brightness, contrast, saturation, hue = jitter
+    share = min(1.0, min(height, width) / 224)
+    return Policy(
+        (height, width),
+        crop_scale=scale,
+        flip=0.5 if flip else 0.0,
+        jitter=jitter_probability,
+        brightness=brightness,
+        contrast=contrast,
+        saturation=saturation,
+        hue=hue,
+        grayscale=grayscale,
+        blur=blur,
+        sigma=sigma or (0.1, max(0.5, 2 * share)),
+        solarize=solarize,
+    )
+
+
+def barlow_pair(
+    size: int | Size, *, scale: tuple[float, float] = (0.08, 1.0), flip: bool = True
+) -> tuple[Policy, Policy]:
+    """Barlow Twins' two policies (also BYOL's and MoCo-v3's), different on purpose: blur always and solarize
+    never, blur in one of ten and solarize in one of five."""
+    jitter = (0.4, 0.4, 0.2, 0.1)
+    first = self_supervised(size, scale=scale, flip=flip, jitter=jitter, blur=1.0)
+    return first, replace(first, blur=0.1, solarize=0.2)
+
+
+def dense_weak(size: int | Size, *, scale: tuple[float, float] = (0.5, 2.0), flip: bool = True) -> Policy:
+    """For masks: rescale by 0.5 to 2, crop at a random place (black, and 255 in masks, outside), flip."""
+    return Policy(_pair(size), zoom=scale, flip=0.5 if flip else 0.0, padding="zeros")
+
+
+def dense_strong(size: int | Size, *, scale: tuple[float, float] = (0.5, 2.0), flip: bool = True) -> Policy:
+    """ST++'s strong view for masks: the weak one, jitter (0.5, 0.5, 0.5, 0.25), grey, blur. Draw it with
+    `with_view(images, generator=…, like=weak_view)` to lie on a weak view pixel for pixel."""
+    height, width = _pair(size)
+    colours = self_supervised(
+        size,
+        jitter=(0.5, 0.5, 0.5, 0.25),
+        blur=0.5,
+        sigma=(0.1, max(0.5, 2 * min(1, min(height, width) / 224))),
+    )
+    return replace(colours, crop_scale=None, zoom=scale, flip=0.5 if flip else 0.0, padding="zeros")
