@@ -1,0 +1,367 @@
+"""One image file, decoded and placed on a canvas of the wanted size; whatever is wrong with it becomes a
+sentence.
+
+An image is read upright (its EXIF orientation applied), its first frame if it is animated, as 8-bit RGB:
+16-bit grey is divided by 257 and repeated, CMYK and palettes are converted, transparency is laid on white. It
+is resampled once, with antialiasing. JPEGs much larger than wanted are decoded at a half, a quarter or an
+eighth of their size, which libjpeg does while decoding, but never below twice the wanted size.
+
+Files are not trusted. Only decoders of plain raster formats are tried (PostScript is never interpreted), the
+header is judged before anything is decoded, and images of more than 16 million pixels are decoded one at a
+time, so that memory stays bounded whatever the headers claim.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+Fit = Literal["squash", "crop", "pad"]
+Source = Path | Callable[[], "bytes | Image.Image | np.ndarray"]
+"""Where an image comes from: a file, or a function that gives its bytes, or the image itself."""
+
+FITS: tuple[str, ...] = ("squash", "crop", "pad")
+FORMATS = [
+    "JPEG",
+    "PNG",
+    "GIF",
+    "BMP",
+    "DIB",
+    "WEBP",
+    "TIFF",
+    "PPM",
+    "TGA",
+    "JPEG2000",
+    "AVIF",
+    "ICO",
+    "PCX",
+]
+LARGEST = 100_000_000
+"""Pixels above which an image is taken for a decompression bomb."""
+SMALLEST = 4
+"""Pixels a side below which there is nothing to see."""
+
+_ALONE = 16_000_000
+_DENSEST = 8 * 1032
+"""Pixels a byte can hold at most: deflate's 1032 bytes a byte, at one bit a pixel."""
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_one_at_a_time = threading.Lock()
+
+
+class Unreadable(Exception):
+    """Why a file cannot be used, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself: upright height and width, and how it must be turned to be upright."""
+
+    height: int
+    width: int
+    orientation: int = 1
+
+    @property
+    def turned(self) -> bool:
+        return self.orientation in (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How an upright image lies on its canvas.
+
+    Attributes:
+        box: the part of the image that is kept, x1, y1, x2, y2 in its own pixels.
+        left, top, width, height: where that part lies on the canvas, in whole pixels.
+    """
+
+    box: tuple[float, float, float, float]
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def to_original(self) -> np.ndarray:
+        """The 2×3 matrix from canvas coordinates (x, y, 1), pixel centres at ½, to those of the image."""
+        x1, y1, x2, y2 = self.box
+        across, down = (x2 - x1) / self.width, (y2 - y1) / self.height
+        return np.array(
+            [[across, 0, x1 - self.left * across], [0, down, y1 - self.top * down]], dtype=np.float32
+        )
+
+
+def place(height: int, width: int, canvas: tuple[int, int], fit: Fit) -> Placement:
+    """Where an image of this size lies on a canvas (height, width).
+
+    Args:
+        fit: `squash` stretches it over the whole canvas, `crop` keeps the middle at the canvas's aspect,
+            `pad` keeps all of it at its own aspect and leaves borders.
+    """
+    tall, wide = canvas
+    if fit == "crop":
+        scale = min(height / tall, width / wide)
+        x, y = (width - wide * scale) / 2, (height - tall * scale) / 2
+        return Placement((x, y, width - x, height - y), 0, 0, wide, tall)
+    if fit == "pad":
+        scale = min(tall / height, wide / width)
+        h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        return Placement((0.0, 0.0, width, height), (wide - w) // 2, (tall - h) // 2, w, h)
+    return Placement((0.0, 0.0, width, height), 0, 0, wide, tall)
+
+
+def header(source: Source) -> Header:
+    """The size of an image, without decoding it.
+
+    Raises:
+        Unreadable: it is no image, too small, or too large.
+    """
+    with _blame_the_file(), _open(source) as image:
+        return _header(image)
+
+
+def decode(source: Source, canvas: tuple[int, int], fit: Fit) -> tuple[np.ndarray, Header]:
+    """An image on its canvas, uint8 H×W×3 (borders black), and its header.
+
+    Raises:
+        Unreadable: it is no image, too small, too large, broken, or cut short.
+    """
+    with _blame_the_file(), _open(source) as image:
+        head = _header(image)
+        where = place(head.height, head.width, canvas, fit)
+        if head.height * head.width > _ALONE:
+            with _one_at_a_time:
+                part = _resampled(image, head, where, source)
+        else:
+            part = _resampled(image, head, where, source)
+    if part.size == (canvas[1], canvas[0]):
+        return np.asarray(part), head
+    whole = np.zeros((*canvas, 3), dtype=np.uint8)
+    whole[where.top : where.top + where.height, where.left : where.left + where.width] = np.asarray(part)
+    return whole, head
+
+
+def decode_mask(source: Source) -> np.ndarray:
+    """A mask's class of each pixel, uint8 H×W: a palette's indices, or a grey image's values.
+
+    Raises:
+        Unreadable: it cannot be read, or has colours that name no class.
+    """
+    with _blame_the_file(), _open(source) as image:
+        _header(image)
+        values = np.asarray(image)
+    if values.ndim == 3:
+        colours = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
+        if (colours != colours[..., :1]).any():
+            raise Unreadable("has colours: a mask holds the class of each pixel, as a grey or palette PNG")
+        values = colours[..., 0]
+    if values.dtype != bool and (values.min() < 0 or values.max() > 255):
+        raise Unreadable("has values over 255: a mask holds classes 0 to 254, and 255 for unknown")
+    return values.astype(np.uint8)
+
+
+def resample_mask(mask: np.ndarray, where: Placement) -> np.ndarray:
+    """The kept part of a mask, at the size it has on the canvas: each pixel is the one under its centre."""
+    height, width = mask.shape
+    x1, y1, x2, y2 = where.box
+    xs = x1 + (np.arange(where.width) + 0.5) * (x2 - x1) / where.width
+    ys = y1 + (np.arange(where.height) + 0.5) * (y2 - y1) / where.height
+    rows, columns = ys.astype(int).clip(0, height - 1), xs.astype(int).clip(0, width - 1)
+    return mask[rows[:, None], columns]
+
+
+class _blame_the_file:
+    """Turns whatever a decoder raises into one sentence about the file: a decoder may fail in any way on it."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, Exception) and not isinstance(error, Unreadable):
+            raise Unreadable(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known format"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        claimed = re.search(r"\d+", text)
+        return _too_large(int(claimed.group()) if claimed else LARGEST)
+    if isinstance(error, MemoryError):
+        return "too large for the memory of this machine"
+    if isinstance(error, PermissionError):
+        return "may not be read (permission denied)"
+    if "truncated" in text or isinstance(error, EOFError):
+        return "truncated: the file ends before the image does"
+    return f"broken: {text or type(error).__name__}"[:200]
+
+
+def _too_large(pixels: int) -> str:
+    return f"claims {pixels / 1e6:,.0f} million pixels, more than the {LARGEST // 1_000_000} million allowed"
+
+
+def _open(source: Source) -> Image.Image:
+    if isinstance(source, Path):
+        status = source.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable("not a regular file")
+        _check_length(status.st_size)
+        image = Image.open(source, formats=FORMATS)
+        _check_claim(image, status.st_size)
+        return image
+    given = source()
+    if isinstance(given, bytes):
+        _check_length(len(given))
+        image = Image.open(io.BytesIO(given), formats=FORMATS)
+        _check_claim(image, len(given))
+        return image
+    return given if isinstance(given, Image.Image) else from_array(given)
+
+
+def _check_length(length: int) -> None:
+    if length == 0:
+        raise Unreadable("empty file")
+
+
+def _check_claim(image: Image.Image, length: int) -> None:
+    pixels = image.width * image.height
+    if pixels > LARGEST:
+        raise Unreadable(f"{image.width}×{image.height}: {_too_large(pixels)}")
+    if pixels > 1_000_000 and pixels > length * _DENSEST:
+        raise Unreadable(f"claims {image.width}×{image.height} pixels, which its {length} bytes cannot hold")
+
+
+def _header(image: Image.Image) -> Header:
+    orientation = image.getexif().get(_ORIENTATION, 1) if image.format else 1
+    orientation = orientation if orientation in _UPRIGHT else 1
+    width, height = image.size
+    if min(width, height) < SMALLEST:
+        raise Unreadable(f"{width}×{height}: smaller than {SMALLEST} pixels a side")
+    return Header(width, height, orientation) if orientation >= 5 else Header(height, width, orientation)
+
+
+def _resampled(image: Image.Image, head: Header, where: Placement, source: Source) -> Image.Image:
+    """The kept part of an image at its size on the canvas: resampled as it is stored, and turned upright after."""
+    box, (width, height) = _as_stored(where, head)
+    stored = image.size
+    image = _eight_bit(_decoded(image, (width, height), box, source))
+    across, down = image.width / stored[0], image.height / stored[1]
+    scaled = (
+        box[0] * across,
+        box[1] * down,
+        min(box[2] * across, image.width),
+        min(box[3] * down, image.height),
+    )
+    if (width, height) != image.size or scaled != (0, 0, *image.size):
+        image = image.resize((width, height), Image.Resampling.BILINEAR, box=scaled)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return image.transpose(_UPRIGHT[head.orientation]) if head.orientation != 1 else image
+
+
+def _as_stored(where: Placement, head: Header) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """The kept part before turning. It lies in the middle, so mirroring leaves it where it is."""
+    if not head.turned:
+        return where.box, (where.width, where.height)
+    x1, y1, x2, y2 = where.box
+    return (y1, x1, y2, x2), (where.height, where.width)
+
+
+def _decoded(image: Image.Image, size: tuple[int, int], box: tuple, source: Source) -> Image.Image:
+    """Decode all pixels: torchvision's decoders where they load and nothing is gained by a scaled decode."""
+    if image.format in ("JPEG", "MPO"):
+        across, down = image.width / (box[2] - box[0]), image.height / (box[3] - box[1])
+        before = image.size
+        image.draft(None, (int(2 * size[0] * across), int(2 * size[1] * down)))
+        if image.size != before:
+            return image
+    if torchvision_decoder() is not None and isinstance(source, Path) and _is_plain(image):
+        return Image.fromarray(torchvision_decoder()(source))  # type: ignore[misc]
+    return image
+
+
+def _is_plain(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB") and "transparency" not in image.info
+
+
+@cache
+def torchvision_decoder() -> Callable[[Path], np.ndarray] | None:
+    """A function from a JPEG or PNG to uint8 H×W×3 through torchvision, or None where its extension does not load."""
+    import rushlight._torchvision  # noqa: F401 – before torchvision
+
+    try:
+        import torch
+        from torchvision.io import ImageReadMode, decode_image, encode_png
+
+        decode_image(encode_png(torch.zeros(1, 4, 4, dtype=torch.uint8)))
+    except (ImportError, RuntimeError, OSError, AttributeError):
+        return None
+
+    def read(path: Path) -> np.ndarray:
+        data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+        return decode_image(data, mode=ImageReadMode.RGB).permute(1, 2, 0).contiguous().numpy()
+
+    return read
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Eight bits a channel, grey or RGB, on white where it is transparent."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return from_array(np.asarray(image))
+    if image.mode in ("RGB", "L"):
+        return image if "transparency" not in image.info else _on_white(image.convert("RGBA"))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        return _on_white(image.convert("RGBA"))
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def from_array(values: np.ndarray) -> Image.Image:
+    """An array H×W, H×W×1 or H×W×3 as an 8-bit image.
+
+    uint8 stays. Integers above 255 are 16-bit: divided by 257. Floats in [0, 1] are multiplied by 255, other
+    floats are cut to 0 … 255.
+    """
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    return Image.fromarray(to_uint8(values))
+
+
+def to_uint8(values: np.ndarray) -> np.ndarray:
+    """Pixel values as uint8, by the rule of `from_array`, for one image or a stack of them."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * np.uint8(255)
+    if np.issubdtype(values.dtype, np.floating):
+        values = np.nan_to_num(values.astype(np.float32))
+        scale = 255.0 if values.size and values.max() <= 1 else 1.0
+        return (values * scale).round().clip(0, 255).astype(np.uint8)
+    deep = values.dtype == np.uint16 or (values.size and values.max() > 255)
+    return (values.clip(0, 65535) // 257 if deep else values.clip(0, 255)).astype(np.uint8)
+
+
+def workers_by_default() -> int:
+    """As many threads as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
