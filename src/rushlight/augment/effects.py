@@ -20,17 +20,17 @@ def on_rows(
     drawn: Bool[Tensor, "batch"],
     *parameters: Float[Tensor, "batch *any"] | Int[Tensor, "batch *any"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Apply an effect to the drawn images only.
+    """Apply an effect to the drawn images only; changes the images in place.
 
     On a CPU the other images cost nothing. On a GPU all are computed and the drawn ones kept, since counting
     the drawn ones would make the host wait.
     """
     if images.is_cuda:
-        return torch.where(drawn[:, None, None, None], effect(images, *parameters), images)
+        return images.copy_(torch.where(drawn[:, None, None, None], effect(images, *parameters), images))
     rows = drawn.nonzero().squeeze(1)
     if len(rows) == 0:
         return images
-    return images.index_copy(0, rows, effect(images[rows], *(p[rows] for p in parameters)).to(images.dtype))
+    return images.index_copy_(0, rows, effect(images[rows], *(p[rows] for p in parameters)))
 
 
 def blur(
@@ -46,36 +46,37 @@ def blur(
             each side) without looking at the values.
     """
     radius = max(1, int(2 * (float(sigma.max()) if largest is None else largest) + 0.5))
-    offsets = torch.arange(-radius, radius + 1, device=images.device)
-    weights = torch.exp(-0.5 * (offsets / sigma[:, None].clamp(min=1e-3)) ** 2)
-    weights = (weights / weights.sum(1, keepdim=True)).to(images.dtype)
-    return _correlate(_correlate(images, weights, 3), weights, 2).clamp_(0, 1)
+    radius = min(radius, min(images.shape[-2:]) - 1)
+    offsets = torch.arange(radius + 1, device=images.device, dtype=images.dtype)
+    # Below e⁻²⁰ nothing is seen; products of smaller weights would be denormal numbers, which are slow.
+    weights = (-0.5 * (offsets / sigma[:, None].clamp(min=1e-3)) ** 2).clamp_(min=-20).exp_()
+    weights = (weights / (2 * weights.sum(1, keepdim=True) - 1)).to(images.dtype)
+    padded = F.pad(images, (radius,) * 4, mode="reflect")
+    return _correlate(_correlate(padded, weights, 2), weights, 3).clamp_(0, 1)
 
 
 def _correlate(images: Tensor, weights: Tensor, axis: int) -> Tensor:
-    """Each image with its own symmetric kernel along one axis."""
-    radius, size = weights.shape[1] // 2, images.shape[axis]
-    index = torch.arange(-radius, size + radius, device=images.device)
-    padded = images.index_select(axis, _reflected(index, size))
-    result = images * weights[:, radius, None, None, None]
+    """Each image with its own symmetric kernel along one axis, without padding; `weights` is the kernel's
+    half, from its middle on. Sums of shifted images: a grouped convolution is faster for one size of batch,
+    but prepares itself
+    anew, at several times its own cost, for each new size."""
+    radius = weights.shape[1] - 1
+    size = images.shape[axis] - 2 * radius
+    weights = weights[:, :, None, None, None]
+    result = images.narrow(axis, radius, size) * weights[:, 0]
     for k in range(1, radius + 1):
-        pair = padded.narrow(axis, radius - k, size) + padded.narrow(axis, radius + k, size)
-        result = torch.addcmul(result, pair, weights[:, radius + k, None, None, None])
+        pair = images.narrow(axis, radius - k, size) + images.narrow(axis, radius + k, size)
+        result.add_(pair.mul_(weights[:, k]))
     return result
-
-
-def _reflected(index: Tensor, size: int) -> Tensor:
-    """Indices beyond the ends, reflected about the first and the last one."""
-    period = max(2 * (size - 1), 1)
-    index = index.remainder(period)
-    return torch.minimum(index, (period - index).clamp(min=0)).clamp(max=size - 1)
 
 
 def solarize(
     images: Float[Tensor, "batch channels height width"], threshold: Float[Tensor, "batch"]
 ) -> Float[Tensor, "batch channels height width"]:
     """Invert the values that are not below a threshold."""
-    return torch.where(images < threshold[:, None, None, None], images, 1 - images)
+    # A product with 0 or 1: `where` is ten times as slow on CPUs.
+    inverted = (images >= threshold[:, None, None, None]).to(images.dtype)
+    return inverted.mul_(1 - 2 * images).add_(images)
 
 
 def posterize(
@@ -91,14 +92,13 @@ def sharpness(
 ) -> Float[Tensor, "batch channels height width"]:
     """Move away from a smoothed image (PIL's 3×3 kernel, 5 in its middle): 0 is smoothed, 1 leaves the image.
     The outermost pixels stay as they are."""
-    kernel = torch.tensor([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=images.dtype, device=images.device) / 13
-    height, width = images.shape[-2:]
-    if min(height, width) < 3:
+    if min(images.shape[-2:]) < 3:
         return images
-    smooth = F.conv2d(images.reshape(-1, 1, height, width), kernel[None, None])
     inner = images[..., 1:-1, 1:-1]
+    rows = images[..., :-2, :] + images[..., 1:-1, :] + images[..., 2:, :]
+    smooth = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * inner) / 13
     result = images.clone()
-    result[..., 1:-1, 1:-1] = torch.lerp(smooth.view_as(inner), inner, factor[:, None, None, None])
+    result[..., 1:-1, 1:-1] = smooth + (inner - smooth) * factor[:, None, None, None]
     return result.clamp_(0, 1)
 
 
@@ -124,15 +124,21 @@ def cutout(
     fill: float = 0.5,
 ) -> Float[Tensor, "batch channels height width"]:
     """Fill the pixels whose centres lie in a box (x1, y1, x2, y2; pixels) an image."""
-    return images.masked_fill(inside_boxes(boxes, images.shape[-2], images.shape[-1])[:, None], fill)
+    inside = _indicator(boxes, images.shape[-2], images.shape[-1])[:, None].to(images.dtype)
+    return images * (1 - inside) + fill * inside
 
 
 def inside_boxes(
     boxes: Float[Tensor, "batch 4"], height: int, width: int
 ) -> Bool[Tensor, "batch height width"]:
     """The pixels whose centres lie in each box (x1, y1, x2, y2; pixels)."""
+    return _indicator(boxes, height, width).bool()
+
+
+def _indicator(boxes: Tensor, height: int, width: int) -> Tensor:
+    """1 in each box, 0 elsewhere: a product of floats, several times as fast as a broadcast `and` on CPUs."""
     x = torch.arange(width, device=boxes.device) + 0.5
     y = torch.arange(height, device=boxes.device) + 0.5
-    across = (x >= boxes[:, :1]) & (x < boxes[:, 2:3])
-    down = (y >= boxes[:, 1:2]) & (y < boxes[:, 3:])
-    return down[:, :, None] & across[:, None]
+    across = ((x >= boxes[:, :1]) & (x < boxes[:, 2:3])).float()
+    down = ((y >= boxes[:, 1:2]) & (y < boxes[:, 3:])).float()
+    return down[:, :, None] * across[:, None]

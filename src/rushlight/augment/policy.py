@@ -23,7 +23,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from rushlight.augment import effects
@@ -49,46 +49,55 @@ OPERATIONS = MATRIX_OPERATIONS + EFFECT_OPERATIONS
 
 @dataclass(frozen=True)
 class Tone:
-    """What colour operations need to know of each image: the mean, smallest and largest value of each
-    channel."""
+    """What colour operations need to know of each image.
 
-    mean: Float[Tensor, "batch 3"]
-    low: Float[Tensor, "batch 3"]
-    high: Float[Tensor, "batch 3"]
+    Attributes:
+        levels: of each channel (rows) the mean, smallest and largest value (columns), in [0, 1].
+    """
+
+    levels: Float[Tensor, "batch 3 3"]
 
     @classmethod
     def of(cls, images: Num[Tensor, "batch 3 height width"], *, extremes: bool = True) -> Tone:
         """Measured on images (uint8, or float in [0, 1]); without `extremes` these are taken as 0 and 1."""
         flat = images.flatten(2)
         unit = 1 if images.is_floating_point() else 255
-        mean = flat.float().mean(2) / unit
-        if not extremes:
-            return cls(mean, torch.zeros_like(mean), torch.ones_like(mean))
-        return cls(mean, flat.amin(2).float() / unit, flat.amax(2).float() / unit)
+        mean = flat.float().mean(2)
+        if extremes:
+            return cls(torch.stack([mean, flat.amin(2).float(), flat.amax(2).float()], 2) / unit)
+        return cls(torch.stack([mean / unit, torch.zeros_like(mean), torch.ones_like(mean)], 2))
 
     @classmethod
     def middle(cls, n: int, device: torch.device | str = "cpu") -> Tone:
         """Of images that nobody has looked at: around mid-grey, from black to white."""
-        half = torch.full((n, 3), 0.5, device=device)
-        return cls(half, half * 0, half * 2)
+        return cls(torch.tensor([0.5, 0, 1], device=device).expand(n, 3, 3))
 
     def painted(self, colour: Float[Tensor, "batch 3 4"]) -> Tone:
-        """The tone after a colour matrix (its mean exactly but for clipping, its extremes by their
-        images)."""
-        mean, low, high = ((colour[..., :3] @ v[..., None])[..., 0] + colour[..., 3] for v in self._values)
-        return Tone(mean, low.clamp(0, 1), high.clamp(0, 1))
+        """The tone after a colour matrix (its mean exactly but for clipping, its extremes by where it maps them)."""
+        return Tone((colour[:, :, :3] @ self.levels + colour[:, :, 3:]).clamp_(0, 1))
 
     @property
-    def _values(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.mean, self.low, self.high
+    def grey(self) -> Float[Tensor, "batch"]:
+        """The mean grey level."""
+        return matrices.grey_level(self.levels[:, :, 0])
 
 
 @dataclass(frozen=True)
 class Slots:
-    """What RandAugment drew: for each image and slot an operation's index and a level in [−1, 1]."""
+    """What RandAugment drew: a number of operations for each image, in order.
 
-    operation: Tensor
-    level: Tensor
+    Attributes:
+        drawn: 1 at each slot's operation.
+        levels: its level, in [−1, 1], and 0 at all others.
+    """
+
+    drawn: Bool[Tensor, "batch slots operations"]
+    levels: Float[Tensor, "batch slots operations"]
+
+    def of(self, name: str) -> tuple[Tensor, Tensor]:
+        """Where one operation was drawn in any slot, and its strongest level's size."""
+        index = OPERATIONS.index(name)
+        return self.drawn[:, :, index].any(1), self.levels[:, :, index].abs().amax(1)
 
 
 @dataclass(frozen=True)
@@ -280,87 +289,74 @@ class Policy:
         return matrices.chain(turn, matrices.shear(slant, self.size), grow)
 
     def _colour(self, n: int, generator: torch.Generator, tone: Tone) -> Tensor:
+        """Brightness, contrast, saturation, hue and grey. As matrices they commute, so no order is drawn."""
         device = generator.device
         if not self.jitter and not self.grayscale:
             return matrices.identity_colour(n, device)
         draw = torch.rand(n, 6, generator=generator, device=device)
-        colour = self._jitter(draw, tone)
-        grey = draw[:, 5] < self.grayscale
-        return matrices.compose(matrices.grayscale(grey), colour) if self.grayscale else colour
-
-    def _jitter(self, draw: Tensor, tone: Tone) -> Tensor:
-        """Brightness, contrast, saturation and hue. As matrices they commute, so their order is not drawn."""
-        drawn = draw[:, 0] < self.jitter
-        strength = (self.brightness, self.contrast, self.saturation)
-        bright, contrast, saturation = (
-            torch.where(drawn, _between(draw[:, k + 1], (max(0.0, 1 - s), 1 + s)), 1.0)
-            for k, s in enumerate(strength)
-        )
-        colour = matrices.brightness(bright)
-        if self.saturation:
-            colour = matrices.compose(matrices.saturation(saturation), colour)
-        if self.hue:
-            turn = torch.where(drawn, (2 * draw[:, 4] - 1) * self.hue, 0.0)
-            colour = matrices.compose(matrices.hue(turn), colour)
-        grey = bright * matrices.grey_level(tone.mean)
-        return matrices.compose(matrices.contrast(contrast, grey), colour) if self.contrast else colour
+        drawn = draw[:, :1] < self.jitter
+        strength = torch.tensor([self.brightness, self.contrast, self.saturation], device=device)
+        low, high = (1 - strength).clamp(min=0), 1 + strength
+        bright, contrast, saturation = torch.where(drawn, torch.lerp(low, high, draw[:, 1:4]), 1.0).unbind(1)
+        turn = (2 * draw[:, 4] - 1) * self.hue * drawn[:, 0]
+        colour = matrices.chroma(saturation * (draw[:, 5] >= self.grayscale), turn)
+        grey = bright * tone.grey
+        colour = colour * (bright * contrast)[:, None, None]
+        colour[:, :, 3] = ((1 - contrast) * grey)[:, None]
+        return colour
 
     # RandAugment: each slot's operation, as a matrix or as an effect.
 
     def _slots(self, n: int, generator: torch.Generator) -> Slots | None:
         if not self.operations:
             return None
-        device, shape = generator.device, (n, self.operations)
-        draw = torch.rand(3, *shape, generator=generator, device=device)
+        device = generator.device
+        draw = torch.rand(3, n, self.operations, generator=generator, device=device)
         operation = (draw[0] * len(OPERATIONS)).long()
-        operation = torch.where(draw[1] < self.operation_probability, operation, OPERATIONS.index("identity"))
-        return Slots(operation, (2 * draw[2] - 1) * self.magnitude)
+        operation.masked_fill_(draw[1] >= self.operation_probability, OPERATIONS.index("identity"))
+        drawn = operation[..., None] == torch.arange(len(OPERATIONS), device=device)
+        return Slots(drawn, drawn * ((2 * draw[2] - 1) * self.magnitude)[..., None])
 
     def _slot_geometry(self, geometry: Tensor, slots: Slots) -> Tensor:
         height, width = self.size
-        for operation, level in zip(slots.operation.unbind(1), slots.level.unbind(1), strict=True):
-            amount = {
-                name: torch.where(operation == OPERATIONS.index(name), level, 0.0)
-                for name in ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-            }
+        strongest = {"rotate": math.radians(30), "shear_x": 0.3, "shear_y": 0.3}
+        strongest |= {"translate_x": 0.3 * width, "translate_y": 0.3 * height}
+        columns = [OPERATIONS.index(name) for name in strongest]
+        amounts = slots.levels[:, :, columns] * torch.tensor(list(strongest.values()), device=geometry.device)
+        for amount in amounts.unbind(1):
             # At most one of the five is not zero, so one matrix can hold them all.
-            angle = amount["rotate"] * math.radians(30)
+            angle, shear_x, shear_y, shift_x, shift_y = amount.unbind(1)
             cos, sin = angle.cos(), angle.sin()
-            linear = [cos, 0.3 * amount["shear_x"] - sin, 0.3 * amount["shear_y"] + sin, cos]
-            shift = [0.3 * width * amount["translate_x"], 0.3 * height * amount["translate_y"]]
-            matrix = torch.stack([*linear[:2], shift[0], *linear[2:], shift[1]], 1).unflatten(1, (2, 3))
-            geometry = matrices.compose(geometry, matrices.about_centre(matrix, self.size))
+            matrix = torch.stack([cos, shear_x - sin, shift_x, shear_y + sin, cos, shift_y], 1)
+            matrix = matrices.about_centre(matrix.unflatten(1, (2, 3)), self.size)
+            geometry = matrices.compose(geometry, matrix)
         return geometry
 
     def _slot_colour(self, colour: Tensor, tone: Tone, slots: Slots) -> Tensor:
-        for operation, level in zip(slots.operation.unbind(1), slots.level.unbind(1), strict=True):
+        columns = [
+            OPERATIONS.index(name) for name in ("brightness", "contrast", "saturation", "autocontrast")
+        ]
+        # PIL's enhancers, at 0.95 to 0.05 (the strongest), as in FixMatch's pool: they only ever take away.
+        factors = torch.where(slots.drawn, 0.95 - 0.9 * slots.levels.abs(), 1.0)[:, :, columns[:3]]
+        stretched = slots.drawn[:, :, columns[3]]
+        for slot in range(self.operations):
             now = tone.painted(colour)
-            # PIL's enhancers, at 0.05 (strong) to 0.95, as in FixMatch's pool: they only ever take away.
-            factor = 0.95 - 0.9 * level.abs()
-            bright, contrast, saturation = (
-                torch.where(operation == OPERATIONS.index(name), factor, 1.0)
-                for name in ("brightness", "contrast", "saturation")
-            )
-            grey = matrices.grey_level(now.mean)
-            linear = matrices.saturation(saturation)[..., :3] * (bright * contrast)[:, None, None]
-            offset = ((1 - contrast) * grey)[:, None].expand(-1, 3)
-            stretch, lift = _autocontrast(now, operation == OPERATIONS.index("autocontrast"))
-            matrix = torch.cat([linear * stretch[..., None], (offset + lift)[..., None]], -1)
+            bright, contrast, saturation = factors[:, slot].unbind(1)
+            stretch, lift = _autocontrast(now, stretched[:, slot])
+            matrix = matrices.saturation(saturation) * (bright * contrast)[:, None, None] * stretch[..., None]
+            matrix[:, :, 3] = ((1 - contrast) * now.grey)[:, None] + lift
             colour = matrices.compose(matrix, colour)
         return colour
 
     def _slot_effects(self, images: Tensor, slots: Slots) -> Tensor:
-        drawn = {}
-        level = {}
-        for name in EFFECT_OPERATIONS:
-            here = slots.operation == OPERATIONS.index(name)
-            drawn[name] = here.any(1)
-            level[name] = torch.where(here, slots.level.abs(), 0.0).amax(1)
-        images = effects.on_rows(effects.equalize, images, drawn["equalize"])
-        images = effects.on_rows(effects.solarize, images, drawn["solarize"], 1 - level["solarize"])
-        bits = 8 - (level["posterize"] * 4).round().long()
-        images = effects.on_rows(effects.posterize, images, drawn["posterize"], bits)
-        return effects.on_rows(effects.sharpness, images, drawn["sharpness"], 0.95 - 0.9 * level["sharpness"])
+        drawn, _ = slots.of("equalize")
+        images = effects.on_rows(effects.equalize, images, drawn)
+        drawn, level = slots.of("solarize")
+        images = effects.on_rows(effects.solarize, images, drawn, 1 - level)
+        drawn, level = slots.of("posterize")
+        images = effects.on_rows(effects.posterize, images, drawn, 8 - (4 * level).round().long())
+        drawn, level = slots.of("sharpness")
+        return effects.on_rows(effects.sharpness, images, drawn, 0.95 - 0.9 * level)
 
     def _effects(self, images: Tensor, slots: Slots | None, generator: torch.Generator) -> Tensor:
         if slots is not None:
@@ -370,7 +366,12 @@ class Policy:
         draw = torch.rand(len(images), 6, generator=generator, device=generator.device)
         if self.blur:
             sigma = _between(draw[:, 1], self.sigma)
-            images = effects.on_rows(self._blur, images, draw[:, 0] < self.blur, sigma)
+            drawn = draw[:, 0] < self.blur
+            images = (
+                self._blur(images, sigma)
+                if self.blur >= 1
+                else effects.on_rows(self._blur, images, drawn, sigma)
+            )
         if self.solarize:
             half = torch.full_like(draw[:, 0], 0.5)
             images = effects.on_rows(effects.solarize, images, draw[:, 2] < self.solarize, half)
@@ -399,10 +400,11 @@ def _between(draw: Tensor, limits: tuple[float, ...]) -> Tensor:
 def _autocontrast(tone: Tone, drawn: Tensor) -> tuple[Tensor, Tensor]:
     """Factor and offset a channel that stretch it from black to white where drawn (and leave a flat one
     alone)."""
-    spread = tone.high - tone.low
+    _, low, high = tone.levels.unbind(2)
+    spread = high - low
     drawn = drawn[:, None] & (spread > 1 / 255)
     stretch = torch.where(drawn, 1 / spread.clamp(min=1 / 255), 1.0)
-    return stretch, torch.where(drawn, -tone.low * stretch, 0.0)
+    return stretch, torch.where(drawn, -low * stretch, 0.0)
 
 
 def _pair(size: int | Size) -> Size:
@@ -471,6 +473,7 @@ def self_supervised(
         blur=blur,
         sigma=sigma or (0.1, max(0.5, 2 * share)),
         solarize=solarize,
+        padding="border",
     )
 
 

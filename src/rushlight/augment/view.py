@@ -28,7 +28,6 @@ Sampling = Literal["bilinear", "nearest", "none"]
 Size = tuple[int, int]
 
 LUMA = (0.299, 0.587, 0.114)
-_GRID_SAMPLE_PADDING = {"reflect": "reflection", "border": "border", "zeros": "zeros"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class View:
             seen = paint(pixels, colour)
         else:
             seen = paint(self._sample(pixels, reduce), colour)
-            if self.padding == "zeros":  # a colour's offset must not tint what lies outside
+            if self.padding == "zeros":  # after the colours, whose offset must not tint what lies outside
                 seen = seen.mul_(self.inside()[:, None])
         return seen.to(dtype=dtype, memory_format=memory_format)
 
@@ -118,7 +117,7 @@ class View:
             pixels,
             grid.permute(0, 2, 3, 1),
             mode="nearest" if self.sampling == "nearest" and reduce == 1 else "bilinear",
-            padding_mode=_GRID_SAMPLE_PADDING[self.padding],
+            padding_mode="reflection" if self.padding == "reflect" else "border",
             align_corners=True,
         )
 
@@ -318,7 +317,8 @@ def paint(
     pixels: Float[Tensor, "batch 3 h w"], colour: Float[Tensor, "batch 3 4"]
 ) -> Float[Tensor, "batch 3 h w"]:
     """Apply a colour matrix to each image, and clip to [0, 1]."""
-    flat = torch.baddbmm(colour[:, :, 3:], colour[:, :, :3], pixels.flatten(2))
+    # Not baddbmm: it would first write the offset out to the size of the result.
+    flat = torch.bmm(colour[:, :, :3], pixels.flatten(2)).add_(colour[:, :, 3:])
     return flat.clamp_(0, 1).view_as(pixels)
 
 
@@ -460,19 +460,24 @@ def contrast(factor: Float[Tensor, "batch"], grey: Float[Tensor, "batch"]) -> Fl
     return _with_offset(brightness(factor)[..., :3], ((1 - factor) * grey)[:, None, None])
 
 
+def chroma(factor: Float[Tensor, "batch"], turn: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
+    """Stretch the chroma plane (YIQ's) by a factor and turn it by a share of the colour circle; the luma stays."""
+    angle = 2 * math.pi * turn
+    luma, in_phase, quadrature = _YIQ.to(turn.device)
+    cos, sin = (factor * angle.cos())[:, None, None], (factor * angle.sin())[:, None, None]
+    return _with_offset(luma + cos * in_phase + sin * quadrature)
+
+
 def saturation(factor: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
     """Move away from each pixel's own grey: 0 is greyscale, 1 leaves the image."""
-    factor = factor[:, None, None]
-    luma = torch.tensor(LUMA, device=factor.device).expand(3, 3)
-    return _with_offset(factor * torch.eye(3, device=factor.device) + (1 - factor) * luma)
+    return chroma(factor, torch.zeros_like(factor))
 
 
 def hue(turn: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
     """Turn the hues by a share of the colour circle, as a rotation of YIQ's chroma plane (affine, and the
-    luma stays; torchvision turns HSV's hexagon, where the luma changes)."""
-    angle = 2 * math.pi * turn[:, None, None]
-    luma, in_phase, quadrature = _YIQ.to(turn.device)
-    return _with_offset(luma + angle.cos() * in_phase + angle.sin() * quadrature)
+    luma
+    stays; torchvision turns HSV's hexagon, where the luma changes)."""
+    return chroma(torch.ones_like(turn), turn)
 
 
 def grayscale(grey: Bool[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
