@@ -1,0 +1,35 @@
+"""Rushlight: teach vision models to see from few, partial, noisy or missing labels.
+
+The public names, and nothing else; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Dataset", "Model", "UserError", "audit", "claims", "compare", "fit", "load", "look", "predict", "systems"]
+
+if TYPE_CHECKING:
+    from rushlight.api import audit, claims, compare, fit, load, look, predict, systems
+    from rushlight.data.dataset import Dataset
+    from rushlight.engine.model import Model
+    from rushlight.errors import UserError
+
+_HOMES = {
+    "Dataset": "rushlight.data.dataset",
+    "Model": "rushlight.engine.model",
+    "UserError": "rushlight.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'rushlight' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES.get(name, "rushlight.api")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""What runs systems: stages, models, budgets, trials."""

@@ -1,0 +1,415 @@
+"""Learners: Lightning modules that are stages.
+
+A system says what it builds and what one step's loss is. The rest is here, once: the budget that becomes a number of
+steps, the rows of each step's batch, the schedule, checkpoints, learning curves, and what happens when memory runs
+out or a loss is not finite.
+
+Randomness is stateless: the rows of step t and every draw within it depend on (seed, t) alone. So a resumed run
+repeats an undisturbed one, whatever happened to it in between.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+import rushlight._torchvision  # noqa: F401  (Lightning's metrics import it)
+from rushlight.data.columns import PROVENANCE
+from rushlight.data.dataset import Dataset
+from rushlight.engine import optimise
+from rushlight.engine.budget import Budget, Spent, count_flops, pass_flops
+from rushlight.engine.model import Facts, Model
+from rushlight.engine.stage import Progress, Setting, Stage
+from rushlight.engine.teacher import Teacher
+from rushlight.errors import UserError
+from rushlight.nets.heads import Linear
+from rushlight.nets.norm import synchronise
+
+import lightning.pytorch as L  # isort: skip  (after torchvision is known to import)
+
+Batch = dict[str, TensorDict]
+
+for _name in ("lightning.pytorch", "lightning.fabric"):  # its notices are about the machine, not about the run
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+
+class Diverged(RuntimeError):
+    """A loss that is not finite; the state before the step is kept."""
+
+    def __init__(self, stage: str, step: int, checkpoint: Path | None):
+        super().__init__(f"{stage}: the loss of step {step} is not finite")
+        self.stage, self.step, self.checkpoint = stage, step, checkpoint
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A budget made concrete: the scale of the batch, the number of steps, and what a step costs."""
+
+    batch: int
+    steps: int
+    step_flops: float
+    pass_flops: float
+
+    def spent(self, steps: int, seconds: float) -> Spent:
+        flops = steps * self.step_flops
+        return Spent(flops / self.pass_flops, flops, steps, seconds)
+
+
+class Learner(L.LightningModule, Stage):
+    """Base of every method that trains by gradient steps.
+
+    A subclass gives `card`, `__init__` (keyword-only hyper-parameters), `build` and `step`; it may override `finish`,
+    `groups` and `after_step`.
+
+    Attributes:
+        parts: the streams of a batch, and how many times `batch` each of them has. `labelled` draws from the rows
+            whose task column is known, every other name from all rows.
+        batch: images of a part of size 1, the paper's. It is halved, not below `smallest_batch`, until the budget
+            gives `enough_steps`: a small budget buys many small steps rather than a few large ones.
+        optimiser, learning_rate, weight_decay, schedule, warm_up: of the training; see `engine.optimise`.
+        model: the network in training, set before `build`; `build` gives it its heads.
+        given: the model that came in (a teacher, an annotator), in evaluation mode.
+    """
+
+    parts: dict[str, float] = {"labelled": 1}
+    batch: int = 64
+    smallest_batch: int = 16
+    enough_steps: int = 1000
+    optimiser: optimise.OptimiserName = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 5e-4
+    schedule: optimise.ScheduleName = "cosine"
+    warm_up: float = 0.05
+    model: Model
+
+    # What a system writes ---------------------------------------------------------------------------------------------
+
+    def build(self, data: Dataset) -> None:
+        """Give `self.model` its heads, from the data's columns. By default: a linear classifier for the task."""
+        self.model.heads.update({f"{self.task}_head": self.classifier(data)})
+
+    def step(self, batch: Batch) -> Tensor:
+        """The loss of one batch of raw columns on the device."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """After each optimiser step: the teacher follows, if there is one."""
+        teacher = getattr(self, "teacher", None)
+        if isinstance(teacher, Teacher):
+            teacher.update(self.model)
+
+    def groups(self) -> list[dict]:
+        """The optimiser's parameter groups; a group's `scale` multiplies the learning rate."""
+        return optimise.parameter_groups(self, self.weight_decay)
+
+    def finish(self) -> Model:
+        """What is handed on: the teacher's copy of the model where there is one, else the model."""
+        teacher = getattr(self, "teacher", None)
+        source = teacher.network if isinstance(teacher, Teacher) else self.model
+        return copy.deepcopy(source).requires_grad_(True).eval()
+
+    # What a system may use --------------------------------------------------------------------------------------------
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done, 0 … 1."""
+        if self._minutes is not None:
+            return min(self._elapsed() / (60 * self._minutes), 1.0)
+        return min(self.global_step / max(self.plan.steps, 1), 1.0)
+
+    def generator(self, stream: int = 0) -> torch.Generator:
+        """The random generator of this step: the same for the same seed, step, process and stream."""
+        seed = _mix(self.setting.seed, self.global_step, self.process, stream)
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def note(self, **values: Tensor | float) -> None:
+        """Log values of this step: they show in the progress and in the trial's record."""
+        self._noted = {name: v.detach() if isinstance(v, Tensor) else v for name, v in values.items()}
+
+    def classifier(self, data: Dataset) -> nn.Module:
+        """A fresh head for the task: linear for classes and tags, a decoder for masks."""
+        outputs = outputs_of(data, self.task)
+        if self.task == "mask":
+            from rushlight.nets.dense import Decoder
+
+            encoder = self.model.encoder
+            return Decoder(channels=encoder.channels, strides=encoder.strides, outputs=outputs)
+        return Linear(width=self.model.encoder.width, outputs=outputs)
+
+    @property
+    def task(self) -> str:
+        return self.setting.task or "class"
+
+    @property
+    def process(self) -> int:
+        return self.trainer.global_rank if self._trainer is not None else 0
+
+    @property
+    def name(self) -> str:
+        return self.card.id
+
+    # The stage --------------------------------------------------------------------------------------------------------
+
+    def run(
+        self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()
+    ) -> tuple[Dataset, Model]:
+        """Train on the data, starting from the model's encoder, within the budget.
+
+        When memory runs out, the batch is halved and the training starts again with the same budget.
+
+        Raises:
+            UserError: the data lacks what the card needs.
+            Diverged: a loss is not finite.
+        """
+        lacks = self.card.lacks(data, setting.task)
+        if lacks:
+            raise UserError(f"'{self.name}' does not fit this data: it {lacks}")
+        largest = self.batch
+        while True:
+            try:
+                return data, self._train(data, model, budget, setting, largest)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or largest <= 1:
+                    raise
+                largest = max(largest // 2, 1)
+                warnings.warn(f"{self.name}: out of memory; going on with a batch of {largest}, the same budget",
+                              stacklevel=2)  # fmt: skip
+
+    def prepare(self, data: Dataset, model: Model, setting: Setting) -> None:
+        """Set the network up for this data; afterwards `step` can be called."""
+        self.setting = setting
+        self._seed_everything(0)
+        self.given = model.copy().eval().requires_grad_(False)
+        facts = Facts.of(data.info, (data.height, data.width), setting.task)
+        self.model = Model(copy.deepcopy(model.encoder).train().requires_grad_(True), {}, facts)
+        self.build(data)
+        self.data = data
+        self._rows = {part: self.rows(data, part) for part in self.parts}
+        self._columns = data.columns.exclude(*PROVENANCE)
+        if setting.device != "cpu":
+            self.to(setting.device)
+            self._columns = self._columns.to(setting.device) if _fits(self._columns, setting.device) else self._columns
+
+    def rows(self, data: Dataset, part: str) -> Int[Tensor, "n"]:
+        """The rows that a stream of the batch draws from."""
+        if part == "labelled":
+            return data.known(self.task).nonzero().squeeze(1)
+        return torch.arange(len(data))
+
+    def draw(self, batch: int, step: int) -> Batch:
+        """The raw columns of one step's batch: epochs of permutations, one after the other, in each stream."""
+        drawn = {}
+        processes = self.trainer.world_size if self._trainer is not None else 1
+        for stream, (part, times) in enumerate(self.parts.items()):
+            rows = self._rows[part]
+            chosen = rows[_permuted(len(rows), round(batch * times), step, _mix(self.setting.seed, stream))]
+            chosen = chosen[self.process :: processes]
+            columns = self._columns[chosen.to(self._columns.device) if self._columns.device else chosen]
+            drawn[part] = columns.to(self.device, non_blocking=True).set("row", chosen.to(self.device))
+        return drawn
+
+    def plan_for(self, budget: Budget, largest: int | None = None) -> Plan:
+        """What the budget buys: the cost of a step is counted on a copy, once for a batch."""
+        cost = pass_flops(self.model.encoder, (self.data.height, self.data.width))
+        batch = min(self.batch, largest or self.batch)
+        while True:
+            flops = self._count(batch)
+            steps = max(int((budget.passes or 0) * cost / flops), 1)
+            if budget.minutes is not None:
+                return Plan(batch, 10**9, flops, cost)
+            if steps >= self.enough_steps or batch // 2 < self.smallest_batch:
+                return Plan(batch, steps, flops, cost)
+            batch //= 2
+
+    def _count(self, batch: int) -> float:
+        probe = copy.deepcopy(self).train()
+        probe.plan = Plan(batch, 1, 1.0, 1.0)
+        probe._start = time.monotonic()
+        drawn = probe.draw(batch, 0)
+        return count_flops(lambda: probe.step(drawn).backward())
+
+    def _train(self, data: Dataset, model: Model, budget: Budget, setting: Setting, largest: int) -> Model:
+        self.prepare(data, model, setting)
+        self._minutes, self._before = budget.minutes, 0.0
+        self.plan = self.plan_for(budget, largest)
+        self._seed_everything(0)
+        checkpoint = self._checkpoint_path()
+        resume = checkpoint if checkpoint is not None and checkpoint.exists() else None
+        if setting.devices > 1:
+            synchronise(self)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trainer = L.Trainer(
+            accelerator="gpu" if setting.device.startswith("cuda") else setting.device,
+            devices=setting.devices,
+            strategy="ddp" if setting.devices > 1 else "auto",
+            precision=setting.precision,  # type: ignore[arg-type]
+            max_steps=self.plan.steps,
+            max_epochs=-1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            callbacks=[_Pace()],
+        )
+        self._start = time.monotonic()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PossibleUserWarning)  # about loaders with workers: there is no loader
+            trainer.fit(self, train_dataloaders=_Ticks(), ckpt_path=resume, weights_only=True)
+        self.spent = self.plan.spent(trainer.global_step, self._elapsed())
+        finished = self.finish().to("cpu")
+        self._trainer = None
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+        return finished
+
+    # Lightning's side -------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return optimise.optimiser(self.optimiser, self.groups(), learning_rate=self.learning_rate)
+
+    def training_step(self, tick: int, index: int) -> Tensor:
+        self._seed_everything(self.global_step)
+        loss = self.step(self.draw(self.plan.batch, self.global_step))
+        if self.device.type == "cpu" and not bool(loss.isfinite()):
+            raise Diverged(self.name, self.global_step, self._keep())
+        self._loss = loss.detach()
+        return loss
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        if self.progress >= 1 and self._minutes is not None:
+            self.trainer.should_stop = True
+            return -1
+        factor = optimise.schedule(self.schedule, self.progress, warm_up=self.warm_up)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["peak"] * factor
+        return None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["elapsed"] = self._elapsed()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._before = float(checkpoint["elapsed"])
+
+    def _elapsed(self) -> float:
+        return self._before + time.monotonic() - self._start
+
+    def _seed_everything(self, step: int) -> None:
+        torch.manual_seed(_mix(self.setting.seed, step, 7))
+
+    def _checkpoint_path(self) -> Path | None:
+        return self.setting.folder / "checkpoint.ckpt" if self.setting.folder is not None else None
+
+    def _keep(self) -> Path | None:
+        """Write the state before this step beside the checkpoint, for a replay."""
+        if self.setting.folder is None:
+            return None
+        path = self.setting.folder / f"diverged-step-{self.global_step}.ckpt"
+        write_checkpoint(self.trainer, path)
+        return path
+
+
+class _Pace(L.Callback):
+    """After each step: the teacher, progress, learning-curve snapshots and checkpoints."""
+
+    def on_train_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        assert isinstance(learner, Learner)
+        self.saved = self.told = time.monotonic()
+        count = learner.setting.snapshots
+        moments = [round(learner.plan.steps * (i + 1) / count) for i in range(count - 1)] if count > 1 else []
+        self.moments = {moment for moment in moments if moment > trainer.global_step}
+
+    def on_train_batch_end(self, trainer: L.Trainer, learner: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        learner.after_step()
+        setting, now = learner.setting, time.monotonic()
+        if trainer.global_step in self.moments and setting.on_snapshot is not None:
+            setting.on_snapshot(learner.finish(), learner.plan.spent(trainer.global_step, learner._elapsed()))
+        if setting.on_progress is not None and now - self.told > 0.5:
+            noted = {"loss": learner._loss, **getattr(learner, "_noted", {})}
+            logged = {name: float(value) for name, value in noted.items()}
+            setting.on_progress(Progress(learner.name, learner.progress, logged))
+            self.told = now
+        path = learner._checkpoint_path()
+        if path is not None and now - self.saved > setting.checkpoint_seconds:
+            write_checkpoint(trainer, path)
+            self.saved = now
+
+
+class _Ticks:
+    """An endless iterable: batches are drawn from the number of the step, so nothing needs to be handed over."""
+
+    def __iter__(self) -> Iterator[int]:
+        tick = 0
+        while True:
+            yield tick
+            tick += 1
+
+
+def write_checkpoint(trainer: L.Trainer, path: Path) -> None:
+    """Write a checkpoint whole: into a temporary file of the same folder, flushed, then renamed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    trainer.save_checkpoint(partial)
+    if trainer.global_rank == 0:
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+
+def outputs_of(data: Dataset, task: str) -> int:
+    """How many outputs a head for this task needs."""
+    if task == "tags":
+        return data["tags"].shape[1]
+    names = data.info.mask_names if task == "mask" and data.info.mask_names else data.info.class_names
+    if names:
+        return len(names)
+    values = data[task][data.column(task).known]
+    return int(values.max()) + 1
+
+
+def _mix(*words: int) -> int:
+    """One 63-bit seed from several small numbers (SplitMix64's finaliser, word by word)."""
+    state = 0x9E3779B97F4A7C15
+    for word in words:
+        state = (state ^ (word & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 1
+
+
+def _permuted(rows: int, batch: int, step: int, seed: int) -> Int[Tensor, "batch"]:
+    """Positions `step·batch … (step+1)·batch` of an endless row of permutations of 0 … rows − 1."""
+    first, last = step * batch, (step + 1) * batch
+    epochs = range(first // rows, (last - 1) // rows + 1)
+    permutations = [_permutation(rows, _mix(seed, epoch)) for epoch in epochs]
+    start = first - epochs[0] * rows
+    return torch.cat(permutations)[start : start + batch]
+
+
+def _permutation(rows: int, seed: int) -> Int[Tensor, "rows"]:
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+
+
+def _fits(columns: TensorDict, device: str) -> bool:
+    if not device.startswith("cuda"):
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(values.numel() * values.element_size() for values in columns.values()) < free / 3
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -1,0 +1,38 @@
+"""Pseudo-labels: a target, where it counts, and how much.
+
+Target makers (a weak view, a teacher, a mixture) fill the triple; losses read it. The unit is a sample, a pixel, a
+box or a pair: whatever shape the target has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Attributes:
+    target: class ids, or class probabilities with a last axis of classes.
+    mask: where the target counts.
+    weight: how much; None is one everywhere.
+    """
+
+    target: Int[Tensor, "..."] | Float[Tensor, "..."]
+    mask: Bool[Tensor, "..."]
+    weight: Float[Tensor, "..."] | None = None
+
+    @property
+    def kept(self) -> Float[Tensor, ""]:
+        """The share of entries that count."""
+        return self.mask.float().mean()
+
+
+@torch.no_grad()
+def confident(probabilities: Float[Tensor, "batch classes"], threshold: float) -> PseudoLabels:
+    """Hard targets where the largest probability reaches a fixed threshold (FixMatch, eq. 4)."""
+    confidence, target = probabilities.max(-1)
+    return PseudoLabels(target, confidence >= threshold)

@@ -1,0 +1,144 @@
+"""Recipes: stages in a row, written `"barlow-twins > iomatch(threshold=0.7)"`, sharing one budget."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rushlight.card import system
+from rushlight.data.dataset import Dataset
+from rushlight.engine.budget import Budget, Spent
+from rushlight.engine.model import Model
+from rushlight.engine.stage import Setting, Stage
+from rushlight.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a recipe: a system's id, its arguments, and its share of the budget (None: an equal part)."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    share: float | None = None
+
+    def __str__(self) -> str:
+        settings = dict(self.arguments) | ({"share": self.share} if self.share is not None else {})
+        inner = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        return f"{self.name}({inner})" if inner else self.name
+
+    def stage(self) -> Stage:
+        """The stage, made with its arguments.
+
+        Raises:
+            UserError: no such system, one that is no stage, or an argument it does not have.
+        """
+        kind = system(self.name)
+        if not issubclass(kind, Stage):
+            role = kind.card.role  # type: ignore[attr-defined]
+            raise UserError(f"'{self.name}' is a {role}, not a stage of a recipe: `rushlight audit` uses it")
+        known = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+        for name in self.arguments:
+            if name not in known:
+                hint = nearest(name, known)
+                raise UserError(f"'{self.name}' has no argument '{name}'.{hint} It has: {', '.join(known)}")
+        return kind(**self.arguments)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages in a row."""
+
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def parse(cls, text: str | Recipe) -> Recipe:
+        """Read `"a > b(x=1, share=0.6)"`. Arguments are Python literals; `share` is the part of the budget.
+
+        Raises:
+            UserError: it cannot be read, or names no known system (the nearest is suggested).
+        """
+        if isinstance(text, Recipe):
+            return text
+        steps = tuple(_parse_step(part.strip(), text) for part in text.split(">"))
+        recipe = cls(steps)
+        for step in steps:
+            step.stage()
+        recipe.shares()
+        return recipe
+
+    def __str__(self) -> str:
+        return " > ".join(str(step) for step in self.steps)
+
+    def shares(self) -> list[float]:
+        """Each stage's part of the budget; stages that spend nothing get none.
+
+        Raises:
+            UserError: the named shares sum to more than one.
+        """
+        spends = [step.stage().spends for step in self.steps]
+        named = sum(step.share or 0 for step in self.steps)
+        open_steps = sum(spend and step.share is None for step, spend in zip(self.steps, spends, strict=True))
+        if named > 1 + 1e-9 or (open_steps and named > 1 - 1e-9):
+            raise UserError(f"the shares of '{self}' sum to {named:g}: give each stage a part, together at most 1")
+        rest = (1 - named) / open_steps if open_steps else 0.0
+        return [
+            (step.share if step.share is not None else rest) if spend else 0.0
+            for step, spend in zip(self.steps, spends, strict=True)
+        ]
+
+    def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Model, Spent]:
+        """Run the stages one after the other, and give the last model and what all of them used."""
+        spent = Spent()
+        for number, (step, share) in enumerate(zip(self.steps, self.shares(), strict=True)):
+            stage = step.stage()
+            here = replace(setting, folder=setting.folder / f"stage-{number}") if setting.folder else setting
+            here = replace(here, on_snapshot=_later(here, spent), seed=setting.seed * 64 + number)
+            data, model = _resumed(stage, data, model, budget.share(share or 1.0), here)
+            spent = spent + stage.spent
+        facts = {"recipe": str(self), "seed": setting.seed, "budget": str(budget)}
+        return model.with_facts(**facts), spent
+
+
+def _later(setting: Setting, before: Spent) -> Any:
+    """Snapshots of a later stage count what the earlier ones spent."""
+    tell = setting.on_snapshot
+    return None if tell is None else lambda model, spent: tell(model, before + spent)
+
+
+def _resumed(
+    stage: Stage, data: Dataset, model: Model, budget: Budget, setting: Setting
+) -> tuple[Dataset, Model]:
+    """Run a stage, or take what a killed run had finished of it."""
+    from rushlight.engine.store import finished_stage, keep_stage
+
+    if setting.folder is not None:
+        done = finished_stage(setting.folder, data)
+        if done is not None:
+            data, model, stage.spent = done
+            return data, model
+    result = stage.run(data, model, budget, setting)
+    if setting.folder is not None:
+        keep_stage(setting.folder, data, *result, stage.spent)
+    return result
+
+
+def _parse_step(part: str, whole: str) -> Step:
+    name, bracket, inner = part.partition("(")
+    name = name.strip()
+    if not name:
+        raise UserError(f"the recipe '{whole}' has an empty stage: write it as 'a > b(threshold=0.7)'")
+    system(name)
+    if not bracket:
+        return Step(name)
+    try:
+        call = ast.parse(f"f({inner}", mode="eval").body
+        assert isinstance(call, ast.Call) and not call.args
+        arguments = {keyword.arg or "**": ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise UserError(f"cannot read '{part}' in the recipe '{whole}': arguments are name=value") from None
+    share = arguments.pop("share", None)
+    if share is not None and not (isinstance(share, int | float) and 0 < share <= 1):
+        raise UserError(f"the share of '{name}' must lie between 0 and 1, not {share!r}")
+    return Step(name, arguments, share)

@@ -1,0 +1,97 @@
+"""Scores: what a judge alone may compute, from a model and labels that no stage has seen.
+
+Every score keeps its parts, image by image, so that intervals can account for the choice of test images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rushlight.card import METRICS
+from rushlight.data.dataset import Dataset
+from rushlight.engine.model import Model
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model scores on a test set.
+
+    Attributes:
+        task: `class`, `tags` or `mask`.
+        value: accuracy, mean average precision, or mean intersection over union; 0 … 1.
+        parts: what the value is made of, one row a test image: `predicted` and `true` classes; `scores` and `true`
+            tags; or `confusion` (true × predicted pixels).
+    """
+
+    task: str
+    value: float
+    parts: dict[str, Tensor]
+
+    @property
+    def metric(self) -> str:
+        return METRICS[self.task]
+
+
+def evaluate(model: Model, data: Dataset, task: str | None = None) -> Scores:
+    """Score a model on the rows of `data` whose label is known."""
+    task = task or model.facts.task or "class"
+    data = data.select(data.known(task))
+    outputs = model.predict(data["image"], names=[task])[task]
+    parts = {"class": _class_parts, "tags": _tag_parts, "mask": _mask_parts}[task](outputs, data[task])
+    return Scores(task, value(task, parts), parts)
+
+
+def value(task: str, parts: dict[str, Tensor]) -> float:
+    """The metric of a task from its parts, over all rows given."""
+    if task == "class":
+        return float((parts["predicted"] == parts["true"]).double().mean())
+    if task == "tags":
+        return mean_average_precision(parts["scores"], parts["true"])
+    return mean_iou(parts["confusion"].sum(0))
+
+
+def _class_parts(logits: Float[Tensor, "n classes"], true: Int[Tensor, "n"]) -> dict[str, Tensor]:
+    confidence, predicted = logits.softmax(1).max(1)
+    return {"predicted": predicted.to(torch.int16), "true": true.to(torch.int16), "confidence": confidence}
+
+
+def _tag_parts(logits: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> dict[str, Tensor]:
+    return {"scores": logits.sigmoid(), "true": true.clone()}
+
+
+def _mask_parts(logits: Float[Tensor, "n classes h w"], true: Tensor) -> dict[str, Tensor]:
+    return {"confusion": confusion(logits.argmax(1), true, logits.shape[1])}
+
+
+def confusion(predicted: Int[Tensor, "n h w"], true: Tensor, classes: int) -> Int[Tensor, "n classes classes"]:
+    """True × predicted pixel counts of each image; pixels that are 255 do not count."""
+    cell = true.long() * classes + predicted.long()
+    cell = torch.where(true == 255, classes * classes, cell).flatten(1)
+    counts = torch.zeros(len(cell), classes * classes + 1, dtype=torch.int64)
+    counts.scatter_add_(1, cell, torch.ones_like(cell))
+    return counts[:, :-1].view(-1, classes, classes)
+
+
+def mean_iou(matrix: Int[Tensor, "classes classes"]) -> float:
+    """Mean over the classes that occur (in truth or prediction) of intersection over union."""
+    matrix = matrix.double()
+    both = matrix.diagonal()
+    union = matrix.sum(0) + matrix.sum(1) - both
+    return float((both / union)[union > 0].mean())
+
+
+def mean_average_precision(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> float:
+    """Mean over tags of average precision, among the entries that are known; tags never present do not count."""
+    values = [_average_precision(s[t >= 0], t[t >= 0]) for s, t in zip(scores.T, true.T, strict=True) if (t == 1).any()]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _average_precision(scores: Tensor, true: Tensor) -> float:
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(true.numpy(), scores.numpy()))

@@ -1,0 +1,140 @@
+"""Stages, judges and attacks: the three forms that every system has one of.
+
+A stage changes what you have (a learner the model, a curator the data); a judge measures it; an attack is a judge's
+instrument. All stages have one form, so they chain: see `rushlight.engine.recipe`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rushlight.card import Card
+from rushlight.data.dataset import Dataset
+from rushlight.engine.budget import Budget, Spent
+from rushlight.engine.model import Model
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is: its name, the share done (0 … 1), and the latest logged values."""
+
+    stage: str
+    done: float
+    logged: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a stage runs; nothing of it belongs to the method.
+
+    Attributes:
+        seed: of every random draw of the stage.
+        task: the column to be predicted: `class`, `tags` or `mask`; None where nothing is.
+        device, precision: as `rushlight.engine.hardware` names them; devices: how many of them one training uses.
+        folder: where checkpoints go; None keeps none.
+        checkpoint_seconds: between checkpoints.
+        on_progress: called now and then with how far it is.
+        on_snapshot: called with the model at a few moments of the training (for learning curves); what it
+            measures never returns to the stage.
+        snapshots: how many such moments.
+    """
+
+    seed: int = 0
+    task: str | None = "class"
+    device: str = "cpu"
+    devices: int = 1
+    precision: str = "32-true"
+    folder: Path | None = None
+    checkpoint_seconds: float = 30.0
+    on_progress: Callable[[Progress], None] | None = None
+    on_snapshot: Callable[[Model, Spent], None] | None = None
+    snapshots: int = 0
+
+
+class Stage(ABC):
+    """Something that changes the data or the model.
+
+    Attributes:
+        card: what it is.
+        spends: whether it takes a part of a recipe's budget.
+        spent: what the last run really used.
+    """
+
+    card: ClassVar[Card]
+    spends: ClassVar[bool] = True
+    spent: Spent = Spent()
+
+    @abstractmethod
+    def run(
+        self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()
+    ) -> tuple[Dataset, Model]:
+        """The data and the model after the stage. Neither of the given ones is changed."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a judge found: numbers, tables and curves, each with a name a report can print.
+
+    Attributes:
+        judge: the id of the judge.
+        numbers: name → value.
+        tables: name → columns → values, all of one length.
+        curves: name → (x label, y label, {series: (x, y)}).
+        notes: sentences for the reader.
+    """
+
+    judge: str
+    numbers: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    curves: dict[str, tuple[str, str, dict[str, tuple[list[float], list[float]]]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Judge(ABC):
+    """Something that measures a model on data, and changes neither."""
+
+    card: ClassVar[Card]
+
+    @abstractmethod
+    def judge(self, model: Model, data: Dataset, setting: Setting = Setting()) -> Findings:
+        """What it found."""
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What an attacker may do.
+
+    Attributes:
+        norm: `inf` or `2`, of the perturbation, images in [0, 1].
+        strength: its bound (for Carlini–Wagner, which minimises the norm itself, the largest that counts).
+        targeted: towards the given labels instead of away from them.
+    """
+
+    norm: str = "inf"
+    strength: float = 8 / 255
+    targeted: bool = False
+
+
+class Attack(ABC):
+    """Something that perturbs images so that a model errs."""
+
+    card: ClassVar[Card]
+
+    @abstractmethod
+    def perturb(
+        self,
+        logits: Callable[[Tensor], Tensor],
+        images: Float[Tensor, "batch 3 height width"],
+        target: Int[Tensor, "batch"],
+        threat: Threat = Threat(),
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Images in [0, 1] within the threat; where no error was found, the best try or the image itself."""

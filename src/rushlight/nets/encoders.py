@@ -1,0 +1,212 @@
+"""Encoders: any timm model by its name, and two small ones for small machines.
+
+An encoder takes images in [0, 1] and normalises them itself, so that everything outside it (views, attacks, models)
+speaks of the same images. It gives pooled features, the last feature map, and a pyramid of maps for dense heads.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+import rushlight._torchvision  # noqa: F401  (before timm)
+from rushlight.errors import UserError, nearest
+
+SMALL = ("conv16", "conv32", "vit96")
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Encoder(nn.Module):
+    """Images in [0, 1] → features.
+
+    Attributes:
+        name: what `create` was given.
+        width: size of the pooled features.
+        channels, strides: of the maps of the pyramid, from fine to coarse.
+    """
+
+    name: str
+    width: int
+    channels: list[int]
+    strides: list[int]
+
+    def __init__(self, name: str, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.name = name
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def normalise(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        return (images - self.mean) / self.std
+
+    def pyramid(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """Feature maps from fine to coarse."""
+        raise NotImplementedError
+
+    def maps(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch width h w"]:
+        """The last feature map; its mean over cells is what `forward` gives, for encoders that pool by the mean."""
+        return self.pyramid(images)[-1]
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch width"]:
+        """Pooled features."""
+        return self.maps(images).mean((2, 3))
+
+
+class Conv(Encoder):
+    """Six 3×3 convolutions with batch norm, of width w, 2w, 2w, 4w, 4w, 4w, halving the image twice; 106k
+    parameters at w = 16.
+
+    Only the first convolution works at full resolution: on a CPU the step is bound by memory traffic there.
+    """
+
+    def __init__(self, name: str, width: int = 16):
+        super().__init__(name, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        widths = [width, 2 * width, 2 * width, 4 * width, 4 * width, 4 * width]
+        blocks = [
+            _block(i, o, stride)
+            for i, o, stride in zip([3, *widths], widths, (1, 2, 1, 2, 1, 1), strict=False)
+        ]
+        self.stages = nn.ModuleList([blocks[0], nn.Sequential(*blocks[1:3]), nn.Sequential(*blocks[3:])])
+        self.channels, self.strides, self.width = [width, 2 * width, 4 * width], [1, 2, 4], 4 * width
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        levels = [self.normalise(images)]
+        for stage in self.stages:
+            levels.append(stage(levels[-1]))
+        return levels[1:]
+
+
+def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class Timm(Encoder):
+    """A timm model without its head."""
+
+    def __init__(self, name: str, image_size: int, pretrained: bool = False, **settings: object):
+        import timm
+
+        model = _timm_model(name, image_size, pretrained, settings)
+        config = timm.data.resolve_data_config({}, model=model)
+        super().__init__(name, config["mean"], config["std"])
+        self.model = model
+        with torch.no_grad():
+            example = torch.zeros(1, 3, image_size, image_size)
+            self.eval()
+            levels = self.pyramid(example)
+            self.width = self.forward(example).shape[1]
+            self.train()
+        self.channels = [level.shape[1] for level in levels]
+        self.strides = [round(image_size / level.shape[-1]) for level in levels]
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        return self.model.forward_intermediates(self.normalise(images), intermediates_only=True)
+
+    def maps(self, images: Tensor) -> Tensor:
+        features = self.model.forward_features(self.normalise(images))
+        if features.ndim == 3:  # tokens: drop the prefix (class and register tokens), back to a grid
+            tokens = features[:, getattr(self.model, "num_prefix_tokens", 0) :]
+            h, w = self.model.patch_embed.dynamic_feat_size(images.shape[-2:])
+            return tokens.transpose(1, 2).unflatten(2, (h, w))
+        if features.shape[1] != self.width and features.shape[-1] == self.width:
+            return features.permute(0, 3, 1, 2)  # Swin and kin keep channels last
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(self.normalise(images))
+
+
+def _timm_model(name: str, image_size: int, pretrained: bool, settings: dict[str, object]) -> nn.Module:
+    import timm
+
+    architecture = name.removeprefix("timm/")
+    if not timm.is_model(architecture):
+        known = [*SMALL, *timm.list_models()]
+        raise UserError(f"there is no encoder '{name}'.{nearest(name, known)} timm's models and {SMALL} can be named.")
+    try:
+        try:
+            return timm.create_model(
+                architecture, pretrained=pretrained, num_classes=0, img_size=image_size, **settings
+            )
+        except TypeError:  # a convolutional net, which takes any size
+            return timm.create_model(architecture, pretrained=pretrained, num_classes=0, **settings)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise UserError(
+            f"the weights of '{name}' could not be fetched ({type(error).__name__}): "
+            "give a local file with --weights FILE.safetensors, or train from scratch"
+        ) from error
+
+
+def create(
+    name: str,
+    *,
+    image_size: int = 32,
+    seed: int | None = None,
+    pretrained: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+) -> Encoder:
+    """An encoder by its name.
+
+    Args:
+        name: `conv16`, `conv32`, `vit96`, or any timm model.
+        image_size: side of the images in pixels (a ViT's position grid is made for it).
+        seed: of the initial weights; None draws from PyTorch's global generator.
+        pretrained: fetch timm's pretrained weights from the Hub.
+        weights: a local safetensors file with the encoder's weights.
+
+    Raises:
+        UserError: no such encoder; weights that cannot be read, or that do not fit.
+    """
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        if name in ("conv16", "conv32"):
+            encoder: Encoder = Conv(name, int(name.removeprefix("conv")))
+        elif name == "vit96":
+            encoder = _small_vit(image_size)
+        else:
+            encoder = Timm(name, image_size, pretrained)
+    if weights is not None:
+        load_weights(encoder, Path(weights))
+    return encoder
+
+
+def _small_vit(image_size: int) -> Timm:
+    """A ViT of 0.7 million parameters: patches of 4 pixels (8 above 64 pixels), 6 blocks of width 96."""
+    patch = 4 if image_size <= 64 else 8 if image_size <= 128 else 16
+    encoder = Timm(
+        "vit_tiny_patch16_224", image_size, patch_size=patch, embed_dim=96, depth=6, num_heads=3, dynamic_img_size=True
+    )
+    encoder.name = "vit96"
+    return encoder
+
+
+def load_weights(encoder: Encoder, path: Path) -> None:
+    """Load a safetensors file into an encoder: one of ours, or a timm checkpoint of the same architecture.
+
+    Raises:
+        UserError: not a safetensors file (pickles are never loaded), or of another architecture.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable safetensors file ({error}); pickled weights are never loaded") from None
+    target: nn.Module = encoder
+    if isinstance(encoder, Timm) and not any(key.startswith("model.") for key in state):
+        target = encoder.model
+        state = {key: value for key, value in state.items() if key in target.state_dict()}
+    try:
+        target.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"the weights in {path} do not fit the encoder '{encoder.name}': {reason}") from None

@@ -1,0 +1,103 @@
+"""Heads: what stands on an encoder. Each says what it reads, and can be built again from its `config`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+Reads = Literal["pooled", "maps", "pyramid"]
+
+
+class Head(nn.Module):
+    """Features → an output.
+
+    Attributes:
+        reads: which of the encoder's outputs it takes: `pooled` features, the last `maps`, or the `pyramid`.
+        config: the keyword arguments it was made with (plain JSON values), to make it again.
+    """
+
+    reads: Reads = "pooled"
+    config: dict[str, Any]
+
+
+class Linear(Head):
+    """A linear map of the pooled features: class or tag logits."""
+
+    def __init__(self, *, width: int, outputs: int, bias: bool = True):
+        super().__init__()
+        self.config = {"width": width, "outputs": outputs, "bias": bias}
+        self.linear = nn.Linear(width, outputs, bias=bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear(features)
+
+
+class MLP(Head):
+    """Linear layers with ReLU between them: projectors and predictors.
+
+    Args:
+        widths: of the input, each hidden layer and the output.
+        norm: batch norm after each hidden layer.
+        last_norm: an affine-free batch norm after the output.
+        bias: of the linear layers.
+    """
+
+    def __init__(self, *, widths: Sequence[int], norm: bool = True, last_norm: bool = False, bias: bool = True):
+        super().__init__()
+        self.config = {"widths": list(widths), "norm": norm, "last_norm": last_norm, "bias": bias}
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
+            layers += [nn.Linear(inputs, outputs, bias=bias)]
+            layers += [nn.BatchNorm1d(outputs)] if norm else []
+            layers += [nn.ReLU(inplace=True)]
+        layers += [nn.Linear(widths[-2], widths[-1], bias=bias)]
+        layers += [nn.BatchNorm1d(widths[-1], affine=False)] if last_norm else []
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layers(features)
+
+
+class Chain(Head):
+    """Heads one after the other, e.g. a projector and a classifier on it."""
+
+    def __init__(self, *heads: Head):
+        super().__init__()
+        self.reads = heads[0].reads
+        self.heads = nn.Sequential(*heads)
+
+    @property
+    def config(self) -> dict[str, Any]:  # type: ignore[override]
+        return {"heads": [describe(head) for head in self.heads]}
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.heads(features)
+
+
+def describe(head: nn.Module) -> dict[str, Any]:
+    """A head as plain JSON: its kind and its configuration."""
+    return {"kind": f"{type(head).__module__}:{type(head).__name__}", **head.config}  # type: ignore[dict-item]
+
+
+def rebuild(description: dict[str, Any]) -> Head:
+    """The head that `describe` described, with new weights.
+
+    Only classes of `rushlight.nets` are built: a description read from a file cannot name anything else.
+
+    Raises:
+        ValueError: the description names something that is no head.
+    """
+    from importlib import import_module
+
+    settings = dict(description)
+    module, _, name = settings.pop("kind").partition(":")
+    if not module.startswith("rushlight.nets."):
+        raise ValueError(f"'{module}:{name}' is no head of this library")
+    kind = getattr(import_module(module), name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Head)):
+        raise ValueError(f"'{module}:{name}' is no head of this library")
+    if kind is Chain:
+        return Chain(*(rebuild(head) for head in settings["heads"]))
+    return kind(**settings)

@@ -1,0 +1,55 @@
+"""Batch statistics over all processes, on any device (PyTorch's own SyncBatchNorm runs on GPUs alone)."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation whose mean and variance are those of the joined batch of all processes."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2 axes, got {input.ndim}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(input)
+        axes = [0, *range(2, input.ndim)]
+        values = input.float()
+        count = torch.tensor([values.numel() / values.shape[1]], device=input.device)
+        sums = all_reduce(torch.cat([values.sum(axes), values.square().sum(axes), count]))
+        mean, square = (sums[:-1] / sums[-1]).chunk(2)
+        variance = square - mean.square()
+        self._track(mean.detach(), variance.detach(), sums[-1].detach())
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        normal = (values - mean.view(shape)) * (variance.view(shape) + self.eps).rsqrt()
+        if self.affine:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normal.to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        momentum = self.momentum if self.momentum is not None else 0.1
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance * count / (count - 1), momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+
+
+def synchronise(module: nn.Module) -> nn.Module:
+    """Replace every batch norm in `module`, in place where it is a child, by one over all processes."""
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        new = SynchronisedNorm(
+            module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
+        )
+        new.load_state_dict(module.state_dict())
+        return new.train(module.training)
+    for name, child in module.named_children():
+        setattr(module, name, synchronise(child))
+    return module

@@ -1,0 +1,29 @@
+"""The loss of known labels, for each kind of label; what is unknown does not count."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def classes(logits: Float[Tensor, "batch classes"], target: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the known classes (−1 is unknown; 0 if none is known)."""
+    losses = F.cross_entropy(logits, target, ignore_index=-1, reduction="sum")
+    return losses / (target >= 0).sum().clamp(min=1)
+
+
+def tags(logits: Float[Tensor, "batch tags"], target: Int[Tensor, "batch tags"]) -> Float[Tensor, ""]:
+    """Mean binary cross-entropy over the known entries (−1 is unknown; 0 if none is known)."""
+    known = target >= 0
+    losses = F.binary_cross_entropy_with_logits(logits, target.clamp(min=0).to(logits.dtype), reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def masks(logits: Float[Tensor, "batch classes h w"], target: Int[Tensor, "batch h w"]) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the known pixels (255 is unknown; 0 if none is known)."""
+    losses = F.cross_entropy(logits, target.long(), ignore_index=255, reduction="sum")
+    return losses / (target != 255).sum().clamp(min=1)
+
+
+LOSSES = {"class": classes, "tags": tags, "mask": masks}
