@@ -190,7 +190,7 @@ def resample_mask(mask: np.ndarray, where: Placement) -> np.ndarray:
 
 
 class _blame_the_file:
-    """Turns whatever a decoder raises into one sentence about the file: a decoder may fail in any way on it."""
+    """Turns whatever a decoder raises into one sentence about the file: it may fail in any way."""
 
     def __enter__(self) -> None:
         return None
@@ -261,7 +261,7 @@ def _header(image: Image.Image) -> Header:
 
 
 def _resampled(image: Image.Image, head: Header, where: Placement, source: Source) -> Image.Image:
-    """The kept part of an image at its size on the canvas: resampled as it is stored, and turned upright after."""
+    """The kept part of an image at its size on the canvas: resampled as stored, then turned upright."""
     box, (width, height) = _as_stored(where, head)
     stored = image.size
     image = _eight_bit(_decoded(image, (width, height), box, source))
@@ -305,7 +305,7 @@ def _is_plain(image: Image.Image) -> bool:
 
 @cache
 def torchvision_decoder() -> Callable[[Path], np.ndarray] | None:
-    """A function from a JPEG or PNG to uint8 H×W×3 through torchvision, or None where its extension does not load."""
+    """JPEG or PNG to uint8 H×W×3 through torchvision; None where its extension does not load."""
     import rushlight._torchvision  # noqa: F401 – before torchvision
 
     try:

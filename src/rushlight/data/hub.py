@@ -86,8 +86,8 @@ def _pixels(images: Any) -> Tensor:
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4 or array.shape[1] not in (1, 3) or array.dtype.kind not in "uifb" or not len(array):
         raise UserError(
-            f"images of shape {tuple(array.shape)} and type {array.dtype} cannot be used: give N×H×W, N×H×W×3 or "
-            "N×3×H×W, uint8 or floats in [0, 1]"
+            f"images of shape {tuple(array.shape)} and type {array.dtype} cannot be used: give N×H×W, "
+            "N×H×W×3 or N×3×H×W, uint8 or floats in [0, 1]"
         )
     array = np.ascontiguousarray(to_uint8(array))
     return torch.from_numpy(array).expand(-1, 3, -1, -1).contiguous()
@@ -197,7 +197,8 @@ def from_memory(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset:
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return from_torch(source, **settings)
     raise UserError(
-        f"a {type(source).__name__} cannot be loaded: give a folder, an array, (images, labels) or a torch Dataset"
+        f"a {type(source).__name__} cannot be loaded: "
+        "give a folder, an array, (images, labels) or a torch Dataset"
     )
 
 
@@ -254,8 +255,8 @@ def _torchvision_fold(name: str, root: Path, fold: int) -> Any:
     except Exception as error:  # urllib, http, ssl, tar and hash errors have no common class
         reason = str(error).split("\n")[0] or type(error).__name__
         raise UserError(
-            f"'{name}' could not be downloaded ({reason}): check the network, or put torchvision's files into '{root}'; "
-            "'fashion' needs no download"
+            f"'{name}' could not be downloaded ({reason}): check the network, or put torchvision's files "
+            f"into '{root}'; 'fashion' needs no download"
         ) from error
 
 

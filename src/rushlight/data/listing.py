@@ -126,7 +126,7 @@ def resolve(path: str | os.PathLike[str], what: str) -> Path:
 
 
 def walk(root: Path) -> tuple[list[str], list[Quarantined], list[Any]]:
-    """The images below a folder: sorted names relative to it, those that cannot be used, and sizes and times."""
+    """The images below a folder: sorted names relative to it, those refused, and sizes and times."""
     found: list[tuple[str, int, int]] = []
     refused: list[Quarantined] = []
     inside = root.resolve()

@@ -100,7 +100,7 @@ def pack(
 
 @contextmanager
 def _quiet_decoders() -> Iterator[None]:
-    """Pillow's warnings about odd files are not the user's concern; every format's plugin is loaded up front."""
+    """Pillow's warnings about odd files are not the user's concern; all formats are loaded up front."""
     Image.init()
     with catch_warnings():
         simplefilter("ignore")
@@ -134,7 +134,7 @@ def _cached(job: _Job, root: Path) -> Dataset:
 
 
 def _build(job: _Job, root: Path, key: str) -> Dataset:
-    """Pack beside the folder's place, then rename. The lock is held: other unfinished folders belong to the dead."""
+    """Pack beside the folder's place, then rename. The lock is held: other parts are of the dead."""
     for dead in root.glob(f"{key}.part-*"):
         shutil.rmtree(dead, ignore_errors=True)
     shutil.rmtree(root / key, ignore_errors=True)
@@ -324,7 +324,7 @@ class _Job:
         self.arrays[name][row, down, across] = part
 
     def _check_masks(self) -> None:
-        """Every mask, and every size that a label file states, is its image's; the first that is not is named."""
+        """Every mask, and every size that a label file states, is its image's; the first other is named."""
         listing = self.listing
         pairs = [(row, mask) for row, mask in enumerate(listing.masks or ()) if mask is not None]
         stated = [
@@ -424,8 +424,8 @@ def _size_differs(listing: Listing, pair: tuple[int, Source]) -> str:
     if image is None or mask is None or (image.height, image.width) == (mask.height, mask.width):
         return ""
     return (
-        f"the mask '{_mask_name(source, listing.names[row])}' is {mask.width}×{mask.height} pixels, its image "
-        f"'{listing.names[row]}' is {image.width}×{image.height}: a mask must have its image's size"
+        f"the mask '{_mask_name(source, listing.names[row])}' is {mask.width}×{mask.height} pixels, "
+        f"its image '{listing.names[row]}' is {image.width}×{image.height}: a mask must have its image's size"
     )
 
 
@@ -435,8 +435,8 @@ def _other_than_stated(listing: Listing, pair: tuple[int, tuple[int, int]]) -> s
     if image is None or (image.height, image.width) == (height, width):
         return ""
     return (
-        f"the label file '{listing.label_file}' says that '{listing.names[row]}' is {width}×{height} pixels, but it is "
-        f"{image.width}×{image.height} (upright): its labels would be misplaced; correct the file"
+        f"the label file '{listing.label_file}' says that '{listing.names[row]}' is {width}×{height} pixels, "
+        f"but it is {image.width}×{image.height} (upright): its labels would be misplaced; correct the file"
     )
 
 

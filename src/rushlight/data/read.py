@@ -2,9 +2,9 @@
 
 | source | what it gives |
 |---|---|
-| a folder with a sub-folder a class | `class`; images in `unlabelled` or `_`, or outside any sub-folder, unknown |
+| a folder with a sub-folder a class | `class`; unknown in `unlabelled`, in `_` or outside any |
 | … with `train` and `test` (or `val`) on top | `fold` too |
-| a folder and a CSV or Parquet file | `class` or `tags`, and `fold`, `domain`, `caption` (`rushlight.data.table`) |
+| a folder and a CSV or Parquet file | `class` or `tags`, `fold`, … (`rushlight.data.table`) |
 | `photo.png` + `photo_mask.png`, or `images/` + `masks/` | `mask` |
 | a folder and a COCO JSON file | `boxes`, `mask` and `instance`, `keypoints` (`rushlight.data.coco`) |
 | `hf:NAME`, a folder that `datasets` saved | what its features are (`rushlight.data.hub`) |
@@ -268,7 +268,8 @@ def _parallel(listing: Listing, root: Path, folder: Path, images: str | None) ->
             found[name] = mask
     if not found:
         raise UserError(
-            f"no mask in '{folder}' has the name of an image in '{root}': a mask of 'photo.jpg' is called 'photo.png'"
+            f"no mask in '{folder}' has the name of an image in '{root}': "
+            "call the mask of 'photo.jpg' 'photo.png'"
         )
     return found
 

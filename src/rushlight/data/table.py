@@ -37,7 +37,9 @@ IMAGE = (
     "image_id",
 )
 CLASS = ("class", "label", "category", "target", "class_name")
-TAGS = ("tags", "labels", "categories")
+TAGS = ("tags",)
+EITHER = ("labels", "categories")
+"""Tags if a bar occurs in a cell, else classes."""
 FOLD = ("fold", "split", "subset", "partition")
 DOMAIN = ("domain", "site", "source_domain")
 CAPTION = ("caption", "text", "description")
@@ -143,8 +145,8 @@ def _table(path: Path, header: list[str], rows: list, numbers: list[int], delimi
             row.pop()
         if len(row) != len(header):
             raise UserError(
-                f"the label file '{path}', row {number}, has {len(row)} cells where the header has {len(header)}: "
-                f"cells are separated by {_DELIMITERS[delimiter]}, and a cell that holds one needs quotes"
+                f"the label file '{path}', row {number}, has {len(row)} cells where the header has "
+                f"{len(header)}: cells are separated by {_DELIMITERS[delimiter]}, and a cell that holds one needs quotes"
             )
     if not rows:
         raise UserError(f"the label file '{path}' has a header but no rows")
@@ -159,8 +161,8 @@ def _delimiter(path: Path, text: str) -> str:
     if counts[best] > 1:
         return best
     raise UserError(
-        f"the label file '{path}' has one column only, '{head.strip()[:60]}': separate the cells of a row, and the "
-        "names in the first row, by commas, semicolons or tabs"
+        f"the label file '{path}' has one column only, '{head.strip()[:60]}': separate the cells of a row, "
+        "and the names in the first row, by commas, semicolons or tabs"
     )
 
 
@@ -201,7 +203,7 @@ def join(listing: Listing, table: Table) -> Listing:
     """
     image = _image_column(listing, table)
     rows = _rows_of_images(listing, table, image)
-    table, merged = _one_row_an_image(listing, table, rows)
+    table, merged = _one_row_an_image(listing, table, rows, image)
     used = {image}
     for read in (_class, _tag_list, _fold, _domain, _caption):
         used |= read(listing, table, merged)
@@ -237,7 +239,7 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def lookup(listing: Listing) -> Callable[[str], int | None]:
-    """A function from a cell to a row of the listing: by path, else by a file name or stem that occurs once."""
+    """A function from a cell to a row of the listing: by path, else by a name that occurs once."""
     exact = {name: row for row, name in enumerate(listing.names)}
     loose: dict[str, int | None] = {}
     for name, row in exact.items():
@@ -277,17 +279,17 @@ def _missing(listing: Listing, table: Table, missing: list[tuple[int, str]], col
     first = f"'{cell}' (row {number}, column '{column}')"
     hint = nearest(cell, listing.names[:5000]) if cell else " The cell is blank."
     return (
-        f"the label file '{table.file}' names {what} not in '{listing.source}': {'' if len(missing) == 1 else 'first '}"
-        f"{first}.{hint} Add the files, or remove the rows"
+        f"the label file '{table.file}' names {what} not in '{listing.source}': "
+        f"{'' if len(missing) == 1 else 'first '}{first}.{hint} Add the files, or remove the rows"
     )
 
 
-def _one_row_an_image(listing: Listing, table: Table, rows: list[int]) -> tuple[Table, list[int]]:
+def _one_row_an_image(listing: Listing, table: Table, rows: list[int], image: int) -> tuple[Table, list[int]]:
     """Rows for the same image become one if no cell contradicts; blanks give way to what is known."""
     at: dict[int, int] = {}
     kept: list[int] = []
     merged = 0
-    cells = [list(row) for row in table.rows]
+    cells, telling = [list(row) for row in table.rows], _telling(table, image)
     for index, row in enumerate(rows):
         if row < 0:
             continue
@@ -295,7 +297,7 @@ def _one_row_an_image(listing: Listing, table: Table, rows: list[int]) -> tuple[
             at[row] = index
             kept.append(index)
         else:
-            _merge(listing, table, cells[at[row]], cells[index], (at[row], index), row)
+            _merge(listing, table, telling, cells[at[row]], cells[index], (at[row], index), row)
             merged += 1
     if merged:
         listing.notes["duplicated_rows"] = merged
@@ -304,19 +306,34 @@ def _one_row_an_image(listing: Listing, table: Table, rows: list[int]) -> tuple[
 
 
 def _merge(
-    listing: Listing, table: Table, into: list[str], other: list[str], where: tuple[int, int], row: int
+    listing: Listing,
+    table: Table,
+    telling: set[int],
+    into: list[str],
+    other: list[str],
+    where: tuple[int, int],
+    row: int,
 ) -> None:
-    skip = {index for index in [table.find([name]) for name in IMAGE] if index is not None}
     for index, (a, b) in enumerate(zip(into, other)):
-        if index in skip or not b.strip() or a.strip() == b.strip():
+        if not b.strip() or a.strip() == b.strip():
             continue
-        if a.strip() and listing.names[row].rsplit("/", 1)[-1] not in (a + b):
+        if a.strip() and index in telling:
             first, second = (table.numbers[i] for i in where)
             raise UserError(
                 f"the label file '{table.file}' contradicts itself on '{listing.names[row]}': column "
-                f"'{table.header[index]}' is '{a.strip()}' in row {first} and '{b.strip()}' in row {second}; keep one"
+                f"'{table.header[index]}' is '{a.strip()}' in row {first} and '{b.strip()}' in row {second}; "
+                "keep one, or write several as tags: a|b"
             )
-        into[index] = b
+        into[index] = a if a.strip() else b
+
+
+def _telling(table: Table, image: int) -> set[int]:
+    """The columns of labels, in which two rows of one image may not differ; several captions are no error."""
+    found = {table.find(names) for names in (CLASS, TAGS, EITHER, FOLD, DOMAIN)} - {None, image}
+    labels = {table.find(names) for names in (CLASS, TAGS, EITHER)} - {None}
+    others = set() if labels else {table.find([name]) for name in table.header} - {image}
+    flags = {i for i in others if i is not None and (_ONE | _ZERO) & set(table.column(i))}
+    return {index for index in found | flags if index is not None}
 
 
 def natural(name: str) -> list[Any]:
@@ -336,8 +353,18 @@ def _scatter(listing: Listing, rows: list[int], values: list[int], start: int = 
     return column
 
 
+def _either(table: Table, names: Sequence[str], bars: bool) -> int | None:
+    """The column of one of these names, or a column `labels` with (without) bars."""
+    index = table.find(names)
+    if index is None:
+        index = table.find(EITHER)
+        if index is not None and any("|" in cell for cell in table.column(index)) is not bars:
+            return None
+    return index
+
+
 def _class(listing: Listing, table: Table, rows: list[int]) -> set[int]:
-    index = table.find(CLASS)
+    index = _either(table, CLASS, bars=False)
     if index is None:
         return set()
     names, ids = _names_and_ids(table.column(index))
@@ -354,7 +381,7 @@ def parse_tags(cell: str) -> list[str] | None:
 
 
 def _tag_list(listing: Listing, table: Table, rows: list[int]) -> set[int]:
-    index = table.find(TAGS)
+    index = _either(table, TAGS, bars=True)
     if index is None:
         return set()
     parsed = [parse_tags(cell) for cell in table.column(index)]
@@ -379,8 +406,9 @@ def _tag_columns(listing: Listing, table: Table, rows: list[int], used: set[int]
         if {"boxes", "fold", "domain", "caption"} & listing.labels.keys() or not columns:
             return set()
         raise UserError(
-            f"the label file '{table.file}' has no label column, only {_quoted(table.header)}: call the column with "
-            "the classes 'class', or the one with tags separated by | 'tags', or give each tag a column of 1, 0 or blank"
+            f"the label file '{table.file}' has no label column, only {_quoted(table.header)}: call the "
+            "column with the classes 'class', or the one with tags separated by | 'tags', or give each tag a "
+            "column of 1, 0 or blank"
         )
     values = np.full((len(listing.names), len(tags)), -1, dtype=np.int8)
     for place, (index, cells) in enumerate(tags.items()):
@@ -395,8 +423,8 @@ def _tag(table: Table, index: int, number: int, cell: str) -> int:
     if cell in _ONE or cell in _ZERO:
         return int(cell in _ONE)
     raise UserError(
-        f"the label file '{table.file}', row {number}, column '{table.header[index]}': '{cell[:60]}' is neither 1 "
-        "(present), 0 (absent) nor blank (unknown)"
+        f"the label file '{table.file}', row {number}, column '{table.header[index]}': '{cell[:60]}' is "
+        "neither 1 (present), 0 (absent) nor blank (unknown)"
     )
 
 
@@ -408,8 +436,8 @@ def _fold(listing: Listing, table: Table, rows: list[int]) -> set[int]:
     for number, cell in zip(table.numbers, cells):
         if cell not in FOLDS:
             raise UserError(
-                f"the label file '{table.file}', row {number}, column '{table.header[index]}': '{cell[:60]}' is no "
-                "fold; write train, test or val, or leave it blank"
+                f"the label file '{table.file}', row {number}, column '{table.header[index]}': '{cell[:60]}' "
+                "is no fold; write train, test or val, or leave it blank"
             )
     tested = "test" in cells or "testing" in cells
     values = [-1 if tested and cell.startswith("val") else FOLDS[cell] for cell in cells]
