@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rushlight._torchvision  # noqa: F401
+
+# isort: split
 from lightly.loss import BarlowTwinsLoss
+
 from rushlight.objectives.redundancy import barlow_twins, standardise
 
 
@@ -62,6 +65,11 @@ def test_is_blind_to_scale_and_shift_of_each_dimension():
 def test_constant_embeddings_cost_the_number_of_dimensions(rows):
     constant = torch.full((rows, 8), 0.37, dtype=torch.float64)
     torch.testing.assert_close(barlow_twins(constant, constant), torch.tensor(8.0, dtype=torch.float64))
+
+
+def uncorrelated() -> torch.Tensor:
+    constant_first = torch.cat([torch.ones(32, 1, dtype=torch.float64), views(32, 8)[0].detach()], 1)
+    return torch.linalg.qr(constant_first)[0][:, 1:] * 1e3
 
 
 def test_equal_uncorrelated_views_cost_nothing():

@@ -1,10 +1,10 @@
 """Sums and concatenations over all workers through which gradients flow.
 
-A loss over the global batch is computed by every worker as the same number, from its own share of the graph. If
-the backward pass of a sum over workers is again a sum over workers, then the average that DistributedDataParallel
-takes of the workers' gradients is the exact gradient of that loss. `torch.distributed.all_reduce` itself is not
-differentiable: a loss built on it trains with the true gradient divided by the number of workers. Without a process
-group both functions return their argument.
+A loss over the global batch is computed by every worker as the same number, from its own share of the
+graph. If the backward pass of a sum over workers is again a sum over workers, then the average that
+DistributedDataParallel takes of the workers' gradients is the exact gradient of that loss.
+`torch.distributed.all_reduce` itself is not differentiable: a loss built on it trains with the true
+gradient divided by the number of workers. Without a process group both functions return their argument.
 """
 
 from __future__ import annotations

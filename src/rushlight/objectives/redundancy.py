@@ -1,11 +1,13 @@
 """Redundancy reduction: each embedding dimension agrees over two views and is uncorrelated with every other.
 
-With both views' embeddings standardised over the batch, C = Âᵀ B̂ / N is their cross-correlation (D×D), and the loss is
-Σᵢ (1 − Cᵢᵢ)² + λ Σᵢ Σⱼ≠ᵢ Cᵢⱼ². A constant embedding costs D, so no negatives, predictors or momentum are needed.
+With both views' embeddings standardised over the batch, C = Âᵀ B̂ / N is their cross-correlation (D×D), and
+the loss is Σᵢ (1 − Cᵢᵢ)² + λ Σᵢ Σⱼ≠ᵢ Cᵢⱼ². A constant embedding costs D, so no negatives, predictors or
+momentum are needed.
 
 When D exceeds the batch, C is larger than what it is made of. Its squared Frobenius norm is also
-⟨Â Âᵀ, B̂ B̂ᵀ⟩ / N², two N×N Gram matrices, and its diagonal needs no product of matrices at all: the same loss and the
-same gradients from less memory. (No precision is lost: with D > N the off-diagonal part cannot come near zero.)
+⟨Â Âᵀ, B̂ B̂ᵀ⟩ / N², two N×N Gram matrices, and its diagonal needs no product of matrices at all: the same
+loss and the same gradients from less memory. (No precision is lost: with D > N the off-diagonal part cannot
+come near zero.)
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ def barlow_twins(
         b: projector outputs of the other view.
         weight: λ, the price of redundancy.
 
-    Half-precision inputs are computed in float32. With several workers the batch is the global one, each worker
-    returns the same loss, and gradients averaged by DistributedDataParallel are exact.
+    Half-precision inputs are computed in float32. With several workers the batch is the global one, each
+    worker returns the same loss, and gradients averaged by DistributedDataParallel are exact.
 
     Raises:
         ValueError: if the batch is a single row (its variance is zero).
