@@ -98,7 +98,7 @@ def masked_pixels(masked: Bool[Tensor, "n rows columns"], patch: int) -> Bool[Te
 
 
 def visible(masked: Bool[Tensor, "n rows columns"]) -> Int[Tensor, "n kept"]:
-    """The numbers of the visible patches of each image, in reading order; all images must have equally many."""
+    """The numbers of the visible patches of each image, in reading order. All must have equally many."""
     flat = masked.flatten(1)
     kept = int(flat.shape[1] - flat[0].sum())
     return flat.to(torch.uint8).argsort(dim=1, stable=True)[:, :kept]

@@ -103,14 +103,13 @@ def cutmix(
 
 
 def beta(alpha: float, n: int, generator: torch.Generator) -> Float[Tensor, "n"]:
-    """Draws from Beta(alpha, alpha), alpha > 0, from an explicit generator (which `torch.distributions` has not)."""
+    """Draws from Beta(alpha, alpha), alpha > 0, from a generator (`torch.distributions` takes none)."""
     device = generator.device
     concentration = torch.full((2, n), alpha, dtype=torch.float64, device=device)
     gamma = torch._standard_gamma(concentration, generator=generator)
-    # With a tiny alpha both draws may underflow; such a Beta is a fair coin.
-    coin = torch.rand(n, generator=generator, device=device, dtype=torch.float64) < 0.5
-    total = gamma.sum(0)
-    return torch.where(total > 0, gamma[0] / total.clamp(min=1e-300), coin.double()).float()
+    # With a tiny alpha both draws may underflow (to the smallest number, not to 0); such a Beta is a fair
+    coin. coin = torch.rand(n, generator=generator, device=device, dtype=torch.float64) < 0.5 return
+    torch.where(gamma.amax(0) > 1e-300, gamma[0] / gamma.sum(0), coin.double()).float()
 
 
 def _partners(n: int, generator: torch.Generator) -> Tensor:

@@ -11,10 +11,10 @@ images' device.
     masks = view.masks(batch["mask"])
 
 How this differs from transforms in a row: colours are clipped once, at the end; images are resampled once,
-    bilinearly;
-contrast moves about the mean grey of the whole image, not of its crop; hue turns YIQ's chroma, not HSV's
-hexagon; the crop's corners are not rounded to pixels; and shears and turns see the mirrored image outside,
-not black.
+and bilinearly; contrast moves about the mean grey of the whole image, not of its crop; hue turns YIQ's
+chroma, not HSV's hexagon; the crop's corners are not rounded to pixels; turns and shears are about the
+centre, and see the mirrored image outside, not black; RandAugment's effects that no matrix can do come
+after its matrices.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Tone:
         return cls(torch.tensor([0.5, 0, 1], device=device).expand(n, 3, 3))
 
     def painted(self, colour: Float[Tensor, "batch 3 4"]) -> Tone:
-        """The tone after a colour matrix (its mean exactly but for clipping, its extremes by where it maps them)."""
+        """The tone after a colour matrix (its mean but for clipping; its extremes by where they go)."""
         return Tone((colour[:, :, :3] @ self.levels + colour[:, :, 3:]).clamp_(0, 1))
 
     @property
@@ -228,6 +228,10 @@ class Policy:
                 self._geometry(n, source, generator),
                 self._sampling(source),
                 self.padding,
+            )
+        elif (like.size, like.source, len(like)) != (self.size, source, n):
+            raise ValueError(
+                f"the view to be like is {like.size} of {like.source}, not {self.size} of {source}"
             )
         else:
             geometry, sampling, padding = like.geometry, like.sampling, like.padding

@@ -138,7 +138,7 @@ class View:
         return (x >= 0) & (x < width) & (y >= 0) & (y < height)
 
     def nearest(
-        self, values: Shaped[Tensor, "batch *channels height width"], fill: float
+        self, values: Shaped[Tensor, "batch *channels height width"], fill: int | float
     ) -> Shaped[Tensor, "batch *channels h w"]:
         """Values of any type at the nearest input pixel; `fill` outside of the input, whatever the
         padding."""
@@ -154,7 +154,7 @@ class View:
         return taken.reshape(len(values), *channels, *self.size)
 
     def masks(
-        self, masks: Shaped[Tensor, "batch *channels height width"], fill: float = 255
+        self, masks: Shaped[Tensor, "batch *channels height width"], fill: int | float = 255
     ) -> Shaped[Tensor, "batch *channels h w"]:
         """Class masks in the view: the nearest pixel's class, `fill` (unknown) outside."""
         return self.nearest(masks, fill)
@@ -213,7 +213,7 @@ class View:
         return self.inverse().images(images)
 
     def inverse_masks(
-        self, masks: Shaped[Tensor, "batch *channels h w"], fill: float = 255
+        self, masks: Shaped[Tensor, "batch *channels h w"], fill: int | float = 255
     ) -> Shaped[Tensor, "batch *channels height width"]:
         """The view's masks back in the input's frame, `fill` where the view did not look."""
         return self.inverse().masks(masks, fill)
@@ -461,7 +461,7 @@ def contrast(factor: Float[Tensor, "batch"], grey: Float[Tensor, "batch"]) -> Fl
 
 
 def chroma(factor: Float[Tensor, "batch"], turn: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
-    """Stretch the chroma plane (YIQ's) by a factor and turn it by a share of the colour circle; the luma stays."""
+    """Stretch the chroma plane (YIQ's) by a factor and turn it by a share of the colour circle. The luma stays."""
     angle = 2 * math.pi * turn
     luma, in_phase, quadrature = _YIQ.to(turn.device)
     cos, sin = (factor * angle.cos())[:, None, None], (factor * angle.sin())[:, None, None]
