@@ -107,9 +107,9 @@ def beta(alpha: float, n: int, generator: torch.Generator) -> Float[Tensor, "n"]
     device = generator.device
     concentration = torch.full((2, n), alpha, dtype=torch.float64, device=device)
     gamma = torch._standard_gamma(concentration, generator=generator)
-    # With a tiny alpha both draws may underflow (to the smallest number, not to 0); such a Beta is a fair
-    coin. coin = torch.rand(n, generator=generator, device=device, dtype=torch.float64) < 0.5 return
-    torch.where(gamma.amax(0) > 1e-300, gamma[0] / gamma.sum(0), coin.double()).float()
+    # With a tiny alpha both draws may underflow (to the smallest number, not 0); such a Beta is a fair coin.
+    coin = torch.rand(n, generator=generator, device=device, dtype=torch.float64) < 0.5
+    return torch.where(gamma.amax(0) > 1e-300, gamma[0] / gamma.sum(0), coin.double()).float()
 
 
 def _partners(n: int, generator: torch.Generator) -> Tensor:

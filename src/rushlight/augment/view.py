@@ -461,7 +461,7 @@ def contrast(factor: Float[Tensor, "batch"], grey: Float[Tensor, "batch"]) -> Fl
 
 
 def chroma(factor: Float[Tensor, "batch"], turn: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
-    """Stretch the chroma plane (YIQ's) by a factor and turn it by a share of the colour circle. The luma stays."""
+    """Stretch the chroma plane (YIQ's) by a factor and turn it by a share of the circle; the luma stays."""
     angle = 2 * math.pi * turn
     luma, in_phase, quadrature = _YIQ.to(turn.device)
     cos, sin = (factor * angle.cos())[:, None, None], (factor * angle.sin())[:, None, None]
