@@ -95,3 +95,52 @@ def _average_precision(scores: Tensor, true: Tensor) -> float:
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(true.numpy(), scores.numpy()))
+
+
+@dataclass(frozen=True)
+class BestF1:
+    """F1 of several labels an image, each at the threshold that is best for it.
+
+    Attributes:
+        overall: OF1, from the counts of all tags together; per_class: CF1, the harmonic mean of precision and recall
+            averaged over tags.
+        overall_threshold, per_class_threshold: where these were reached.
+    """
+
+    overall: float
+    per_class: float
+    overall_threshold: float
+    per_class_threshold: float
+
+
+def best_f1(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> BestF1:
+    """OF1 and CF1 at the best of the thresholds 0.01 … 0.99, scores being probabilities.
+
+    The threshold is chosen on the rows that are scored, as is the custom of this measure: it flatters.
+    """
+    thresholds = [step / 100 for step in range(1, 100)]
+    values = torch.tensor([f1_at(scores, true, threshold) for threshold in thresholds])
+    overall, per_class = values.argmax(0).tolist()
+    return BestF1(
+        float(values[overall, 0]), float(values[per_class, 1]), thresholds[overall], thresholds[per_class]
+    )
+
+
+def f1_at(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"], threshold: float) -> tuple[float, float]:
+    """OF1 and CF1 at one threshold, among the entries that are known.
+
+    A tag that is never present is left out of CF1's averages (it has no recall); one that is never predicted has a
+    precision of 0.
+    """
+    known, said, is_there = true >= 0, scores >= threshold, true == 1
+    hits, says, present = ((known & x).sum(0).double() for x in (said & is_there, said, is_there))
+    occurs = present > 0
+    precision, recall = hits / says.clamp(min=1), hits / present.clamp(min=1)
+    overall = _f1(float(hits.sum() / says.sum().clamp(min=1)), float(hits.sum() / present.sum().clamp(min=1)))
+    if not occurs.any():
+        return overall, float("nan")
+    return overall, _f1(float(precision[occurs].mean()), float(recall[occurs].mean()))
+
+
+def _f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
