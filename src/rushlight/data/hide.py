@@ -1,8 +1,8 @@
 """Take labels away in controlled ways, for experiments: fewer, partial, noisy, or of some classes only.
 
 Each function takes a data set and returns a new one, a pure function of its arguments and `seed`. Test rows
-keep their labels (only `open_set` renames theirs). With the same seed, what a smaller number keeps a larger one
-keeps too, so that a curve over the number of labels adds labels and never swaps them.
+keep their labels (only `open_set` renames theirs). With the same seed, what a smaller number keeps a larger
+one keeps too, so that a curve over the number of labels adds labels and never swaps them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def per_class(data: Dataset, n: int, column: str = "class", *, seed: int = 0) ->
     counts = torch.bincount(labels[rows], minlength=len(names))
     for label in (counts < n).nonzero().flatten().tolist():
         raise UserError(
-            f"{n} labels a class were asked for, but the {column} '{names[label]}' has only {int(counts[label])} "
-            f"known in the training rows: ask for at most {int(counts.min())}"
+            f"{n} labels a class were asked for, but the {column} '{names[label]}' has only "
+            f"{int(counts[label])} known in the training rows: ask for at most {int(counts.min())}"
         )
     return _keep(data, column, rows[_rank_in_class(labels[rows], seed) < n])
 
@@ -104,8 +104,8 @@ def noise(
 
     Args:
         kind: `symmetric`: by one of the other classes, each as likely; or a matrix of probabilities: a chosen
-            label i becomes j with probability `kind[i, j]` (a diagonal keeps some; a rate of 1 applies the matrix
-            as it is).
+            label i becomes j with probability `kind[i, j]` (a diagonal keeps some; a rate of 1 applies the
+            matrix as it is).
 
     Raises:
         UserError: a rate outside 0 … 1, a matrix that is not of the classes' size or whose rows do not sum to
@@ -126,9 +126,9 @@ def open_set(data: Dataset, unseen: Sequence[str | int]) -> Dataset:
     """Make some classes occur only unlabelled, as in open-set semi-supervised learning.
 
     The K other classes are renumbered 0 … K−1 in their order, and `info.class_names` names these alone, so a
-    learner that asks for the classes sees K. Training rows of the unseen classes stay, without a label. Test rows
-    of the unseen classes get the id K (`unknown_class(data)`), which has no name in `class_names`: a rejection.
-    The names of the unseen classes are kept in `info.settings["unseen"]`.
+    learner that asks for the classes sees K. Training rows of the unseen classes stay, without a label. Test
+    rows of the unseen classes get the id K (`unknown_class(data)`), which has no name in `class_names`: a
+    rejection. The names of the unseen classes are kept in `info.settings["unseen"]`.
 
     Args:
         unseen: names or ids of classes.

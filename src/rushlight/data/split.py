@@ -25,9 +25,9 @@ ORDER = ("class", "tags", "mask", "boxes", "keypoints", "caption", "depth", "ins
 def hold_out(data: Dataset, share: float = 0.25, seed: int = 0, column: str | None = None) -> Dataset:
     """The same rows with a test fold, if there is none yet.
 
-    A share of the rows whose label is known goes to `TEST`, all others to `TRAIN`; of every class with at least
-    two different images at least one goes to either side. An unlabelled image goes to `TEST` only as the
-    duplicate of a labelled one.
+    A share of the rows whose label is known goes to `TEST`, all others to `TRAIN`; of every class with at
+    least two different images at least one goes to either side. An unlabelled image goes to `TEST` only as
+    the duplicate of a labelled one.
 
     Args:
         column: the label that is stratified; by default the first of `ORDER` of which anything is known.
