@@ -463,7 +463,7 @@ def contrast(factor: Float[Tensor, "batch"], grey: Float[Tensor, "batch"]) -> Fl
 def chroma(factor: Float[Tensor, "batch"], turn: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
     """Stretch the chroma plane (YIQ's) by a factor and turn it by a share of the circle; the luma stays."""
     angle = 2 * math.pi * turn
-    luma, in_phase, quadrature = _YIQ.to(turn.device)
+    luma, in_phase, quadrature = _yiq(turn.device)
     cos, sin = (factor * angle.cos())[:, None, None], (factor * angle.sin())[:, None, None]
     return _with_offset(luma + cos * in_phase + sin * quadrature)
 
@@ -496,19 +496,12 @@ def grey_level(rgb: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
     return rgb @ torch.tensor(LUMA, device=rgb.device)
 
 
-def _yiq() -> Tensor:
-    """The three matrices of a hue turn in RGB: what stays, what goes with the cosine, what with the sine."""
+@functools.cache
+def _yiq(device: torch.device) -> Tensor:
+    """The three matrices of a turn of hue in RGB: what stays, what goes with the cosine, what with the sine."""
     to_yiq = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], dtype=torch.float64)
     back = torch.linalg.inv(to_yiq)
-    parts = torch.tensor(
-        [
-            [[1, 0, 0], [0, 0, 0], [0, 0, 0]],
-            [[0, 0, 0], [0, 1, 0], [0, 0, 1]],
-            [[0, 0, 0], [0, 0, 1], [0, -1, 0]],
-        ],
-        dtype=torch.float64,
-    )
-    return (back @ parts @ to_yiq).float()
-
-
-_YIQ = _yiq()
+    parts = torch.zeros(3, 3, 3, dtype=torch.float64)
+    parts[0, 0, 0] = parts[1, 1, 1] = parts[1, 2, 2] = parts[2, 1, 2] = 1
+    parts[2, 2, 1] = -1
+    return (back @ parts @ to_yiq).float().to(device)
