@@ -193,6 +193,7 @@ class Learner(L.LightningModule, Stage):
         self.setting = setting
         self._seed_everything(0)
         self.given = model.copy().eval().requires_grad_(False)
+        self.pass_cost = pass_flops(model.encoder, (data.height, data.width))  # `build` may enlarge the encoder
         facts = Facts.of(data.info, (data.height, data.width), setting.task)
         self.model = Model(copy.deepcopy(model.encoder).train().requires_grad_(True), {}, facts)
         self.build(data)
@@ -223,7 +224,7 @@ class Learner(L.LightningModule, Stage):
 
     def plan_for(self, budget: Budget, largest: int | None = None) -> Plan:
         """What the budget buys: the cost of a step is counted on a copy, once for a batch."""
-        cost = pass_flops(self.model.encoder, (self.data.height, self.data.width))
+        cost = self.pass_cost
         batch = min(self.batch, largest or self.batch)
         while True:
             flops = self._count(batch)
