@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/views.py
 
 Two views of 256 images of 32×32 for Barlow Twins, and a weak and a strong view for FixMatch; one thread;
-processor time, so that other work on the machine counts as little as possible. The other pipelines get what they
-read, PIL images or tensors that are already decoded, and return a collated batch.
+processor time, so that other work on the machine counts as little as possible. The other pipelines get what
+they read, PIL images or tensors that are already decoded, and return a collated batch.
 """
 
 from __future__ import annotations

@@ -499,7 +499,8 @@ def grey_level(rgb: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
 @functools.cache
 def _yiq(device: torch.device) -> Tensor:
     """The three matrices of a turn of hue in RGB: what stays, what goes with the cosine, what with the sine."""
-    to_yiq = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], dtype=torch.float64)
+    rows = [LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)]
+    to_yiq = torch.tensor(rows, dtype=torch.float64)
     back = torch.linalg.inv(to_yiq)
     parts = torch.zeros(3, 3, 3, dtype=torch.float64)
     parts[0, 0, 0] = parts[1, 1, 1] = parts[1, 2, 2] = parts[2, 1, 2] = 1
