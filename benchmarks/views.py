@@ -137,9 +137,8 @@ def main() -> None:
         print(f"\n{title}: the bare step {bare:.1f} ms")
         for name, cost in costs.items():
             ratio = cost / costs["rushlight"]
-            print(
-                f"  {name:26s}{cost:8.1f} ms  {ratio:6.1f} × rushlight  {100 * cost / bare:6.1f} % of the step"
-            )
+            share = 100 * cost / bare
+            print(f"  {name:26s}{cost:8.1f} ms {ratio:6.1f} × rushlight {share:6.1f} % of the step")
 
 
 if __name__ == "__main__":

@@ -498,7 +498,7 @@ def grey_level(rgb: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
 
 @functools.cache
 def _yiq(device: torch.device) -> Tensor:
-    """The three matrices of a turn of hue in RGB: what stays, what goes with the cosine, what with the sine."""
+    """The three matrices of a turn of hue in RGB: what stays, what goes with its cosine and its sine."""
     rows = [LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)]
     to_yiq = torch.tensor(rows, dtype=torch.float64)
     back = torch.linalg.inv(to_yiq)
