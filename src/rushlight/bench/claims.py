@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rushlight.bench import stats
 from rushlight.errors import UserError, nearest
 
 Verdict = Literal["holds", "unclear", "fails"]
@@ -102,7 +103,9 @@ def load(name: str) -> Claim:
     """
     known = files()
     if name not in known:
-        raise UserError(f"there is no claim '{name}'.{nearest(name, known)} `rushlight claims` lists all of them.")
+        raise UserError(
+            f"there is no claim '{name}'.{nearest(name, known)} `rushlight claims` lists all of them."
+        )
     specification = importlib.util.spec_from_file_location(f"rushlight_claim_{known[name].stem}", known[name])
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -113,23 +116,17 @@ def load(name: str) -> Claim:
 
 def measure(claim: Claim, outcomes: list[dict[str, float]]) -> list[Measured]:
     """Each effect's mean, interval and verdict from the seeds' outcomes."""
-    return [_measure(effect, [float(outcome[effect.name]) for outcome in outcomes]) for effect in claim.effects]
+    return [
+        _measure(effect, [float(outcome[effect.name]) for outcome in outcomes]) for effect in claim.effects
+    ]
 
 
 def _measure(effect: Effect, values: list[float]) -> Measured:
-    from scipy import stats
-
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
-    verdict = verdict_of(mean - half - effect.margin, mean + half - effect.margin)
-    return Measured(
-        effect.name, effect.says, effect.unit, effect.margin, mean, mean - half, mean + half, verdict, values
-    )
-
-
-def verdict_of(low: float, high: float) -> Verdict:
-    """`holds` if the interval lies above zero, `fails` if below, `unclear` if it covers it."""
-    return "holds" if low > 0 else "fails" if high < 0 else "unclear"
+    column = np.array(values)[:, None]
+    found = stats.paired(column, np.zeros_like(column))
+    verdict = stats.claim_verdict(stats.paired(column, np.full_like(column, effect.margin)))
+    interval = (found.mean, found.low, found.high)
+    return Measured(effect.name, effect.says, effect.unit, effect.margin, *interval, verdict, values)
 
 
 def run(
@@ -157,7 +154,9 @@ def run(
 def _outcomes(name: str, seeds: int, workers: int) -> Iterator[tuple[int, dict[str, float]]]:
     from rushlight.engine.local import pool
 
-    kept = {seed: json.loads(path.read_text()) for seed in range(seeds) if (path := _kept(name, seed)).exists()}
+    kept = {
+        seed: json.loads(path.read_text()) for seed in range(seeds) if (path := _kept(name, seed)).exists()
+    }
     yield from kept.items()
     left = [seed for seed in range(seeds) if seed not in kept]
     if left:
@@ -225,4 +224,6 @@ def write(name: str, entry: dict[str, Any]) -> None:
     path = folder() / "ledger.json"
     with FileLock(path.with_suffix(".lock")):
         entries = {**ledger(), name: entry}
-        write_whole(path, (json.dumps(dict(sorted(entries.items())), indent=1, ensure_ascii=False) + "\n").encode())
+        write_whole(
+            path, (json.dumps(dict(sorted(entries.items())), indent=1, ensure_ascii=False) + "\n").encode()
+        )

@@ -42,7 +42,10 @@ import lightning.pytorch as L  # isort: skip  (after torchvision is known to imp
 
 Batch = dict[str, TensorDict]
 
-for _name in ("lightning.pytorch", "lightning.fabric"):  # its notices are about the machine, not about the run
+for _name in (
+    "lightning.pytorch",
+    "lightning.fabric",
+):  # its notices are about the machine, not about the run
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 
@@ -94,6 +97,9 @@ class Learner(L.LightningModule, Stage):
     schedule: optimise.ScheduleName = "cosine"
     warm_up: float = 0.05
     model: Model
+    _at: int = 0
+    _minutes: float | None = None
+    _before: float = 0.0
 
     # What a system writes ---------------------------------------------------------------------------------------------
 
@@ -128,11 +134,11 @@ class Learner(L.LightningModule, Stage):
         """The share of the training that is done, 0 … 1."""
         if self._minutes is not None:
             return min(self._elapsed() / (60 * self._minutes), 1.0)
-        return min(self.global_step / max(self.plan.steps, 1), 1.0)
+        return min(self.at / max(self.plan.steps, 1), 1.0)
 
     def generator(self, stream: int = 0) -> torch.Generator:
         """The random generator of this step: the same for the same seed, step, process and stream."""
-        seed = _mix(self.setting.seed, self.global_step, self.process, stream)
+        seed = _mix(self.setting.seed, self.at, self.process, stream)
         return torch.Generator(self.device).manual_seed(seed)
 
     def note(self, **values: Tensor | float) -> None:
@@ -148,6 +154,15 @@ class Learner(L.LightningModule, Stage):
             encoder = self.model.encoder
             return Decoder(channels=encoder.channels, strides=encoder.strides, outputs=outputs)
         return Linear(width=self.model.encoder.width, outputs=outputs)
+
+    @property
+    def at(self) -> int:
+        """The number of the step, from 0."""
+        return self.global_step if self._trainer is not None else self._at
+
+    @at.setter
+    def at(self, step: int) -> None:
+        self._at = step
 
     @property
     def task(self) -> str:
@@ -193,7 +208,9 @@ class Learner(L.LightningModule, Stage):
         self.setting = setting
         self._seed_everything(0)
         self.given = model.copy().eval().requires_grad_(False)
-        self.pass_cost = pass_flops(model.encoder, (data.height, data.width))  # `build` may enlarge the encoder
+        self.pass_cost = pass_flops(
+            model.encoder, (data.height, data.width)
+        )  # `build` may enlarge the encoder
         facts = Facts.of(data.info, (data.height, data.width), setting.task)
         self.model = Model(copy.deepcopy(model.encoder).train().requires_grad_(True), {}, facts)
         self.build(data)
@@ -202,7 +219,9 @@ class Learner(L.LightningModule, Stage):
         self._columns = data.columns.exclude(*PROVENANCE)
         if setting.device != "cpu":
             self.to(setting.device)
-            self._columns = self._columns.to(setting.device) if _fits(self._columns, setting.device) else self._columns
+            self._columns = (
+                self._columns.to(setting.device) if _fits(self._columns, setting.device) else self._columns
+            )
 
     def rows(self, data: Dataset, part: str) -> Int[Tensor, "n"]:
         """The rows that a stream of the batch draws from."""
@@ -269,7 +288,9 @@ class Learner(L.LightningModule, Stage):
         )
         self._start = time.monotonic()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PossibleUserWarning)  # about loaders with workers: there is no loader
+            warnings.simplefilter(
+                "ignore", PossibleUserWarning
+            )  # about loaders with workers: there is no loader
             trainer.fit(self, train_dataloaders=_Ticks(), ckpt_path=resume, weights_only=True)
         self.spent = self.plan.spent(trainer.global_step, self._elapsed())
         finished = self.finish().to("cpu")
@@ -284,10 +305,10 @@ class Learner(L.LightningModule, Stage):
         return optimise.optimiser(self.optimiser, self.groups(), learning_rate=self.learning_rate)
 
     def training_step(self, tick: int, index: int) -> Tensor:
-        self._seed_everything(self.global_step)
-        loss = self.step(self.draw(self.plan.batch, self.global_step))
+        self._seed_everything(self.at)
+        loss = self.step(self.draw(self.plan.batch, self.at))
         if self.device.type == "cpu" and not bool(loss.isfinite()):
-            raise Diverged(self.name, self.global_step, self._keep())
+            raise Diverged(self.name, self.at, self._keep())
         self._loss = loss.detach()
         return loss
 
@@ -319,7 +340,7 @@ class Learner(L.LightningModule, Stage):
         """Write the state before this step beside the checkpoint, for a replay."""
         if self.setting.folder is None:
             return None
-        path = self.setting.folder / f"diverged-step-{self.global_step}.ckpt"
+        path = self.setting.folder / f"diverged-step-{self.at}.ckpt"
         write_checkpoint(self.trainer, path)
         return path
 
@@ -334,7 +355,9 @@ class _Pace(L.Callback):
         moments = [round(learner.plan.steps * (i + 1) / count) for i in range(count - 1)] if count > 1 else []
         self.moments = {moment for moment in moments if moment > trainer.global_step}
 
-    def on_train_batch_end(self, trainer: L.Trainer, learner: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, learner: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         learner.after_step()
         setting, now = learner.setting, time.monotonic()
         if trainer.global_step in self.moments and setting.on_snapshot is not None:

@@ -27,7 +27,11 @@ def workers_for(workers: int | None, device: str = "cpu") -> int:
 
 
 def pool(
-    work: Callable[..., T], jobs: Iterable[tuple[Any, ...]], *, workers: int, on_idle: Callable[[], None] | None = None
+    work: Callable[..., T],
+    jobs: Iterable[tuple[Any, ...]],
+    *,
+    workers: int,
+    on_idle: Callable[[], None] | None = None,
 ) -> Iterator[T]:
     """Run `work(*job)` for each job and yield results as they come; `on_idle` is called about twice a second.
 

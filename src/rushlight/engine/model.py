@@ -74,7 +74,9 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         facts: what the model must know of itself.
     """
 
-    def __init__(self, encoder: Encoder, heads: dict[str, nn.Module] | None = None, facts: Facts | None = None):
+    def __init__(
+        self, encoder: Encoder, heads: dict[str, nn.Module] | None = None, facts: Facts | None = None
+    ):
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict({_key(name): head for name, head in (heads or {}).items()})
@@ -111,17 +113,25 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
             parts = [self._outputs(part.to(device).float() / 255, names) for part in images.split(batch)]
         finally:
             self.train(mode)
-        return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in parts[0]} if parts else {}
+        return (
+            {name: torch.cat([part[name].float().cpu() for part in parts]) for name in parts[0]}
+            if parts
+            else {}
+        )
 
     def _outputs(self, images: Tensor, names: list[str] | None) -> dict[str, Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)
         if names is None:
             return self(images)
-        return {name: self.encoder(images) if name == "features" else self.logits(images, name) for name in names}
+        return {
+            name: self.encoder(images) if name == "features" else self.logits(images, name) for name in names
+        }
 
     def with_facts(self, **changes: Any) -> Model:
         """The same networks with other facts."""
-        return Model(self.encoder, {name: self.head(name) for name in self.head_names}, replace(self.facts, **changes))
+        return Model(
+            self.encoder, {name: self.head(name) for name in self.head_names}, replace(self.facts, **changes)
+        )
 
     def copy(self) -> Model:
         return copy.deepcopy(self)
@@ -152,7 +162,9 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         """
         folder = Path(folder)
         if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
-            raise UserError(f"{folder} holds no model: {CONFIG} and {WEIGHTS} are what `rushlight fit --out` writes")
+            raise UserError(
+                f"{folder} holds no model: {CONFIG} and {WEIGHTS} are what `rushlight fit --out` writes"
+            )
         return cls._from_folder(folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -81,14 +81,18 @@ class Recipe:
         named = sum(step.share or 0 for step in self.steps)
         open_steps = sum(spend and step.share is None for step, spend in zip(self.steps, spends, strict=True))
         if named > 1 + 1e-9 or (open_steps and named > 1 - 1e-9):
-            raise UserError(f"the shares of '{self}' sum to {named:g}: give each stage a part, together at most 1")
+            raise UserError(
+                f"the shares of '{self}' sum to {named:g}: give each stage a part, together at most 1"
+            )
         rest = (1 - named) / open_steps if open_steps else 0.0
         return [
             (step.share if step.share is not None else rest) if spend else 0.0
             for step, spend in zip(self.steps, spends, strict=True)
         ]
 
-    def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Model, Spent]:
+    def run(
+        self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()
+    ) -> tuple[Model, Spent]:
         """Run the stages one after the other, and give the last model and what all of them used."""
         spent = Spent()
         for number, (step, share) in enumerate(zip(self.steps, self.shares(), strict=True)):

@@ -68,7 +68,9 @@ def _mask_parts(logits: Float[Tensor, "n classes h w"], true: Tensor) -> dict[st
     return {"confusion": confusion(logits.argmax(1), true, logits.shape[1])}
 
 
-def confusion(predicted: Int[Tensor, "n h w"], true: Tensor, classes: int) -> Int[Tensor, "n classes classes"]:
+def confusion(
+    predicted: Int[Tensor, "n h w"], true: Tensor, classes: int
+) -> Int[Tensor, "n classes classes"]:
     """True × predicted pixel counts of each image; pixels that are 255 do not count."""
     cell = true.long() * classes + predicted.long()
     cell = torch.where(true == 255, classes * classes, cell).flatten(1)
@@ -87,7 +89,11 @@ def mean_iou(matrix: Int[Tensor, "classes classes"]) -> float:
 
 def mean_average_precision(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> float:
     """Mean over tags of average precision, among the entries that are known; tags never present do not count."""
-    values = [_average_precision(s[t >= 0], t[t >= 0]) for s, t in zip(scores.T, true.T, strict=True) if (t == 1).any()]
+    values = [
+        _average_precision(s[t >= 0], t[t >= 0])
+        for s, t in zip(scores.T, true.T, strict=True)
+        if (t == 1).any()
+    ]
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -126,7 +132,9 @@ def best_f1(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> Bes
     )
 
 
-def f1_at(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"], threshold: float) -> tuple[float, float]:
+def f1_at(
+    scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"], threshold: float
+) -> tuple[float, float]:
     """OF1 and CF1 at one threshold, among the entries that are known.
 
     A tag that is never present is left out of CF1's averages (it has no recall); one that is never predicted has a

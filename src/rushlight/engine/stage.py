@@ -94,7 +94,9 @@ class Findings:
     judge: str
     numbers: dict[str, float] = field(default_factory=dict)
     tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
-    curves: dict[str, tuple[str, str, dict[str, tuple[list[float], list[float]]]]] = field(default_factory=dict)
+    curves: dict[str, tuple[str, str, dict[str, tuple[list[float], list[float]]]]] = field(
+        default_factory=dict
+    )
     notes: tuple[str, ...] = ()
 
 

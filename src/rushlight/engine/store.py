@@ -67,7 +67,9 @@ class Store:
     def has(self, key: str) -> bool:
         return self.path(key).exists()
 
-    def put(self, key: str, record: dict, parts: dict[str, Tensor], measured: dict, model: Model | None) -> None:
+    def put(
+        self, key: str, record: dict, parts: dict[str, Tensor], measured: dict, model: Model | None
+    ) -> None:
         """Keep a finished trial. The trial's own file comes last: where it is, everything is."""
         if model is not None:
             try:
@@ -101,7 +103,9 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             held = FileLock(self.folder / ".lock").acquire(timeout=0)
         except Timeout:
-            raise UserError(f"another comparison is running in {self.folder}: wait for it, or name another --out") from None
+            raise UserError(
+                f"another comparison is running in {self.folder}: wait for it, or name another --out"
+            ) from None
         except OSError as error:
             raise UserError(
                 f"{self.folder} cannot be written ({error.strerror}): name another folder with --out"
@@ -118,7 +122,10 @@ def keep_stage(folder: Path, before: Dataset, data: Dataset, model: Model, spent
         for name, values in data.columns.items()
         if name not in before or values is not before[name]
     }
-    torch_columns = {name: torch.Tensor(values) if not isinstance(values, Tensor) else values for name, values in changed.items()}
+    torch_columns = {
+        name: torch.Tensor(values) if not isinstance(values, Tensor) else values
+        for name, values in changed.items()
+    }
     save_file(torch_columns, folder / "columns.safetensors")
     write_whole(folder / "spent.json", json.dumps(asdict(spent)).encode())
 

@@ -10,7 +10,6 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -124,7 +123,9 @@ def run(
         snapshots=snapshots,
     )
     try:
-        model, spent = Recipe.parse(trial.recipe).run(train, initial(trial, data), Budget.parse(trial.budget), setting)
+        model, spent = Recipe.parse(trial.recipe).run(
+            train, initial(trial, data), Budget.parse(trial.budget), setting
+        )
     except Diverged as error:
         return _diverged(trial, error, store)
     scored = _score(model, test, trial)
@@ -197,7 +198,12 @@ def machine() -> dict[str, Any]:
 def _diverged(trial: Trial, error: Diverged, store: Store) -> Result:
     """Record a loss that was not finite: the state before the step is kept, and a command replays the step."""
     spec = store.work(trial.key) / "replay.json"
-    kept = {"trial": dataclasses.asdict(trial), "stage": error.stage, "step": error.step, "state": str(error.checkpoint)}
+    kept = {
+        "trial": dataclasses.asdict(trial),
+        "stage": error.stage,
+        "step": error.step,
+        "state": str(error.checkpoint),
+    }
     write_whole(spec, json.dumps(kept, indent=1).encode())
     reason = f"{error}; replay that step with: rushlight replay {spec}"
     return Result(trial, float("nan"), {}, [], Spent(), reason)

@@ -25,10 +25,17 @@ class Decoder(Head):
 
     reads = "pyramid"
 
-    def __init__(self, *, channels: Sequence[int], strides: Sequence[int], outputs: int, width: int | None = None):
+    def __init__(
+        self, *, channels: Sequence[int], strides: Sequence[int], outputs: int, width: int | None = None
+    ):
         super().__init__()
         width = width or min(max(channels[0], 16), 128)
-        self.config = {"channels": list(channels), "strides": list(strides), "outputs": outputs, "width": width}
+        self.config = {
+            "channels": list(channels),
+            "strides": list(strides),
+            "outputs": outputs,
+            "width": width,
+        }
         self.stride = strides[0]
         self.lateral = nn.ModuleList(nn.Conv2d(size, width, 1) for size in channels)
         self.smooth = nn.ModuleList(_smooth(width) for _ in channels[:-1])
@@ -39,7 +46,9 @@ class Decoder(Head):
         for level, smooth in zip(reversed(finer), reversed(self.smooth), strict=True):
             coarse = smooth(level + F.interpolate(coarse, size=level.shape[-2:], mode="bilinear"))
         logits = self.logits(coarse)
-        return logits if self.stride == 1 else F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
+        return (
+            logits if self.stride == 1 else F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
+        )
 
 
 def _smooth(width: int) -> nn.Sequential:

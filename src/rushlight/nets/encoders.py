@@ -40,18 +40,20 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def normalise(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+    def normalise(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
         return (images - self.mean) / self.std
 
     def pyramid(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """Feature maps from fine to coarse."""
         raise NotImplementedError
 
-    def maps(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch width h w"]:
+    def maps(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim h w"]:
         """The last feature map; its mean over cells is what `forward` gives, for encoders that pool by the mean."""
         return self.pyramid(images)[-1]
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch width"]:
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """Pooled features."""
         return self.maps(images).mean((2, 3))
 
@@ -127,7 +129,9 @@ def _timm_model(name: str, image_size: int, pretrained: bool, settings: dict[str
     architecture = name.removeprefix("timm/")
     if not timm.is_model(architecture):
         known = [*SMALL, *timm.list_models()]
-        raise UserError(f"there is no encoder '{name}'.{nearest(name, known)} timm's models and {SMALL} can be named.")
+        raise UserError(
+            f"there is no encoder '{name}'.{nearest(name, known)} timm's models and {SMALL} can be named."
+        )
     try:
         try:
             return timm.create_model(
@@ -182,7 +186,13 @@ def _small_vit(image_size: int) -> Timm:
     """A ViT of 0.7 million parameters: patches of 4 pixels (8 above 64 pixels), 6 blocks of width 96."""
     patch = 4 if image_size <= 64 else 8 if image_size <= 128 else 16
     encoder = Timm(
-        "vit_tiny_patch16_224", image_size, patch_size=patch, embed_dim=96, depth=6, num_heads=3, dynamic_img_size=True
+        "vit_tiny_patch16_224",
+        image_size,
+        patch_size=patch,
+        embed_dim=96,
+        depth=6,
+        num_heads=3,
+        dynamic_img_size=True,
     )
     encoder.name = "vit96"
     return encoder
@@ -200,7 +210,9 @@ def load_weights(encoder: Encoder, path: Path) -> None:
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a readable safetensors file ({error}); pickled weights are never loaded") from None
+        raise UserError(
+            f"{path} is not a readable safetensors file ({error}); pickled weights are never loaded"
+        ) from None
     target: nn.Module = encoder
     if isinstance(encoder, Timm) and not any(key.startswith("model.") for key in state):
         target = encoder.model

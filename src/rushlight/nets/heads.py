@@ -44,7 +44,9 @@ class MLP(Head):
         bias: of the linear layers.
     """
 
-    def __init__(self, *, widths: Sequence[int], norm: bool = True, last_norm: bool = False, bias: bool = True):
+    def __init__(
+        self, *, widths: Sequence[int], norm: bool = True, last_norm: bool = False, bias: bool = True
+    ):
         super().__init__()
         self.config = {"widths": list(widths), "norm": norm, "last_norm": last_norm, "bias": bias}
         layers: list[nn.Module] = []

@@ -74,7 +74,10 @@ class FixMatch(Learner):
 
     def build(self, data: Dataset) -> None:
         super().build(data)
-        self.weak, self.strong = policy.weak((data.height, data.width)), policy.strong((data.height, data.width))
+        self.weak, self.strong = (
+            policy.weak((data.height, data.width)),
+            policy.strong((data.height, data.width)),
+        )
         self.teacher = Teacher(self.model, momentum=self.momentum)
 
     def step(self, batch: Batch) -> Tensor:

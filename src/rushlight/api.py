@@ -1,0 +1,361 @@
+"""The public functions: what `import rushlight as rl` offers, and what each command line calls."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rushlight
+from rushlight.card import Card, cards, catalogue, fitting, system, task_of
+from rushlight.data.dataset import Dataset
+from rushlight.data.read import load
+from rushlight.engine import choose, hardware
+from rushlight.engine.budget import Budget
+from rushlight.engine.model import Facts, Model
+from rushlight.engine.recipe import Recipe
+from rushlight.engine.stage import Progress, Setting
+from rushlight.errors import UserError
+from rushlight.nets import encoders
+
+__all__ = ["audit", "claims", "compare", "export", "fit", "load", "look", "predict", "systems"]
+
+
+def look(source: Any, **settings: Any) -> Any:
+    """What is known, unknown, odd and corrupt in a data set, and which systems fit it.
+
+    Args:
+        source, settings: as for `load`.
+    """
+    from rushlight.data.look import look as seen
+
+    data = load(source, **settings)
+    fits = [(card.id, not lacks, lacks or card.gives) for card, lacks in fitting(data)]
+    return seen(data, fits=fits)
+
+
+def fit(
+    data: Any,
+    recipe: str | Recipe,
+    *,
+    budget: str | float | Budget = "200k",
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    encoder: str = "auto",
+    weights: str | None = None,
+    pretrained: bool = False,
+    task: str | None = None,
+    device: str = "auto",
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Model:
+    """Train one recipe on all the labels that are known.
+
+    Args:
+        data: a `Dataset`, or anything that `load` takes.
+        recipe: stages in a row, such as `"barlow-twins > iomatch(threshold=0.7)"`.
+        budget: image passes (`"200k"`) or time (`"10m"`).
+        out: a folder for the model; a training that was killed goes on when it is started again.
+        encoder, weights, pretrained, task, device: as for `compare`.
+
+    Raises:
+        UserError: the recipe cannot be read or does not fit the data.
+    """
+    data = load(data)
+    recipe, budget = Recipe.parse(recipe), Budget.parse(budget)
+    task = task or task_of(data)
+    device = hardware.device(device)
+    choice = choose.encoder(max(data.height, data.width), device) if encoder == "auto" else None
+    name, start = (choice.name, weights or choice.weights) if choice else (encoder, weights)
+    size = max(data.height, data.width)
+    model = Model(
+        encoders.create(name, image_size=size, seed=seed, pretrained=pretrained, weights=start),
+        {},
+        Facts.of(data.info, (data.height, data.width), task),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        work = _work_folder(Path(out), data, recipe, budget, seed, name) if out is not None else Path(scratch)
+        setting = Setting(
+            seed=seed,
+            task=task,
+            device=device,
+            precision=hardware.precision(device),
+            folder=work,
+            on_progress=on_progress,
+        )
+        model, _ = recipe.run(data, model, budget, setting)
+    model = model.with_facts(version=rushlight.__version__)
+    if out is not None:
+        _hand_out(model, Path(out), work)
+    return model
+
+
+def _work_folder(out: Path, data: Dataset, recipe: Recipe, budget: Budget, seed: int, encoder: str) -> Path:
+    """Where a training keeps its checkpoints: beside its model, by everything that its result depends on."""
+    import hashlib
+
+    words = (data.content_hash, str(recipe), str(budget), seed, encoder, rushlight.__version__)
+    key = hashlib.sha256(repr(words).encode()).hexdigest()[:12]
+    return out.parent / f".{out.name}.{key}.work"
+
+
+def _hand_out(model: Model, out: Path, work: Path) -> None:
+    import shutil
+
+    try:
+        model.save(out)
+    except OSError as error:
+        raise UserError(
+            f"{out} could not be written ({error.strerror}): make room, or name another --out"
+        ) from error
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def predict(model: Model | str | os.PathLike[str], images: Any, *, batch: int = 500, **settings: Any) -> Any:
+    """Predictions for images, as a pandas DataFrame: one row an image.
+
+    For classes: the class, its probability, and the probability of each class; for tags the probability of each;
+    for masks the share of pixels of each class. A model that can reject unseen classes adds `unknown`, the
+    probability that the image is of none.
+
+    Args:
+        model: a `Model` or the folder of one.
+        images: a `Dataset`, or anything that `load` takes; they are brought to the size the model knows.
+    """
+    import pandas as pd
+
+    model = model if isinstance(model, Model) else Model.load(model)
+    if model.facts.task is None or model.facts.task not in model.head_names:
+        raise UserError(
+            "this model predicts nothing: it is a bare encoder; `rushlight fit` a recipe that ends in a learner"
+        )
+    data = images if isinstance(images, Dataset) else load(images, **_packing(model, settings))
+    outputs = model.predict(data["image"], batch=batch)
+    columns: dict[str, Any] = {"image": data.names}
+    return pd.DataFrame({**columns, **_columns(model, outputs)})
+
+
+def _packing(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
+    return {"size": model.facts.image_size, "fit": model.facts.packing.get("fit", "squash"), **settings}
+
+
+def _columns(model: Model, outputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+    facts, logits = model.facts, outputs[model.facts.task or "class"]
+    if facts.task == "tags":
+        return {
+            n: p.numpy() for n, p in zip(_names(facts.tag_names, logits), logits.sigmoid().T, strict=True)
+        }
+    if facts.task == "mask":
+        names = _names(facts.mask_names or facts.class_names, logits)
+        chosen = logits.argmax(1).flatten(1)
+        return {f"share of {n}": (chosen == i).float().mean(1).numpy() for i, n in enumerate(names)}
+    probabilities, names = logits.softmax(1), _names(facts.class_names, logits)
+    confidence, chosen = probabilities.max(1)
+    columns: dict[str, Any] = {
+        "class": [names[i] for i in chosen.tolist()],
+        "probability": confidence.numpy(),
+    }
+    if "open" in outputs:
+        columns["unknown"] = outputs["open"].softmax(1)[:, -1].numpy()
+    return columns | {f"p({n})": p.numpy() for n, p in zip(names, probabilities.T, strict=True)}
+
+
+def _names(names: Sequence[str], logits: torch.Tensor) -> list[str]:
+    return list(names) or [str(i) for i in range(logits.shape[1])]
+
+
+def write_predictions(table: Any, out: str | os.PathLike[str]) -> None:
+    """Write predictions as CSV or Parquet, by the file's ending.
+
+    Raises:
+        UserError: another ending, or a place that cannot be written.
+    """
+    out = Path(out)
+    if out.suffix not in (".csv", ".parquet"):
+        raise UserError(f"--out {out}: predictions are written as .csv or .parquet")
+    from io import BytesIO
+
+    from rushlight.engine.store import write_whole
+
+    content = BytesIO()
+    table.to_csv(content, index=False) if out.suffix == ".csv" else table.to_parquet(content, index=False)
+    write_whole(out, content.getvalue())
+
+
+def compare(source: Any, methods: str | Sequence[str] = "auto", **settings: Any) -> Any:
+    """Run every recipe that fits, on several seeds, at an equal budget; rank them; write `report.html`.
+
+    Args:
+        source: a `Dataset`, or anything that `load` takes.
+        methods: recipes (a list, or text separated by commas), or `auto`.
+        settings: as for `rushlight.bench.compare.compare`.
+
+    Returns:
+        A `Board`: it shows itself, and has `.verdict`, `.best`, `.best_model()` and `.to_pandas()`.
+    """
+    from rushlight.report.compare import comparison_report
+    from rushlight.report.html import write
+
+    from rushlight.bench.compare import compare as run
+
+    board = run(load(source), methods, **settings)
+    write(comparison_report(board), board.out / "report.html")
+    return board
+
+
+def audit(
+    model: Model | str | os.PathLike[str], data: Any, *, out: str | Path | None = None, **settings: Any
+) -> Any:
+    """Run every judge that fits: accuracy, calibration, confusions, attacks, rank, label mistakes.
+
+    Args:
+        model: a `Model` or the folder of one.
+        data: a `Dataset`, or anything that `load` takes; its labels are the truth.
+        out: a folder for `audit.html`; None writes none.
+
+    Returns:
+        An `Audit`: it shows itself, and has `.findings` and `.to_pandas()`.
+    """
+    from rushlight.bench.audit import audit as run
+
+    model = model if isinstance(model, Model) else Model.load(model)
+    data = data if isinstance(data, Dataset) else load(data, **_packing(model, {}))
+    found = run(model, data, **settings)
+    if out is not None:
+        from rushlight.report.audit import audit_report
+        from rushlight.report.html import write
+
+        Path(out).mkdir(parents=True, exist_ok=True)
+        write(audit_report(found), Path(out) / "audit.html")
+    return found
+
+
+def export(
+    model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *, tolerance: float = 1e-4
+) -> float:
+    """Write a model as ONNX, and check it against PyTorch.
+
+    The exported graph takes float images in [0, 1], batch × 3 × height × width, and gives the logits of the model's
+    task (of a bare encoder: its features). The batch axis is free.
+
+    Returns:
+        The largest difference between the two, on noise and on flat images; it is at most `tolerance`.
+
+    Raises:
+        UserError: the extra `onnx` is missing. RuntimeError: the two differ by more.
+    """
+    from rushlight.engine.export import to_onnx
+
+    return to_onnx(model if isinstance(model, Model) else Model.load(model), Path(out), tolerance=tolerance)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The systems, as a table that shows itself."""
+
+    cards: tuple[Card, ...]
+
+    def rows(self) -> list[dict[str, str]]:
+        return [
+            {
+                "id": card.id,
+                "family": card.family,
+                "role": card.role,
+                "needs": str(card.needs),
+                "gives": card.gives,
+                "paper": card.paper,
+            }
+            for card in self.cards
+        ]
+
+    def to_pandas(self) -> Any:
+        """The catalogue as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html(index=False)
+
+    def __rich__(self) -> Any:
+        return _table(self.rows())
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table, rows = Table(header_style="bold"), list(rows)
+    for column in rows[0] if rows else ():
+        table.add_column(column, no_wrap=column == "id")
+    for row in rows:
+        table.add_row(*(str(value).replace("[", r"\[") for value in row.values()))
+    return table
+
+
+def systems(name: str | None = None) -> Any:
+    """The catalogue of systems, or one system's card."""
+    if name is not None:
+        return system(name).card  # type: ignore[attr-defined]
+    known = cards()
+    return Catalogue(tuple(known[key] for key in catalogue()))
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger of claims, as a table that shows itself."""
+
+    entries: dict[str, dict[str, Any]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a claim: its deciding effect with its interval, and the verdict."""
+        return [_ledger_row(name, entry) for name, entry in self.entries.items()]
+
+    def to_pandas(self) -> Any:
+        """The ledger as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html(index=False)
+
+    def __rich__(self) -> Any:
+        return _table(self.rows())
+
+
+def _ledger_row(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    effect = entry["effects"][0]
+    return {
+        "id": name,
+        "claim": effect["says"],
+        "effect": f"{effect['mean']:+.3g} {effect['unit']}",
+        "95 % interval": f"{effect['low']:+.3g} … {effect['high']:+.3g}",
+        "seeds": entry["seeds"],
+        "verdict": entry["verdict"],
+        "minutes": entry["minutes"],
+    }
+
+
+def claims() -> Ledger:
+    """The ledger: for each paper's headline claim, what came out of its small experiment."""
+    from rushlight.bench.claims import ledger
+
+    return Ledger(ledger())
+
+
+def replay(file: str | os.PathLike[str]) -> str:
+    """Run again, with PyTorch's anomaly detection, the one step of a trial whose loss was not finite.
+
+    Args:
+        file: the `replay.json` that the failed trial left.
+
+    Returns:
+        What was found, in a sentence.
+    """
+    from rushlight.bench.replay import replay as run
+
+    return run(Path(file))
