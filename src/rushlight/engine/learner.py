@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -39,6 +38,7 @@ from rushlight.nets.heads import Linear
 from rushlight.nets.norm import synchronise
 
 import lightning.pytorch as L  # isort: skip  (after torchvision is known to import)
+from lightning.fabric.utilities.warnings import PossibleUserWarning  # isort: skip
 
 Batch = dict[str, TensorDict]
 
