@@ -8,7 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Model", "UserError", "audit", "claims", "compare", "fit", "load", "look", "predict", "systems"]
+__all__ = [
+    "Dataset",
+    "Model",
+    "UserError",
+    "audit",
+    "claims",
+    "compare",
+    "fit",
+    "load",
+    "look",
+    "predict",
+    "systems",
+]
 
 if TYPE_CHECKING:
     from rushlight.api import audit, claims, compare, fit, load, look, predict, systems

@@ -77,7 +77,8 @@ def _rows(listing: Listing, file: Path, images: list[dict]) -> dict[Any, int]:
     if missing:
         raise UserError(
             f"the label file '{file}' names {len(missing):,} files that are not in '{listing.source}', "
-            f"the first: '{missing[0]}'.{nearest(missing[0], listing.names[:5000])} Add the files, or remove the entries"
+            f"the first: '{missing[0]}'.{nearest(missing[0], listing.names[:5000])} "
+            "Add the files, or remove the entries"
         )
     return rows
 
@@ -184,7 +185,7 @@ def region_mask(region: Any, height: int, width: int) -> np.ndarray:
 
 
 def _unpacked(counts: str | bytes) -> np.ndarray:
-    """COCO's packed run lengths: five bits a character, lowest first; from the third on, less the one two before."""
+    """COCO's packed run lengths: five bits a character, lowest first; later ones less the one two before."""
     data = counts.encode() if isinstance(counts, str) else counts
     lengths: list[int] = []
     value = shift = 0

@@ -46,7 +46,7 @@ class Kind:
     dtype: torch.dtype
     axes: tuple[str, ...]
     where: Where = "value"
-    unknown: float = -1
+    unknown: int | float = -1
     geometric: bool = False
     label: bool = True
 

@@ -22,12 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-Fit = Literal["squash", "crop", "pad"]
 Source = Path | Callable[[], "bytes | Image.Image | np.ndarray"]
 """Where an image comes from: a file, or a function that gives its bytes, or the image itself."""
 
@@ -110,7 +108,7 @@ class Placement:
         )
 
 
-def place(height: int, width: int, canvas: tuple[int, int], fit: Fit) -> Placement:
+def place(height: int, width: int, canvas: tuple[int, int], fit: str) -> Placement:
     """Where an image of this size lies on a canvas (height, width).
 
     Args:
@@ -125,8 +123,8 @@ def place(height: int, width: int, canvas: tuple[int, int], fit: Fit) -> Placeme
     if fit == "pad":
         scale = min(tall / height, wide / width)
         h, w = max(1, round(height * scale)), max(1, round(width * scale))
-        return Placement((0.0, 0.0, width, height), (wide - w) // 2, (tall - h) // 2, w, h)
-    return Placement((0.0, 0.0, width, height), 0, 0, wide, tall)
+        return Placement((0.0, 0.0, float(width), float(height)), (wide - w) // 2, (tall - h) // 2, w, h)
+    return Placement((0.0, 0.0, float(width), float(height)), 0, 0, wide, tall)
 
 
 def header(source: Source) -> Header:
@@ -139,7 +137,7 @@ def header(source: Source) -> Header:
         return _header(image)
 
 
-def decode(source: Source, canvas: tuple[int, int], fit: Fit) -> tuple[np.ndarray, Header]:
+def decode(source: Source, canvas: tuple[int, int], fit: str) -> tuple[np.ndarray, Header]:
     """An image on its canvas, uint8 H×W×3 (borders black), and its header.
 
     Raises:
@@ -150,13 +148,13 @@ def decode(source: Source, canvas: tuple[int, int], fit: Fit) -> tuple[np.ndarra
         where = place(head.height, head.width, canvas, fit)
         if head.height * head.width > _ALONE:
             with _one_at_a_time:
-                part = _resampled(image, head, where, source)
+                part = np.asarray(_resampled(image, head, where, source))
         else:
-            part = _resampled(image, head, where, source)
-    if part.size == (canvas[1], canvas[0]):
-        return np.asarray(part), head
+            part = np.asarray(_resampled(image, head, where, source))
+    if part.shape[:2] == canvas:
+        return part, head
     whole = np.zeros((*canvas, 3), dtype=np.uint8)
-    whole[where.top : where.top + where.height, where.left : where.left + where.width] = np.asarray(part)
+    whole[where.top : where.top + where.height, where.left : where.left + where.width] = part
     return whole, head
 
 
@@ -235,7 +233,7 @@ def _open(source: Source) -> Image.Image:
         image = Image.open(io.BytesIO(given), formats=FORMATS)
         _check_claim(image, len(given))
         return image
-    return given if isinstance(given, Image.Image) else from_array(given)
+    return given.copy() if isinstance(given, Image.Image) else from_array(given)
 
 
 def _check_length(length: int) -> None:
@@ -296,6 +294,7 @@ def _decoded(image: Image.Image, size: tuple[int, int], box: tuple, source: Sour
             return image
     if torchvision_decoder() is not None and isinstance(source, Path) and _is_plain(image):
         return Image.fromarray(torchvision_decoder()(source))  # type: ignore[misc]
+    image.load()
     return image
 
 

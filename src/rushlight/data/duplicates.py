@@ -10,12 +10,12 @@ order are paired.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
+
+from rushlight.data.split import duplicates
 
 _BITS = 3
 _CLOSE = 6.0
@@ -27,11 +27,9 @@ _BATCH = 512
 
 def exact(images: UInt8[Tensor, "rows 3 height width"]) -> list[list[int]]:
     """Groups of rows with equal pixels, each in order, by their first row."""
-    groups: dict[bytes, list[int]] = {}
-    for row, image in enumerate(images.numpy()):
-        groups.setdefault(hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest(), []).append(
-            row
-        )
+    groups: dict[int, list[int]] = {}
+    for row, number in enumerate(duplicates(images).tolist()):
+        groups.setdefault(number, []).append(row)
     return [rows for rows in groups.values() if len(rows) > 1]
 
 
@@ -63,7 +61,7 @@ def _describe(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _candidates(hashes: np.ndarray) -> np.ndarray:
-    """Unique pairs (lower row first) that share a quarter of their bits and stand near each other when sorted."""
+    """Unique pairs (lower row first) that share a quarter of their bits and are near when sorted."""
     found = []
     for quarter in range(4):
         key = np.roll(hashes.view(np.uint16).reshape(-1, 4), quarter, axis=1)

@@ -8,7 +8,6 @@ one keeps too, so that a curve over the number of labels adds labels and never s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,7 +40,7 @@ def per_class(data: Dataset, n: int, column: str = "class", *, seed: int = 0) ->
     return _keep(data, column, rows[_rank_in_class(labels[rows], seed) < n])
 
 
-def fraction(data: Dataset, share: float, column: str = "class", *, seed: int = 0) -> Dataset:
+def fraction(data: Dataset, share: float | int, column: str = "class", *, seed: int = 0) -> Dataset:
     """Keep a share of the known training rows of a column, in proportion to the classes; hide the others.
 
     Exactly round(share × known rows) are kept; of each class at least one, if share > 0. Columns other than
@@ -61,7 +60,7 @@ def fraction(data: Dataset, share: float, column: str = "class", *, seed: int = 
     return _keep(data, column, rows[order[: max(round(share * len(rows)), firsts)]])
 
 
-def positives_only(data: Dataset, share: float = 1.0, *, seed: int = 0) -> Dataset:
+def positives_only(data: Dataset, share: float | int = 1.0, *, seed: int = 0) -> Dataset:
     """Keep a share of the present tags (entries 1) of the training rows; every other entry becomes unknown.
 
     Exactly round(share × positives) entries are kept, drawn uniformly.
@@ -77,7 +76,7 @@ def positives_only(data: Dataset, share: float = 1.0, *, seed: int = 0) -> Datas
     return data.with_columns(tags=tags)
 
 
-def tagwise(data: Dataset, share: float, *, seed: int = 0) -> Dataset:
+def tagwise(data: Dataset, share: float | int, *, seed: int = 0) -> Dataset:
     """Keep a share of the known tag entries of the training rows, each entry for itself; hide the others.
 
     Exactly round(share × known entries) are kept, drawn uniformly.
@@ -94,8 +93,8 @@ def tagwise(data: Dataset, share: float, *, seed: int = 0) -> Dataset:
 
 def noise(
     data: Dataset,
-    rate: float,
-    kind: Literal["symmetric"] | Float[Tensor, "classes classes"] = "symmetric",
+    rate: float | int,
+    kind: str | Float[Tensor, "classes classes"] = "symmetric",
     *,
     column: str = "class",
     seed: int = 0,
@@ -204,7 +203,7 @@ def _keep(data: Dataset, column: str, kept: Int[Tensor, "kept"]) -> Dataset:
     return data.hide(hidden, [column])
 
 
-def _draw(candidates: Bool[Tensor, "rows tags"], share: float, seed: int) -> Bool[Tensor, "rows tags"]:
+def _draw(candidates: Bool[Tensor, "rows tags"], share: float | int, seed: int) -> Bool[Tensor, "rows tags"]:
     """A uniform share of the candidates."""
     places = candidates.flatten().nonzero().flatten()
     drawn = places[torch.randperm(len(places), generator=_generator(seed))[: round(share * len(places))]]
@@ -230,7 +229,7 @@ def _confusion(kind: str | Tensor, classes: int) -> Float[Tensor, "classes class
     return matrix
 
 
-def _check_share(share: float, name: str = "share") -> None:
+def _check_share(share: float | int, name: str = "share") -> None:
     if not 0 <= share <= 1:
         raise UserError(f"the {name} must lie between 0 and 1, not be {share}")
 

@@ -1,4 +1,4 @@
-"""What is in a data set: known and unknown, sizes, duplicates, what was left out, and what looks like a mistake."""
+"""What is in a data set: known and unknown, sizes, duplicates, files left out, and likely mistakes."""
 
 from __future__ import annotations
 
@@ -110,14 +110,12 @@ class Look:
 
         parts: list[RenderableType] = []
         for title, header, rows in self.tables():
-            table = Table(
-                title=title, title_justify="left", title_style="bold", box=None, show_header=any(header)
-            )
+            table = Table(box=None, show_header=any(header))
             for number, name in enumerate(header):
                 table.add_column(Text(name), justify="right" if number and _numeric(rows, number) else "left")
             for row in rows:
                 table.add_row(*(Text(cell) for cell in row))
-            parts += [table, Text("")]
+            parts += [Text(title, style="bold"), table, Text("")]
         return Group(*parts, *(Text(f"! {warning}", style="yellow") for warning in self.warnings))
 
     def __str__(self) -> str:

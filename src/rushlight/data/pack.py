@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -37,7 +37,7 @@ from torch import Tensor
 from rushlight.data.columns import KINDS, encode_text, unknown
 from rushlight.data.dataset import Dataset, Info, Quarantined
 from rushlight.data.decode import (
-    Fit,
+    FITS,
     Header,
     Source,
     Unreadable,
@@ -68,7 +68,7 @@ def pack(
     listing: Listing,
     *,
     size: Size = None,
-    fit: Fit = "squash",
+    fit: str = "squash",
     workers: int | None = None,
     cache: Cache = None,
     progress: Callable[[int, int], None] | None = None,
@@ -86,8 +86,8 @@ def pack(
         UserError: no image can be used, a mask differs in size from its image, or the cache cannot be
         written.
     """
-    if fit not in get_args(Fit):
-        raise UserError(f"fit is '{fit}': it must be one of {', '.join(get_args(Fit))}")
+    if fit not in FITS:
+        raise UserError(f"fit is '{fit}': it must be one of {', '.join(FITS)}")
     job = _Job(listing, (1, 1), fit, workers or workers_by_default(), progress)
     with _quiet_decoders():
         job.canvas = _canvas(size, job)
@@ -212,7 +212,7 @@ class _Job:
 
     listing: Listing
     canvas: tuple[int, int]
-    fit: Fit
+    fit: str
     workers: int
     progress: Callable[[int, int], None] | None = None
     arrays: dict[str, np.ndarray] = field(default_factory=dict)

@@ -23,7 +23,6 @@ import numpy as np
 
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.data.decode import Fit
 from rushlight.data.listing import ARCHIVES, IMAGES, Listing, resolve, walk
 from rushlight.data.pack import Cache, Size, pack
 from rushlight.data.table import is_table, join, natural, read_table, refuse_binary
@@ -47,7 +46,7 @@ def load(
     cache: Cache = None,
     masks: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    fit: Fit = "squash",
+    fit: str = "squash",
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Read images and whatever labels exist, decode them once, and give them as a data set.

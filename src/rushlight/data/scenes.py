@@ -30,6 +30,7 @@ from rushlight.data.columns import TEST, TRAIN, encode_text
 from rushlight.data.dataset import Dataset, Info
 from rushlight.errors import UserError, nearest
 
+Number = float | int
 CHUNK = 128
 CANDIDATES = 4  # places tried for each object; the one farthest from the others is taken
 ROUNDS = 10  # new tries for scenes in which an object came to be hidden
@@ -64,12 +65,12 @@ class Style:
     """How a domain looks: an affine map of RGB in [0, 1], then grain and stripes of these amplitudes."""
 
     name: str
-    matrix: tuple[tuple[float, ...], ...]
-    grain: float = 0.0
-    stripes: float = 0.0
+    matrix: tuple[tuple[Number, ...], ...]
+    grain: Number = 0.0
+    stripes: Number = 0.0
 
 
-def _scaled(red: float, green: float, blue: float, offset: float = 0.0) -> tuple[tuple[float, ...], ...]:
+def _scaled(red: Number, green: Number, blue: Number, offset: Number = 0) -> tuple[tuple[Number, ...], ...]:
     return ((red, 0, 0, offset), (0, green, 0, offset), (0, 0, blue, offset))
 
 
@@ -92,10 +93,10 @@ class _Wish:
     size: int
     classes: tuple[int, ...]
     objects: tuple[int, int]
-    scale: tuple[float, float]
-    rotate: float
+    scale: tuple[Number, Number]
+    rotate: Number
     same_class: bool | None
-    visible: float
+    visible: Number
     colours: tuple[int, ...]
     grounds: tuple[int, ...]
     domains: tuple[int, ...]
@@ -134,10 +135,10 @@ def compose(
     seed: int = 0,
     domain: int | str | Sequence[int | str] = 0,
     fold: int = TRAIN,
-    scale: tuple[float, float] = (0.3, 0.6),
-    rotate: float = 20.0,
+    scale: tuple[Number, Number] = (0.3, 0.6),
+    rotate: Number = 20.0,
     same_class: bool | None = None,
-    visible: float = 0.3,
+    visible: Number = 0.3,
     colours: Sequence[str] | None = None,
     background: str | Sequence[str] | None = None,
 ) -> Dataset:
@@ -566,7 +567,7 @@ def _generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def _uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
+def _uniform(generator: torch.Generator, low: Number, high: Number, *shape: int) -> Tensor:
     return low + (high - low) * torch.rand(*shape, generator=generator)
 
 

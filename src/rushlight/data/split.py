@@ -22,7 +22,7 @@ ORDER = ("class", "tags", "mask", "boxes", "keypoints", "caption", "depth", "ins
 """Which column decides, where none is named: the first of which anything is known."""
 
 
-def hold_out(data: Dataset, share: float = 0.25, seed: int = 0, column: str | None = None) -> Dataset:
+def hold_out(data: Dataset, share: float | int = 0.25, seed: int = 0, column: str | None = None) -> Dataset:
     """The same rows with a test fold, if there is none yet.
 
     A share of the rows whose label is known goes to `TEST`, all others to `TRAIN`; of every class with at
@@ -82,7 +82,7 @@ def _deciding(data: Dataset) -> str:
 
 
 def _choose(
-    values: np.ndarray, column: str, item: np.ndarray, share: float, rng: np.random.Generator
+    values: np.ndarray, column: str, item: np.ndarray, share: float | int, rng: np.random.Generator
 ) -> np.ndarray:
     """Which items (groups of equal images) go to the test fold; `item` is each known row's."""
     sizes = np.bincount(item)
@@ -100,7 +100,7 @@ def _choose(
     return chosen if chosen.any() else _one(chosen, rng)
 
 
-def _prefix(members: np.ndarray, sizes: np.ndarray, share: float) -> np.ndarray:
+def _prefix(members: np.ndarray, sizes: np.ndarray, share: float | int) -> np.ndarray:
     """As many of the members as hold about the share of their images; one at least, but never the last."""
     if len(members) < 2:
         return members[:0]
@@ -115,7 +115,7 @@ def _one(chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return chosen
 
 
-def _iterative(positives: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def _iterative(positives: np.ndarray, share: float | int, rng: np.random.Generator) -> np.ndarray:
     """Iterative stratification of items with tags into (train, test)."""
     shares = np.array([1 - share, share])
     need = shares[:, None] * positives.sum(0)

@@ -146,7 +146,8 @@ def _table(path: Path, header: list[str], rows: list, numbers: list[int], delimi
         if len(row) != len(header):
             raise UserError(
                 f"the label file '{path}', row {number}, has {len(row)} cells where the header has "
-                f"{len(header)}: cells are separated by {_DELIMITERS[delimiter]}, and a cell that holds one needs quotes"
+                f"{len(header)}: cells are separated by {_DELIMITERS[delimiter]}, "
+                "and a cell that holds one needs quotes"
             )
     if not rows:
         raise UserError(f"the label file '{path}' has a header but no rows")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from rushlight.card import METRICS
 from rushlight.data.dataset import Dataset
@@ -152,3 +153,27 @@ def f1_at(
 
 def _f1(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def balanced_accuracy(predicted: Int[Tensor, "n"], true: Int[Tensor, "n"]) -> float:
+    """Mean recall over the classes that occur; a class for what is unknown counts like any other."""
+    predicted, true = predicted.long(), true.long()
+    counts = torch.bincount(true)
+    right = torch.bincount(true[predicted == true], minlength=len(counts)).double()
+    return float((right / counts)[counts > 0].mean())
+
+
+def border_band(masks: Tensor, width: int = 2) -> Bool[Tensor, "n h w"]:
+    """Pixels no more than `width` away (in rows and columns) from a pixel of another class; 255 has no borders."""
+    classes = F.pad(masks.float()[:, None], (width,) * 4, mode="replicate")
+    classes = classes.masked_fill(classes == 255, float("nan"))
+    low, high = classes.nan_to_num(-1e9), classes.nan_to_num(1e9)
+    side = 2 * width + 1
+    largest, smallest = F.max_pool2d(low, side, 1), -F.max_pool2d(-high, side, 1)
+    return (largest != smallest)[:, 0] & (masks != 255)
+
+
+def band_iou(predicted: Int[Tensor, "n h w"], true: Tensor, classes: int, *, width: int = 2) -> float:
+    """Mean IoU within a band of `width` pixels on both sides of the true borders."""
+    inside = torch.where(border_band(true, width), true, 255)
+    return mean_iou(confusion(predicted, inside, classes).sum(0))

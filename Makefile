@@ -1,0 +1,48 @@
+# `make demo` and `make test` do all their own set-up.
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint docs claims clean
+
+demo: $(VENV)/.core
+	$(VENV)/bin/rushlight compare fashion \
+		--methods "supervised, fixmatch, iomatch, barlow-twins > supervised, barlow-twins > iomatch" \
+		--budget 130k --seeds 4 --out rushlight-demo
+
+test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $${PYTEST_WORKERS:-2}
+
+lint: $(VENV)/.lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+docs: $(VENV)/.docs
+	$(VENV)/bin/python docs/generate.py
+	$(VENV)/bin/mkdocs build --strict
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Rushlight needs Python 3.11 or newer: make PYTHON=python3.11 …"'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+
+$(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PIP) install --constraint constraints.txt --editable '.[hub,coco,onnx]' --group test
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.core
+	$(PIP) install --constraint constraints.txt --group lint
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP) install --constraint constraints.txt --group docs
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis site rushlight-demo

@@ -1,0 +1,332 @@
+"""FGSM, Carlini–Wagner and defensive distillation: audit a classifier against cheap and strong evasion.
+
+How far does accuracy fall under one signed gradient step, and under an attack that looks for the nearest
+image that fools the network? And does training on softened labels help against either?
+
+    FGSM   x' = clip(x + ε sign ∇ₓ CE(z(x), y))                             (several projected steps: PGD)
+    CW     min ‖x' − x‖² + c · max(z_y − max_{i≠y} z_i, −κ),  x' = ½(tanh w + 1), c searched for each image
+    defence  teacher: CE(softmax(z/T), y); student: CE(softmax(z/T), q), q = softmax(z_teacher/T); used at T = 1
+
+Distillation at T = 100 asks for margins a hundred times larger. At T = 1 the softmax then saturates in
+float32, the gradient is exactly 0, and FGSM goes nowhere: the network hides its gradient and does not resist.
+CW, which never sees the softmax, succeeds. So every audit re-runs FGSM in float64 and on z/T, and names what
+only hides.
+
+Only images that the model gets right are attacked. Strengths are of images in [0, 1]. Shared: the attacks'
+core (`objectives.perturb`), the audit's table (`engine.evasion`), views, cross-entropies.
+arXiv:2404.04245 (comparison), 1412.6572 (FGSM), 1706.06083 (PGD), 1608.04644 (CW), 1511.04508 (distillation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rushlight.augment import policy
+from rushlight.card import Card, Needs, known
+from rushlight.data.dataset import Dataset
+from rushlight.engine.budget import Budget, Spent, pass_flops
+from rushlight.engine.evasion import Audit, findings, size
+from rushlight.engine.learner import Batch, Learner
+from rushlight.engine.model import Model
+from rushlight.engine.stage import Attack, Findings, Judge, Setting, Threat
+from rushlight.engine.store import finished_stage, keep_stage
+from rushlight.errors import UserError
+from rushlight.nets import encoders
+from rushlight.objectives import perturb, supervised
+from rushlight.objectives.consistency import soft_cross_entropy
+
+Images = Float[Tensor, "batch 3 height width"]
+Labels = Int[Tensor, "batch"]
+LogitsFn = Callable[[Tensor], Tensor]
+NEEDS = Needs("image", known("class"))
+GRID = tuple(sorted([step / 100 for step in range(1, 11)] + [levels / 255 for levels in (2, 4, 8, 16)]))
+"""FGSM's strengths: the report's ten, and those that tables of robust models use."""
+PGD_GRID = (2 / 255, 4 / 255, 8 / 255, 16 / 255, 0.1)
+
+
+class FGSM(Attack):
+    """One step of the signed gradient (under L2, of the gradient of unit length)."""
+
+    card = Card(
+        id="fgsm",
+        title="FGSM: Explaining and Harnessing Adversarial Examples",
+        paper="arXiv:1412.6572",
+        family="robust",
+        role="attack",
+        needs=NEEDS,
+        gives="images one gradient step away on which a classifier errs",
+        says="99.9 % error of a shallow softmax classifier on MNIST at ε = 0.25, 89.4 % of a maxout network",
+    )
+
+    def perturb(
+        self,
+        logits: LogitsFn,
+        images: Images,
+        target: Labels,
+        threat: Threat = Threat(),
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        eps, targeted = threat.strength, threat.targeted
+        if threat.norm == "inf":
+            return perturb.fgsm(logits, images, target, eps=eps, targeted=targeted)
+        return perturb.pgd(logits, images, target, eps=eps, step=eps, steps=1, norm="l2", targeted=targeted)
+
+
+class PGD(Attack):
+    """Projected gradient steps in an L∞ or L2 ball, from a random start where a generator is given."""
+
+    card = Card(
+        id="pgd",
+        title="PGD: Towards Deep Learning Models Resistant to Adversarial Attacks",
+        paper="arXiv:1706.06083",
+        family="robust",
+        role="attack",
+        needs=NEEDS,
+        gives="images within a ball on which a classifier errs",
+        says="an undefended CIFAR-10 network falls to 3.5 % accuracy within 8/255",
+    )
+
+    def __init__(self, *, steps: int = 10, step: float | None = None):
+        """
+        Args:
+            steps: how many.
+            step: length of each; 2.5 strength / steps by default.
+        """
+        self.steps, self.step = steps, step
+
+    def perturb(
+        self,
+        logits: LogitsFn,
+        images: Images,
+        target: Labels,
+        threat: Threat = Threat(),
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        return perturb.pgd(
+            logits,
+            images,
+            target,
+            eps=threat.strength,
+            step=self.step,
+            steps=self.steps,
+            norm="linf" if threat.norm == "inf" else "l2",
+            generator=generator,
+            targeted=threat.targeted,
+        )
+
+
+class CarliniWagner(Attack):
+    """The nearest image in L2 that fools the network; beyond the threat's strength it does not count."""
+
+    card = Card(
+        id="carlini-wagner",
+        title="Carlini–Wagner L2: Towards Evaluating the Robustness of Neural Networks",
+        paper="arXiv:1608.04644",
+        family="robust",
+        role="attack",
+        needs=NEEDS,
+        gives="the nearest images found on which a classifier errs",
+        says="100 % success on plainly trained and on defensively distilled networks",
+    )
+
+    def __init__(
+        self,
+        *,
+        preset: Literal["fast", "full"] = "fast",
+        c: float | None = None,
+        confidence: float | None = None,
+        steps: int | None = None,
+        rate: float | None = None,
+        searches: int | None = None,
+    ):
+        """
+        Args:
+            preset: `fast` is c = 1, κ = 0, 50 steps, no search; `full` searches c from 1e-3 nine times, with up
+                to 10,000 steps.
+            c, confidence (κ), steps, rate, searches: instead of the preset's.
+        """
+        named = {"c": c, "confidence": confidence, "steps": steps, "rate": rate, "searches": searches}
+        if preset not in ("fast", "full"):
+            raise UserError(f"carlini-wagner has the presets 'fast' and 'full', not '{preset}'")
+        base = perturb.FAST if preset == "fast" else perturb.FULL
+        self.settings = replace(base, **{name: value for name, value in named.items() if value is not None})
+
+    def perturb(
+        self,
+        logits: LogitsFn,
+        images: Images,
+        target: Labels,
+        threat: Threat = Threat("2", float("inf")),
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        found = perturb.carlini_wagner_l2(
+            logits, images, target, targeted=threat.targeted, settings=self.settings
+        )
+        within = size(found - images, threat.norm) <= threat.strength
+        return torch.where(within[:, None, None, None], found, images)
+
+
+class DefensiveDistillation(Learner):
+    """A student trained at temperature T on a teacher's softened labels; each gets half of the budget."""
+
+    card = Card(
+        id="defensive-distillation",
+        title="Defensive distillation: Distillation as a Defense to Adversarial Perturbations",
+        paper="arXiv:1511.04508",
+        family="robust",
+        role="defence",
+        task=frozenset({"class"}),
+        needs=NEEDS,
+        gives="a classifier distilled at a high temperature, to be audited",
+        says="CIFAR-10: the distilled student withstands FGSM but not Carlini–Wagner (arXiv:2404.04245)",
+    )
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 100.0,
+        teacher: str | None = None,
+        kd: bool = False,
+        alpha: float = 0.9,
+        batch: int = 64,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 5e-4,
+    ):
+        """
+        Args:
+            temperature: T, of teacher and student.
+            teacher: the teacher's encoder by name; None takes the student's.
+            kd: use Hinton's loss α T² KL(q ‖ p_T) + (1 − α) CE(labels) instead of the soft cross-entropy.
+            alpha: α of that loss.
+            batch: labelled images a step.
+            learning_rate: of AdamW, at its peak; an adaptive optimiser, since gradients shrink by 1/T.
+            weight_decay: of AdamW.
+        """
+        super().__init__()
+        self.temperature, self.encoder_name, self.kd, self.alpha = temperature, teacher, kd, alpha
+        self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
+        self._teachers: list[Model] = []
+
+    def run(
+        self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()
+    ) -> tuple[Dataset, Model]:
+        self._teachers = []
+        teacher, spent = self._teach(data, model, budget.share(0.5), setting)
+        tell = setting.on_snapshot
+        if tell is not None:
+            setting = replace(setting, on_snapshot=lambda model, more: tell(model, spent + more))
+        self._teachers = [teacher]
+        data, student = super().run(data, model, budget.share(0.5), setting)
+        self.spent = spent + self.spent
+        return data, student
+
+    def _teach(self, data: Dataset, model: Model, budget: Budget, setting: Setting) -> tuple[Model, Spent]:
+        """The teacher; a killed run finds the one it had finished."""
+        folder = setting.folder / "teacher" if setting.folder is not None else None
+        done = finished_stage(folder, data) if folder is not None else None
+        if done is not None:
+            return done[1], done[2]
+        _, teacher = super().run(data, model, budget, replace(setting, folder=folder, on_snapshot=None))
+        if folder is not None:
+            keep_stage(folder, data, data, teacher, self.spent)
+        return teacher, self.spent
+
+    def prepare(self, data: Dataset, model: Model, setting: Setting) -> None:
+        first = model
+        if self.encoder_name is not None and not self._teachers:
+            encoder = encoders.create(
+                self.encoder_name, image_size=max(data.height, data.width), seed=setting.seed
+            )
+            first = Model(encoder, {}, model.facts)
+        super().prepare(data, first, setting)
+        self.pass_cost = pass_flops(model.encoder, (data.height, data.width))  # the unit stays the student's
+        if self._teachers:
+            self.given = self._teachers[0].copy().eval().requires_grad_(False).to(setting.device)
+
+    def build(self, data: Dataset) -> None:
+        super().build(data)
+        self.weak = policy.weak((data.height, data.width))
+
+    def step(self, batch: Batch) -> Tensor:
+        labelled = batch["labelled"]
+        images = self.weak(labelled["image"], generator=self.generator())
+        logits = self.model.logits(images) / self.temperature
+        if not self._teachers:
+            return supervised.classes(logits, labelled["class"])
+        soft = self.soft_labels(images, labelled["class"])
+        loss = soft_cross_entropy(logits, soft).mean()
+        if not self.kd:
+            return loss
+        apart = loss + torch.special.xlogy(soft, soft).sum(1).mean()
+        hard = supervised.classes(logits * self.temperature, labelled["class"])
+        return self.alpha * self.temperature**2 * apart + (1 - self.alpha) * hard
+
+    @torch.no_grad()
+    def soft_labels(self, images: Images, labels: Labels) -> Float[Tensor, "batch classes"]:
+        """q = softmax(z_teacher/T); the true labels are not used."""
+        return (self.given.logits(images, "class").float() / self.temperature).softmax(1)
+
+
+class FgsmCw(Judge):
+    """Accuracy under FGSM, PGD and Carlini–Wagner; does a network resist, or only hide its gradient?"""
+
+    card = Card(
+        id="fgsm-cw",
+        title="Evaluating Adversarial Robustness: FGSM, Carlini-Wagner, and Distillation as Defense",
+        paper="arXiv:2404.04245",
+        family="robust",
+        role="judge",
+        task=frozenset({"class"}),
+        needs=NEEDS,
+        gives="accuracy under attacks over a range of strengths, and a gradient-masking flag",
+        says="both attacks degrade all networks; a distilled student withstands FGSM but not Carlini–Wagner",
+    )
+
+    def __init__(
+        self,
+        *,
+        images: int = 500,
+        strengths: Sequence[float] = GRID,
+        pgd: PGD | None = None,
+        carlini_wagner: CarliniWagner | None = None,
+        temperature: float = 100.0,
+    ):
+        """
+        Args:
+            images: at most so many labelled images, drawn by the seed.
+            strengths: of FGSM, L∞.
+            pgd: its settings; it runs at 2, 4, 8, 16 / 255 and 0.1.
+            carlini_wagner: its settings; `fast` by default.
+            temperature: T of the re-run on z/T.
+        """
+        self.images, self.strengths, self.temperature = images, tuple(strengths), temperature
+        self.pgd, self.carlini_wagner = pgd or PGD(), carlini_wagner or CarliniWagner()
+
+    def judge(self, model: Model, data: Dataset, setting: Setting = Setting()) -> Findings:
+        return self.audit({"model": model}, data, setting)
+
+    def audit(self, models: dict[str, Model], data: Dataset, setting: Setting = Setting()) -> Findings:
+        """Several models on the same images, each attacked by itself."""
+        rows = data.known("class").nonzero().squeeze(1)
+        if not len(rows):
+            raise UserError("an attack needs images whose class is known, and this data has none")
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(setting.seed))
+        data = data.select(rows[order[: self.images]])
+        audits = {
+            name: self._attack(Audit(model, data, setting.device), setting.seed)
+            for name, model in models.items()
+        }
+        return findings(self.card.id, audits)
+
+    def _attack(self, audit: Audit, seed: int) -> Audit:
+        audit.curve("FGSM", FGSM(), self.strengths)
+        audit.curve("PGD", self.pgd, PGD_GRID, seed)
+        audit.nearest("Carlini–Wagner", self.carlini_wagner)
+        audit.diagnose(eps=max(self.strengths), temperature=self.temperature)
+        return audit
