@@ -34,6 +34,7 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.core
 	$(PIP) install --constraint constraints.txt --editable '.[hub,coco,onnx]' --group test
+	$(PIP) install --constraint constraints.txt --no-deps lightly lightly-utils torchattacks  # oracles; their pins are old
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.core
