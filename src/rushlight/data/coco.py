@@ -160,27 +160,19 @@ def region_mask(region: Any, height: int, width: int) -> np.ndarray:
     if isinstance(region, dict):
         counts = region.get("counts")
         lengths = _unpacked(counts) if isinstance(counts, (str, bytes)) else np.array(counts, dtype=np.int64)
-        if (
-            list(region.get("size", ())) != [height, width]
-            or (lengths < 0).any()
-            or lengths.sum() != height * width
-        ):
+        if list(region.get("size", ())) != [height, width] or (lengths < 0).any() or lengths.sum() != height * width:
             raise ValueError(f"a run-length mask does not fill its image of {width}×{height} pixels")
         values = np.arange(len(lengths)) % 2 == 1
         return np.repeat(values, lengths).reshape(width, height).T
     try:
         from faster_coco_eval.core import mask as rle
     except ImportError as error:
-        raise UserError(
-            "polygons of COCO files need faster-coco-eval: pip install 'rushlight[coco]'"
-        ) from error
+        raise UserError("polygons of COCO files need faster-coco-eval: pip install 'rushlight[coco]'") from error
     polygons = [np.array(polygon, dtype=np.float64) for polygon in region]
     if any(p.ndim != 1 or len(p) < 6 or len(p) % 2 or not np.isfinite(p).all() for p in polygons):
         raise ValueError("a polygon must be a list of at least three points x, y")
     limit = np.array([width, height] * (max(map(len, polygons)) // 2))
-    polygons = [
-        p.clip(0, limit[: len(p)]) for p in polygons
-    ]  # what leaves the image would be painted outside of it
+    polygons = [p.clip(0, limit[: len(p)]) for p in polygons]  # what leaves the image would be painted outside of it
     return rle.decode(rle.merge(rle.frPyObjects([p.tolist() for p in polygons], height, width))).astype(bool)
 
 

@@ -66,9 +66,7 @@ def from_arrays(
         if name not in KINDS:
             raise UserError(f"'{name}' is no kind of column; known are {', '.join(KINDS)}")
         values[name] = torch.as_tensor(np.asarray(column)).to(KINDS[name].dtype)
-    values["fold"] = (
-        unknown("fold", rows) if fold is None else torch.as_tensor(np.asarray(fold)).to(torch.int8)
-    )
+    values["fold"] = unknown("fold", rows) if fold is None else torch.as_tensor(np.asarray(fold)).to(torch.int8)
     values["name"] = encode_text([str(name) for name in (names if names is not None else range(rows))])
     values["size"] = torch.tensor(pixels.shape[-2:], dtype=torch.int32).repeat(rows, 1)
     values["to_original"] = torch.eye(2, 3).repeat(rows, 1, 1)
@@ -111,15 +109,11 @@ def _add_labels(values: dict, meaning: dict, labels: Any, class_names: Sequence[
         ids = np.array([names.index(text) if text else -1 for text in texts], dtype=np.int64)
     if ids.min(initial=0) < -1 or ids.max(initial=-1) >= len(names):
         row = int(((ids < -1) | (ids >= len(names))).argmax())
-        raise UserError(
-            f"label {ids[row]} of image {row} is none of {len(names)} classes: use 0 … and −1 for unknown"
-        )
+        raise UserError(f"label {ids[row]} of image {row} is none of {len(names)} classes: use 0 … and −1 for unknown")
     values["class"], meaning["class_names"] = torch.from_numpy(ids), names
 
 
-def from_torch(
-    dataset: Any, *, class_names: Sequence[str] = (), source: str = "memory", **settings: Any
-) -> Dataset:
+def from_torch(dataset: Any, *, class_names: Sequence[str] = (), source: str = "memory", **settings: Any) -> Dataset:
     """A data set from anything with a length whose items are an image or (image, label).
 
     Images may be Pillow images, arrays H×W or H×W×3, or tensors 3×H×W, of any sizes. Labels may be numbers,
@@ -132,9 +126,7 @@ def from_torch(
     pairs = [item if isinstance(item, (tuple, list)) else (item, None) for item in items]
     images = [_image_of(row, pair[0]) for row, pair in enumerate(pairs)]
     width = len(str(len(images)))
-    listing = Listing(
-        source, [f"{row:0{width}}" for row in range(len(images))], [partial(_same, i) for i in images]
-    )
+    listing = Listing(source, [f"{row:0{width}}" for row in range(len(images))], [partial(_same, i) for i in images])
     labels = [pair[1] for pair in pairs]
     if any(label is not None for label in labels):
         values: dict[str, Tensor] = {}
@@ -167,9 +159,7 @@ def _image_of(row: int, image: Any) -> Any:
     if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
         array = array.transpose(1, 2, 0)
     if array.ndim not in (2, 3) or array.dtype.kind not in "uifb":
-        raise UserError(
-            f"item {row} of the data set is no image, but {type(image).__name__} of shape {array.shape}"
-        )
+        raise UserError(f"item {row} of the data set is no image, but {type(image).__name__} of shape {array.shape}")
     return np.ascontiguousarray(array)
 
 
@@ -197,8 +187,7 @@ def from_memory(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset:
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return from_torch(source, **settings)
     raise UserError(
-        f"a {type(source).__name__} cannot be loaded: "
-        "give a folder, an array, (images, labels) or a torch Dataset"
+        f"a {type(source).__name__} cannot be loaded: give a folder, an array, (images, labels) or a torch Dataset"
     )
 
 
@@ -303,9 +292,7 @@ def _listing_of(splits: dict[str, Any], source: str) -> Listing:
     import datasets
 
     result = Listing(source, [], [])
-    image = next(
-        (k for k, v in next(iter(splits.values())).features.items() if isinstance(v, datasets.Image)), None
-    )
+    image = next((k for k, v in next(iter(splits.values())).features.items() if isinstance(v, datasets.Image)), None)
     if image is None:
         columns = ", ".join(next(iter(splits.values())).features)
         raise UserError(f"the Hugging Face data set '{source}' has no column of images, only {columns}")

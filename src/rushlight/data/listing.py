@@ -97,9 +97,7 @@ class Listing:
 
     def digest(self, **settings: Any) -> str:
         """A key for the packed result: the listing's content, the labels' content, and the settings."""
-        digest = hashlib.sha256(
-            json.dumps([self.names, self.stamp, self.meaning, settings], default=str).encode()
-        )
+        digest = hashlib.sha256(json.dumps([self.names, self.stamp, self.meaning, settings], default=str).encode())
         for name, values in sorted(self.labels.items()):
             digest.update(name.encode())
             digest.update(json.dumps(values).encode() if isinstance(values, list) else values.tobytes())

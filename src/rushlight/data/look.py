@@ -147,9 +147,7 @@ def look(source: Any, *, fits: Sequence[tuple[str, bool, str]] | None = None, **
     groups = duplicates.exact(data["image"])
     pairs = [(int(a), int(b)) for a, b in duplicates.near(data["image"])]
     contradictions = [rows for rows in groups if _contradict(data, rows)]
-    leaks = [
-        rows for rows in groups if "fold" in data and len(set((data["fold"][rows] == TEST).tolist())) > 1
-    ]
+    leaks = [rows for rows in groups if "fold" in data and len(set((data["fold"][rows] == TEST).tolist())) > 1]
     seen = Look(
         source=data.info.source,
         rows=len(data),
@@ -213,9 +211,7 @@ def _count(data: Dataset) -> list[Count]:
 
 
 def _name(data: Dataset, column: str, number: int) -> str:
-    names = getattr(data.info, _NAMES[column]) or (
-        data.info.class_names if column in ("mask", "boxes") else ()
-    )
+    names = getattr(data.info, _NAMES[column]) or (data.info.class_names if column in ("mask", "boxes") else ())
     return names[number] if number < len(names) else str(number)
 
 
@@ -253,9 +249,7 @@ def _count_masks(data: Dataset, column: str, test: torch.Tensor) -> list[Count]:
     unknown, total = _known(data, column)[1], max(1, int(pixels[:255].sum()))
     top = int(pixels[:255].nonzero().max()) if pixels[:255].any() else -1
     return [
-        Count(
-            column, _name(data, column, i), int(images[i]), 0, unknown, int(tested[i]), int(pixels[i]) / total
-        )
+        Count(column, _name(data, column, i), int(images[i]), 0, unknown, int(tested[i]), int(pixels[i]) / total)
         for i in _ids(data, column, top)
     ]
 
@@ -304,9 +298,7 @@ def _suspicious(column: str, counts: list[Count]) -> list[str]:
             if close:
                 found.append(f"the {column} '{count.name}' occurs once only: was '{close[0]}' meant?")
         if count.name[:1] in "=+@" and count.name:
-            found.append(
-                f"the {column} name '{count.name[:40]}' looks like a spreadsheet formula: it is kept as text"
-            )
+            found.append(f"the {column} name '{count.name[:40]}' looks like a spreadsheet formula: it is kept as text")
     return found
 
 
@@ -336,9 +328,7 @@ def _counts(seen: Look) -> tuple[str, list[str], list[list[str]]]:
         for c in counts[: 2 * _SHOWN]:
             share = f"{100 * c.share:.1f} % of pixels" if c.share is not None else ""
             absent = f"{c.absent:,}" if column == "tags" else ""
-            rows.append(
-                [c.column, c.name[:60], f"{c.present:,}", absent, f"{c.unknown:,}", f"{c.test:,}", share]
-            )
+            rows.append([c.column, c.name[:60], f"{c.present:,}", absent, f"{c.unknown:,}", f"{c.test:,}", share])
         if len(counts) > 2 * _SHOWN:
             rows.append([column, f"… {len(counts) - 2 * _SHOWN} more", "", "", "", "", ""])
     return "Classes", ["column", "name", "present", "absent", "unknown", "in test", ""], rows
@@ -368,7 +358,5 @@ def _numeric(rows: list[list[str]], column: int) -> bool:
 
 def _html_table(title: str, header: list[str], rows: list[list[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header) if any(header) else ""
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<h4>{html.escape(title)}</h4><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

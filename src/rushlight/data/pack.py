@@ -327,9 +327,7 @@ class _Job:
         """Every mask, and every size that a label file states, is its image's; the first other is named."""
         listing = self.listing
         pairs = [(row, mask) for row, mask in enumerate(listing.masks or ()) if mask is not None]
-        stated = [
-            (row, entry.size) for row, entry in enumerate(listing.shapes or ()) if entry and all(entry.size)
-        ]
+        stated = [(row, entry.size) for row, entry in enumerate(listing.shapes or ()) if entry and all(entry.size)]
         messages = self.each(partial(_size_differs, listing), pairs)
         for message in messages + self.each(partial(_other_than_stated, listing), stated):
             if message:
@@ -446,9 +444,7 @@ def _label(name: str, values: Any, rows: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values[rows])).to(KINDS[name].dtype)
 
 
-def shape_columns(
-    shapes: list[Shapes | None], to_original: Tensor, canvas: tuple[int, int]
-) -> dict[str, Tensor]:
+def shape_columns(shapes: list[Shapes | None], to_original: Tensor, canvas: tuple[int, int]) -> dict[str, Tensor]:
     """Boxes and keypoints of all images in canvas pixels, padded to equal numbers.
 
     What lies outside the canvas (cropped away) gets visibility 0; boxes are cut at its edge.

@@ -128,9 +128,7 @@ def _listing(path: Path, labels: Any, masks: Any) -> Listing:
         return _single(path, labels)
     names, refused, stamps = walk(path)
     if not names and not refused:
-        raise UserError(
-            f"the folder '{path}' holds no images: name a folder with JPEG, PNG or other image files"
-        )
+        raise UserError(f"the folder '{path}' holds no images: name a folder with JPEG, PNG or other image files")
     images: list[Any] = [path / name for name in names]
     listing = Listing(str(path), names, images, quarantined=refused, stamp=stamps)
     file = resolve(labels, "label file") if labels is not None else _label_file(path, names)
@@ -152,9 +150,7 @@ def _single(path: Path, labels: Any) -> Listing:
     if path.suffix.lower() in ARCHIVES:
         raise UserError(f"'{path}' is an archive: extract it, and name the folder")
     if is_table(path) or path.suffix.lower() == ".json":
-        raise UserError(
-            f"'{path}' is a label file: name the folder with the images, and this file with --labels"
-        )
+        raise UserError(f"'{path}' is a label file: name the folder with the images, and this file with --labels")
     if path.suffix.lower() not in IMAGES:
         with path.open("rb") as file:
             refuse_binary(path, file.read(65536))
@@ -177,9 +173,7 @@ def _label_file(path: Path, names: list[str]) -> Path | None:
         return tables[0]
     if len(tables) > 1 and (flat or named):
         found = ", ".join(f"'{file.name}'" for file in tables[:5])
-        raise UserError(
-            f"the folder '{path}' holds several label files, {found}: name one with --labels (labels=…)"
-        )
+        raise UserError(f"the folder '{path}' holds several label files, {found}: name one with --labels (labels=…)")
     return None
 
 
@@ -241,9 +235,7 @@ def _beside_images(listing: Listing, root: Path) -> dict[str, Path]:
     return {
         stems[stem.removesuffix(MASK_SUFFIX)]: root / name
         for stem, name in stems.items()
-        if stem.endswith(MASK_SUFFIX)
-        and name.lower().endswith(".png")
-        and stem.removesuffix(MASK_SUFFIX) in stems
+        if stem.endswith(MASK_SUFFIX) and name.lower().endswith(".png") and stem.removesuffix(MASK_SUFFIX) in stems
     }
 
 
@@ -267,8 +259,7 @@ def _parallel(listing: Listing, root: Path, folder: Path, images: str | None) ->
             found[name] = mask
     if not found:
         raise UserError(
-            f"no mask in '{folder}' has the name of an image in '{root}': "
-            "call the mask of 'photo.jpg' 'photo.png'"
+            f"no mask in '{folder}' has the name of an image in '{root}': call the mask of 'photo.jpg' 'photo.png'"
         )
     return found
 
@@ -294,12 +285,7 @@ def _folds(listing: Listing) -> list[list[str]]:
 
 def _unwrapped(folders: list[list[str]]) -> list[list[str]]:
     """Folders without one that holds everything, such as `images` or what an archive was packed in."""
-    while (
-        folders
-        and all(folders)
-        and len({parts[0] for parts in folders}) == 1
-        and any(len(p) > 1 for p in folders)
-    ):
+    while folders and all(folders) and len({parts[0] for parts in folders}) == 1 and any(len(p) > 1 for p in folders):
         folders = [parts[1:] for parts in folders]
     wraps = folders and all(folders) and {parts[0].lower() for parts in folders} <= set(IMAGE_FOLDERS)
     return [parts[1:] for parts in folders] if wraps else folders

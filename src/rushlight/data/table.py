@@ -93,9 +93,7 @@ def refuse_binary(path: Path, data: bytes) -> None:
     """
     remedy = "give the labels as CSV, Parquet or COCO JSON"
     if data[:1] == b"\x80" or path.suffix.lower() in (".pt", ".pth", ".pkl", ".pickle"):
-        raise UserError(
-            f"the label file '{path}' is a pickle, which could run code and is never loaded: {remedy}"
-        )
+        raise UserError(f"the label file '{path}' is a pickle, which could run code and is never loaded: {remedy}")
     if data[:2] == b"PK":
         what = "an Excel workbook" if path.suffix.lower() in (".xlsx", ".xlsm") else "a zip archive"
         raise UserError(f"the label file '{path}' is {what}: {remedy}")
@@ -113,9 +111,7 @@ def _text(path: Path, data: bytes) -> str:
         return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         row = data[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"the label file '{path}' is not UTF-8 (row {row}): save it as 'CSV UTF-8'"
-        ) from error
+        raise UserError(f"the label file '{path}' is not UTF-8 (row {row}): save it as 'CSV UTF-8'") from error
 
 
 def _csv(path: Path, text: str) -> Table:
@@ -123,9 +119,7 @@ def _csv(path: Path, text: str) -> Table:
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise UserError(
-            f"the label file '{path}' is no CSV: {error}; look for a quote that is not closed"
-        ) from error
+        raise UserError(f"the label file '{path}' is no CSV: {error}; look for a quote that is not closed") from error
     header, numbered = (
         rows[0],
         [(number, row) for number, row in enumerate(rows[1:], 2) if any(map(str.strip, row))],
@@ -137,9 +131,7 @@ def _table(path: Path, header: list[str], rows: list, numbers: list[int], delimi
     header = [cell.strip() for cell in header]
     for name, times in Counter(header).items():
         if times > 1 and name:
-            raise UserError(
-                f"the label file '{path}' has {times} columns named '{name}': rename or remove one"
-            )
+            raise UserError(f"the label file '{path}' has {times} columns named '{name}': rename or remove one")
     for number, row in zip(numbers, rows):
         while len(row) > len(header) and not row[-1].strip():
             row.pop()
@@ -174,9 +166,7 @@ def _parquet(path: Path) -> Table:
         table = pyarrow.parquet.read_table(path)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         reason = str(error).split("\n")[0]
-        raise UserError(
-            f"the label file '{path}' is not a Parquet file that can be read: {reason}"
-        ) from error
+        raise UserError(f"the label file '{path}' is not a Parquet file that can be read: {reason}") from error
     columns = [[_cell(value) for value in column.to_pylist()] for column in table.columns]
     rows = [list(row) for row in zip(*columns)]
     return _table(path, list(table.column_names), rows, list(range(1, len(rows) + 1)), ",")
@@ -221,9 +211,7 @@ def _image_column(listing: Listing, table: Table) -> int:
     known = lookup(listing)
     named = [index for index in [table.find([name]) for name in IMAGE] if index is not None]
     others = [index for index in range(len(table.header)) if index not in named]
-    hits = {
-        index: sum(known(cell) is not None for cell in table.column(index)[:200]) for index in named + others
-    }
+    hits = {index: sum(known(cell) is not None for cell in table.column(index)[:200]) for index in named + others}
     best = max(hits, key=lambda index: hits[index])
     if hits[best] and (not named or hits[named[0]] < hits[best]):
         return best
