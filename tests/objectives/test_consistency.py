@@ -49,7 +49,7 @@ def test_masked_cross_entropy_equals_plain_loops(space, soft):
     weight = draw(5, *space, seed=2).square()
     targets = draw(5, 4, *space, seed=3).softmax(1) if soft else draw(5, 4, *space, seed=3).argmax(1)
     dense = targets if soft else torch.nn.functional.one_hot(targets, 4).movedim(-1, 1).double()
-    given_targets = targets if soft else targets.masked_fill(~mask, 255)
+    given_targets = targets if soft else targets.masked_fill(~mask, 255).to(torch.uint8)
     got = masked_cross_entropy(logits, given_targets, mask, weight)
     flat = [x.movedim(1, -1).reshape(-1, 4) for x in (logits, dense)]
     same(got, loops(*flat, mask.flatten(), weight.flatten()), logits)
@@ -103,9 +103,7 @@ def test_alignment_follows_the_official_queue_batch_for_batch():
         means.append(probabilities.mean(0))
         mean = sum(means[-3:]) / 3
         want = probabilities * (prior + 1e-6) / (mean + 1e-6)
-        torch.testing.assert_close(
-            align(probabilities, history, prior=prior), want / want.sum(1, keepdim=True)
-        )
+        torch.testing.assert_close(align(probabilities, history, prior=prior), want / want.sum(1, keepdim=True))
 
 
 def test_mean_squared_log_equals_plain_loops():

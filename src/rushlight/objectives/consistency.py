@@ -12,11 +12,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 Logits = Float[Tensor, "batch classes *space"]
-Targets = Float[Tensor, "batch classes *space"] | Int[Tensor, "batch *space"]
+Targets = Float[Tensor, "batch classes *space"] | Integer[Tensor, "batch *space"]
 Entries = Float[Tensor, "batch *space"]
 
 
@@ -28,7 +28,7 @@ def soft_cross_entropy(logits: Logits, targets: Targets) -> Entries:
     """
     if targets.is_floating_point():
         return -(targets * logits.log_softmax(1)).sum(1)
-    return F.cross_entropy(logits, targets, reduction="none")
+    return F.cross_entropy(logits, targets.long(), reduction="none")
 
 
 def masked_cross_entropy(

@@ -1,0 +1,65 @@
+"""Segmentation near borders: where a label map changes, and losses that weigh pixels by confidence and border.
+
+CW-BASS' loss on pseudo-labels (arXiv 2502.15152) is a mean over kept pixels of confidence^γ times
+cross-entropy, plus half the plain mean over kept pixels at borders, so that borders, few and uncertain, are
+not swamped.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+IGNORE = 255
+"""The label of a pixel that counts nowhere."""
+
+LabelMap = Integer[Tensor, "batch h w"]
+PixelLogits = Float[Tensor, "batch classes h w"]
+Confidence = Float[Tensor, "batch h w"]
+
+
+def boundary_mask(labels: LabelMap, *, classes: int, zero_padding: bool = False) -> Bool[Tensor, "batch h w"]:
+    """Where the 3×3 Sobel response of any class's indicator is not 0.
+
+    Take it from pseudo-labels before unsure pixels are dropped, or the holes' edges count as borders. Ignored
+    pixels count as the last class, as in the official code.
+
+    Args:
+        labels: class ids.
+        classes: how many classes there are.
+        zero_padding: as in the official code, which so marks the whole frame of the image (all of it but
+            where class indicators cancel); by default the border is replicated and the frame is no boundary.
+    """
+    indicator = F.one_hot(labels.long().clamp(0, classes - 1), classes).movedim(-1, 1).float()
+    indicator = F.pad(indicator, (1, 1, 1, 1), mode="constant" if zero_padding else "replicate")
+    across = indicator[..., 2:] - indicator[..., :-2]
+    across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
+    down = indicator[..., 2:, :] - indicator[..., :-2, :]
+    down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    return ((across != 0) | (down != 0)).any(1)
+
+
+def confidence_cross_entropy(
+    logits: PixelLogits, targets: LabelMap, confidence: Confidence, *, gamma: float = 1.0
+) -> Float[Tensor, ""]:
+    """Σ c^γ CE / number of pixels that are not ignored (0 if all are): CW-BASS' L_cw, γ = 1."""
+    kept = targets != IGNORE
+    return (confidence**gamma * _pixel_cross_entropy(logits, targets) * kept).sum() / kept.sum().clamp(min=1)
+
+
+def boundary_cross_entropy(
+    logits: PixelLogits, targets: LabelMap, boundary: Bool[Tensor, "batch h w"]
+) -> Float[Tensor, ""]:
+    """The mean cross-entropy of pixels at borders that are not ignored (0 if there are none): L_b."""
+    kept = boundary & (targets != IGNORE)
+    return (_pixel_cross_entropy(logits, targets) * kept).sum() / kept.sum().clamp(min=1)
+
+
+def decay_confidence(confidence: Confidence, *, factor: float = 0.9, epoch: int | None = None) -> Confidence:
+    """δ·c as in the official code, or δ^epoch·c, the progressive decay of the paper, if an epoch is given."""
+    return confidence * (factor if epoch is None else factor**epoch)
+
+
+def _pixel_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets.long(), reduction="none", ignore_index=IGNORE)
