@@ -161,9 +161,7 @@ def _generator(seed: int) -> torch.Generator:
 
 def _column(data: Dataset, column: str) -> Tensor:
     if column not in data:
-        raise UserError(
-            f"the data has no column '{column}' to hide labels in; it has {', '.join(data.label_names)}"
-        )
+        raise UserError(f"the data has no column '{column}' to hide labels in; it has {', '.join(data.label_names)}")
     return data[column]
 
 
@@ -181,9 +179,7 @@ def _training_labels(data: Dataset, column: str, classes: bool = False) -> Int[T
     if values.ndim == 1 and values.dtype == torch.int64:
         return values
     if classes:
-        raise UserError(
-            f"the column '{column}' has no one class a row: use 'class' or 'domain', or hide a fraction"
-        )
+        raise UserError(f"the column '{column}' has no one class a row: use 'class' or 'domain', or hide a fraction")
     return torch.zeros(len(data), dtype=torch.int64)
 
 
@@ -221,9 +217,7 @@ def _confusion(kind: str | Tensor, classes: int) -> Float[Tensor, "classes class
         return (1 - torch.eye(classes)) / (classes - 1)
     matrix = kind.float()
     if matrix.shape != (classes, classes):
-        raise UserError(
-            f"the noise matrix must be {classes}×{classes}, not {'×'.join(map(str, matrix.shape))}"
-        )
+        raise UserError(f"the noise matrix must be {classes}×{classes}, not {'×'.join(map(str, matrix.shape))}")
     if (matrix < 0).any() or not torch.allclose(matrix.sum(1), torch.ones(classes), atol=1e-4):
         raise UserError("each row of the noise matrix must hold probabilities that sum to 1")
     return matrix

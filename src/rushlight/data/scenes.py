@@ -179,15 +179,11 @@ def compose(
     Raises:
         UserError: an argument out of its range, or an unknown name.
     """
-    wish = _check(
-        size, classes, objects, domain, fold, scale, rotate, same_class, visible, colours, background
-    )
+    wish = _check(size, classes, objects, domain, fold, scale, rotate, same_class, visible, colours, background)
     if n < 0:
         raise UserError(f"cannot compose {n} scenes: give a number from 0 up")
     chunks = [_chunk(wish, seed, number) for number in range(max(1, -(-n // CHUNK)))]
-    columns = {
-        name: torch.cat([chunk[name] for chunk in chunks])[:n] for name in chunks[0] if name != "caption"
-    }
+    columns = {name: torch.cat([chunk[name] for chunk in chunks])[:n] for name in chunks[0] if name != "caption"}
     captions = [text for chunk in chunks for text in chunk["caption"]]
     return Dataset({**columns, "caption": encode_text(captions[:n])}, _info(wish, seed))
 
@@ -209,9 +205,7 @@ def _info(wish: _Wish, seed: int) -> Info:
 # Asking
 
 
-def _check(
-    size, classes, objects, domain, fold, scale, rotate, same_class, visible, colours, background
-) -> _Wish:
+def _check(size, classes, objects, domain, fold, scale, rotate, same_class, visible, colours, background) -> _Wish:
     """The arguments of `compose` as ids, each within its range."""
     styles = [style.name for style in STYLES]
     everything = range(len(fashion.CLASS_NAMES))
@@ -231,7 +225,7 @@ def _check(
     few, most = wish.objects
     for good, message in (
         (32 <= size <= 128, f"scenes are 32 to 128 pixels wide, not {size}"),
-        (0 <= few <= most <= 100 and most > 0, f"objects must be (fewest, most), not {objects}"),
+        (0 <= few <= most <= 100 and most > 0, f"objects must be (fewest, most), most from 1 to 100, not {objects}"),
         (0 < scale[0] <= scale[1] <= 1, f"scale must be (least, greatest) within 0 … 1, not {scale}"),
         (0 <= visible <= 1, f"the visible share must lie between 0 and 1, not be {visible}"),
         (fold in (TRAIN, TEST), f"the fold is TRAIN (0) or TEST (1), not {fold}"),
@@ -345,9 +339,7 @@ def _labels(n: int, wish: _Wish, generator: torch.Generator) -> Int[Tensor, "n s
     return _integers((n, most), classes, generator)
 
 
-def _places(
-    side: Tensor, present: Tensor, size: int, generator: torch.Generator
-) -> Float[Tensor, "n slots 2"]:
+def _places(side: Tensor, present: Tensor, size: int, generator: torch.Generator) -> Float[Tensor, "n slots 2"]:
     """Centres such that each photo's frame lies in the scene, away from each other by best candidate."""
     n, most = side.shape
     room = (size - side).clamp(min=0)[:, :, None, None]
@@ -435,26 +427,19 @@ def _paint(
     return planes.view(len(colour), 3, *objects.owner.shape[1:]).mul_(objects.grey[:, None])
 
 
-def _grounds(
-    ground: Int[Tensor, "n"], wish: _Wish, generator: torch.Generator
-) -> Float[Tensor, "n 3 size size"]:
+def _grounds(ground: Int[Tensor, "n"], wish: _Wish, generator: torch.Generator) -> Float[Tensor, "n 3 size size"]:
     """A crop of the ground's photo (turned by a multiple of 90°, mirrored, zoomed), or smooth noise."""
     n, size, hazy = len(ground), wish.size, ground == list(GROUNDS).index("haze")
     step = _uniform(generator, 0.6, min(1.6, (TILE - 1) / size), n)
     start = torch.rand(n, 2, generator=generator) * (TILE - 1 - step * size)[:, None]
     line = (start[..., None] + step[:, None, None] * torch.arange(size)).int()
     line = torch.where(_integers((n, 2), 2, generator)[..., None] > 0, TILE - 1 - line, line)
-    stride = torch.where(
-        _integers((n, 1), 2, generator) > 0, torch.tensor([1, TILE]), torch.tensor([TILE, 1])
-    )
+    stride = torch.where(_integers((n, 1), 2, generator) > 0, torch.tensor([1, TILE]), torch.tensor([TILE, 1]))
     down, across = (line * stride[..., None].int()).unbind(1)
     photo = torch.where(hazy, 0, ground).int() * TILE**2
     place = ((down + photo[:, None])[:, :, None] + across[:, None, :]).flatten()
     canvas = (
-        torch.stack(
-            [plane.index_select(0, place).view(n, size, size) for plane in _tiles(wish.fold)], 1
-        ).float()
-        / 255
+        torch.stack([plane.index_select(0, place).view(n, size, size) for plane in _tiles(wish.fold)], 1).float() / 255
     )
     haze = 0.2 + 0.5 * torch.rand(n, 3, 4, 4, generator=generator)[hazy]
     canvas[hazy] = F.interpolate(haze, size=(size, size), mode="bilinear", align_corners=True)

@@ -44,9 +44,7 @@ def hold_out(data: Dataset, share: float | int = 0.25, seed: int = 0, column: st
     group = duplicates(data["image"]).numpy()
     _, item = np.unique(group[known], return_inverse=True)
     if item.size == 0 or item.max() < 1:
-        raise UserError(
-            f"a test fold needs at least two different images with a known '{column}': label more images"
-        )
+        raise UserError(f"a test fold needs at least two different images with a known '{column}': label more images")
     chosen = _choose(data[column].numpy()[known], column, item, share, np.random.default_rng(seed))
     test = np.isin(group, group[known][chosen[item]])
     return data.with_columns(fold=torch.from_numpy(np.where(test, TEST, TRAIN).astype(np.int8)))
@@ -63,9 +61,7 @@ def duplicates(images: UInt8[Tensor, "rows ..."]) -> Int[Tensor, "rows"]:
     probe = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(0))[:64].sort().values
     # 64 pixels tell most images apart; only those that agree there are read whole.
     keys = np.ascontiguousarray(flat[:, probe].numpy())
-    _, group, counts = np.unique(
-        keys.view(f"V{keys.shape[1]}").ravel(), return_inverse=True, return_counts=True
-    )
+    _, group, counts = np.unique(keys.view(f"V{keys.shape[1]}").ravel(), return_inverse=True, return_counts=True)
     group = group.astype(np.int64)
     first: dict[bytes, int] = {}
     for row in (counts[group] > 1).nonzero()[0]:
@@ -93,19 +89,22 @@ def _choose(
     strata = np.zeros(len(sizes), dtype=np.int64)
     if values.ndim == 1:
         strata[item[::-1]] = values[::-1]  # equal images with different labels count as the first's
-    chosen = np.zeros(len(sizes), dtype=bool)
+    chosen, owed = np.zeros(len(sizes), dtype=bool), 0.0
     for stratum in np.unique(strata):
         members = rng.permutation((strata == stratum).nonzero()[0])
-        chosen[_prefix(members, sizes, share)] = True
+        wanted = share * sizes[members].sum() + owed
+        part = _prefix(members, sizes, wanted)
+        chosen[part] = True
+        # What rounding took from one class goes to the next, so that the whole has its share too.
+        owed = float(np.clip(wanted - sizes[part].sum(), -0.5, 0.5))
     return chosen if chosen.any() else _one(chosen, rng)
 
 
-def _prefix(members: np.ndarray, sizes: np.ndarray, share: float | int) -> np.ndarray:
-    """As many of the members as hold about the share of their images; one at least, but never the last."""
+def _prefix(members: np.ndarray, sizes: np.ndarray, wanted: float | int) -> np.ndarray:
+    """As many of the members as hold about the wanted images; one at least, but never the last."""
     if len(members) < 2:
         return members[:0]
-    filled = np.cumsum(sizes[members])
-    n = int(np.abs(filled - share * filled[-1]).argmin()) + 1
+    n = int(np.abs(np.cumsum(sizes[members]) - wanted).argmin()) + 1
     return members[: min(n, len(members) - 1)]
 
 
