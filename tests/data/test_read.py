@@ -561,7 +561,7 @@ def test_a_wrong_path_suggests_the_nearest(tmp_path):
     table(tmp_path, "image,class\n1.png,a\n")
     with pytest.raises(UserError, match="Did you mean 'photos'"):
         read(tmp_path / "photo")
-    with pytest.raises(UserError, match="Did you mean 'labels.csv'"):
+    with pytest.raises(UserError, match=r"Did you mean 'labels\.csv'"):
         read(tmp_path / "photos", labels=tmp_path / "label.csv")
     with pytest.raises(UserError, match="neither does the folder"):
         read(tmp_path / "no" / "where")

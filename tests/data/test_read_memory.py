@@ -146,7 +146,7 @@ def test_torchvision_without_a_network(monkeypatch, tmp_path):
         raise OSError("<urlopen error [Errno -2] Name or service not known>")
 
     monkeypatch.setattr(datasets, "FashionMNIST", broken)
-    with pytest.raises(UserError, match="'fashion-mnist-full' could not be downloaded.*check the network"):
+    with pytest.raises(UserError, match=r"'fashion-mnist-full' could not be downloaded.*check the network"):
         load("fashion-mnist-full", cache=tmp_path)
 
 
