@@ -1,12 +1,9 @@
-"""The spectrum of embeddings: how many directions they use, as one number.
+"""The spectrum of embeddings: how many directions they use, judged without labels.
 
-For embeddings Z (N×K) with singular values σ₁ ≥ σ₂ ≥ …, taken as they are (neither centred nor normalised):
-
-    effective rank (RankMe) = exp(−Σₖ pₖ log pₖ),   pₖ = σₖ / ‖σ‖₁ + ε          (arXiv 2210.02885, eq. 1)
-
-It lies between 1 and min(N, K), up to ε, and does not change when Z is scaled, turned, or given copies of its
-own columns. Beside it stand the classical rank, and α of a power law λₖ ∝ k^−α of the covariance's
-eigenvalues.
+RankMe is the exponential of the entropy of the singular values' shares: 1 if one direction holds
+everything, the width if all hold the same. α-ReQ is the slope at which the covariance's eigenvalues fall.
+Both compare runs of one method at one width; a full rank is necessary for a good probe, not sufficient.
+Everything is in float64.
 """
 
 from __future__ import annotations
@@ -15,53 +12,67 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-EPSILON = 1e-7
+Embeddings = Float[Tensor, "samples dim"]
+Spectrum = Float[Tensor, "rank"]
 
 
-def singular_values(embeddings: Float[Tensor, "n dim"]) -> Float[Tensor, "k"]:
-    """The min(N, K) singular values from large to small, computed in float64.
+def singular_values(embeddings: Embeddings) -> Spectrum:
+    """The singular values of the embeddings as they are (neither centred nor normalised), largest first, float64.
 
-    From Z itself, not from ZᵀZ: squares would bury the small ones under rounding.
+    Raises:
+        ValueError: if there is nothing in them, or a value is not finite.
     """
-    return torch.linalg.svdvals(embeddings.double())
+    if embeddings.numel() == 0:
+        raise ValueError("embeddings without samples or dimensions have no spectrum")
+    if not embeddings.isfinite().all():
+        raise ValueError("embeddings with NaN or infinite values have no spectrum")
+    return torch.linalg.svdvals(embeddings.detach().double())
 
 
-def effective_rank(values: Float[Tensor, "k"], *, epsilon: float = EPSILON) -> float:
-    """exp of the entropy of the singular values' shares; 1 if all are zero.
+def effective_rank(spectrum: Spectrum, *, eps: float = 1e-7) -> Float[Tensor, ""]:
+    """RankMe (Garrido et al., arXiv 2210.02885, equation 2): exp(−Σ pₖ log pₖ), pₖ = σₖ / Σσ + ε.
+
+    Between 1 and the number of singular values, but for ε, which adds about K·ε·ln(1/ε) to the entropy of a
+    K-dimensional spectrum with few directions. All-zero embeddings use no direction: 0.
 
     Args:
-        values: singular values (not their squares).
-        epsilon: added to each share; it adds about K·ε·ln(1/ε) to the entropy.
+        spectrum: singular values (not their squares, the eigenvalues) of projector outputs: the paper takes
+        25,600
+            images of the training source, the network in evaluation mode.
     """
-    total = values.sum()
+    total = spectrum.sum()
     if total == 0:
-        return 1.0
-    shares = values.double() / total + epsilon
-    return float(torch.special.entr(shares).sum().exp())
+        return torch.zeros_like(total)
+    shares = spectrum / total + eps
+    return torch.special.entr(shares).sum().exp()
 
 
-def classical_rank(values: Float[Tensor, "k"], *, size: int) -> int:
-    """How many singular values exceed the rounding of float32: σₖ > σ₁ · size · 2⁻²³.
+def threshold_rank(spectrum: Spectrum, *, tolerance: float = 1e-3) -> int:
+    """How many singular values exceed `tolerance` times the largest: the classical numerical rank."""
+    return int((spectrum > tolerance * spectrum.max()).sum())
+
+
+def covariance_eigenvalues(embeddings: Embeddings) -> Spectrum:
+    """The eigenvalues of the embeddings' covariance (centred, biased), largest first, float64."""
+    return singular_values(embeddings.double() - embeddings.double().mean(0)).square() / len(embeddings)
+
+
+def alpha_req(eigenvalues: Spectrum, *, first: int = 1, last: int | None = None) -> float:
+    """α-ReQ (Agrawal et al., 2022): minus the slope of log λₖ against log k by least squares, near 1 at best.
 
     Args:
-        size: the larger side of the matrix they are of.
+        eigenvalues: of the covariance, largest first.
+        first: the first k of the fit (from 1).
+        last: the last k, or all; eigenvalues of 0 (below 1e-12 of the largest) are never fitted.
+
+    Raises:
+        ValueError: if fewer than two eigenvalues are left to fit.
     """
-    return int((values > values.max() * size * torch.finfo(torch.float32).eps).sum())
-
-
-def power_law(embeddings: Float[Tensor, "n dim"]) -> float:
-    """α of λₖ ∝ k^−α for the covariance's eigenvalues (α-ReQ, Agrawal et al., 2022); near 1 is held to be
-    best.
-
-    A straight line through log λₖ against log k, each k weighted by 1/k so that every octave counts alike.
-    Eigenvalues below the rounding of float32 are left out; NaN if fewer than two remain.
-    """
-    centred = embeddings.double() - embeddings.double().mean(0)
-    values = singular_values(centred)
-    values = values[: classical_rank(values, size=max(embeddings.shape))]
-    if len(values) < 2:
-        return float("nan")
-    k = torch.arange(1, len(values) + 1, dtype=torch.float64, device=values.device)
-    x, y, weight = k.log(), 2 * values.log(), 1 / k
-    x, y = x - (weight * x).sum() / weight.sum(), y - (weight * y).sum() / weight.sum()
-    return float(-(weight * x * y).sum() / (weight * x * x).sum())
+    positive = int((eigenvalues > 1e-12 * eigenvalues.max()).sum())
+    last = positive if last is None else min(last, positive)
+    if last - first < 1:
+        raise ValueError(f"a slope needs two positive eigenvalues, from {first} to {last} there are fewer")
+    logs = eigenvalues[first - 1 : last].double().log()
+    ranks = torch.arange(first, last + 1, dtype=torch.float64, device=logs.device).log()
+    centred = ranks - ranks.mean()
+    return -((centred * logs).sum() / centred.square().sum()).item()
