@@ -1,0 +1,323 @@
+"""Drawings for the report: small SVG strings that live inside the page and follow its light or dark theme.
+
+Matplotlib draws with stand-in colours, which become the page's CSS variables (`--ink`, `--s0` … `--s7`), so one
+drawing serves both themes. Text stays text and takes the page's font. Names that users gave are never read as
+mathematics or markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+SERIES = 8
+"""Colours there are; more lines than this repeat them with dashes."""
+
+_STAND_IN = {
+    "ink": "#010101",
+    "muted": "#020202",
+    "grid": "#030303",
+    "paper": "#040404",
+    "good": "#050505",
+    "bad": "#060606",
+    **{f"s{i}": f"#0a0b{i:02x}" for i in range(SERIES)},
+}
+
+Curve = Sequence[tuple[float, float]]
+
+
+# --- drawn by hand: one row of a table ---
+
+
+def strip(
+    mean: float, low: float, high: float, span: tuple[float, float], *, colour: str = "s0", zero: bool = False
+) -> str:
+    """An interval and its mean on an axis that all rows of a table share; `zero` marks 0 on it."""
+    left, right, middle = (round(_along(x, span), 2) for x in (low, high, mean))
+    mark = f'<line class="zero" x1="{_along(0, span):.2f}%" x2="{_along(0, span):.2f}%" y1="0" y2="22"/>'
+    return (
+        f'<svg class="strip" height="22" width="100%" role="img" aria-label="{low:.1f} to {high:.1f}" '
+        f'style="color:var(--{colour})">{mark if zero and span[0] <= 0 <= span[1] else ""}'
+        f'<line class="rail" x1="0%" x2="100%" y1="11" y2="11"/>'
+        f'<line class="range" x1="{left}%" x2="{right}%" y1="11" y2="11"/>'
+        f'<circle cx="{middle}%" cy="11" r="5"/></svg>'
+    )
+
+
+def span_of(values: Sequence[float], *, zero: bool = False) -> tuple[float, float]:
+    """A common axis for strips: the range of finite values (and 0), with a margin."""
+    finite = [v for v in (*values, *([0.0] if zero else [])) if np.isfinite(v)] or [0.0]
+    room = 0.06 * (max(finite) - min(finite)) or 1.0
+    return min(finite) - room, max(finite) + room
+
+
+def _along(x: float, span: tuple[float, float]) -> float:
+    return float(np.clip(100 * (x - span[0]) / (span[1] - span[0]), 0, 100))
+
+
+# --- lines ---
+
+
+def learning_curves(
+    curves: Mapping[str, Sequence[Curve]], *, metric: str = "accuracy", colours: Mapping[str, str] | None = None
+) -> str:
+    """Mean and range over seeds of the metric (%) against image passes. `curves`: name → one curve a seed."""
+    with _figure("curves") as (figure, axes):
+        for i, (name, seeds) in enumerate(curves.items()):
+            x, y = _aligned(seeds)
+            if len(x):
+                colour = _of(name, i, colours)
+                axes.fill_between(x, 100 * y.min(0), 100 * y.max(0), color=colour, alpha=0.14, linewidth=0)
+                axes.plot(x, 100 * y.mean(0), "-o", color=colour, markersize=3.5)
+        axes.set(xlabel="image passes", ylabel=f"{metric} (%)")
+        axes.xaxis.set_major_formatter(_short)
+    return _svg(figure)
+
+
+def _aligned(seeds: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+    """Several seeds' curves on common passes: (points,), (seeds, points)."""
+    curves = [np.asarray(curve, dtype=float) for curve in seeds if len(curve)]
+    if not curves:
+        return np.empty(0), np.empty((0, 0))
+    start, stop = max(c[0, 0] for c in curves), min(c[-1, 0] for c in curves)
+    if start > stop:
+        return np.empty(0), np.empty((0, 0))
+    longest = max(curves, key=len)[:, 0]
+    x = np.unique(np.clip(longest, start, stop))
+    return x, np.stack([np.interp(x, c[:, 0], c[:, 1]) for c in curves])
+
+
+def robustness(
+    curves: Mapping[str, Curve], *, colours: Mapping[str, str] | None = None, strength: str = "ε (of 255)"
+) -> str:
+    """Accuracy (%) under attack against the attack's strength. `curves`: attack → (strength, accuracy) points."""
+    with _figure("robustness") as (figure, axes):
+        for i, (name, curve) in enumerate(curves.items()):
+            x, y = np.asarray(curve, dtype=float).T
+            axes.plot(x, 100 * y, "-o", color=_of(name, i, colours), markersize=3.5)
+        axes.set(xlabel=strength, ylabel="accuracy (%)", ylim=(-2, 102))
+    return _svg(figure)
+
+
+def spectrum(values: Float[np.ndarray, " n"]) -> str:
+    """Singular values of the features, as shares of the largest, on a logarithmic axis."""
+    values = np.sort(np.asarray(values, dtype=float))[::-1]
+    with _figure("spectrum") as (figure, axes):
+        shares = np.maximum(values / max(values[0], 1e-300), 1e-12)
+        axes.fill_between(np.arange(1, len(shares) + 1), shares, shares.min(), color=_c("s0"), alpha=0.14, linewidth=0)
+        axes.plot(np.arange(1, len(shares) + 1), shares, color=_c("s0"))
+        axes.set(xlabel="singular value, by size", ylabel="share of the largest", yscale="log")
+        axes.minorticks_off()
+    return _svg(figure)
+
+
+def reliability(
+    confidence: Float[np.ndarray, " n"], correct: Float[np.ndarray, " n"], *, bins: int = 10
+) -> str:
+    """How often the model is right (%) at each confidence; bars below the diagonal are overconfidence."""
+    bin_of = np.clip((np.asarray(confidence) * bins).astype(int), 0, bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
+    right = np.bincount(bin_of, weights=np.asarray(correct, dtype=float), minlength=bins)
+    middle = (np.arange(bins) + 0.5) / bins * 100
+    with _figure("reliability") as (figure, axes):
+        seen = counts > 0
+        heights = 100 * right[seen] / counts[seen]
+        axes.bar(middle[seen], heights, 92 / bins, color=_c("s0"), alpha=0.55, linewidth=0)
+        axes.plot([0, 100], [0, 100], color=_c("muted"), linestyle=(0, (4, 4)), linewidth=1)
+        for x, y, n in zip(middle[seen], heights, counts[seen]):
+            axes.text(x, min(y + 2, 96), _short(n), ha="center", fontsize=7.5, color=_c("muted"))
+        axes.set(xlabel="confidence (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 104))
+    return _svg(figure)
+
+
+# --- points and squares ---
+
+
+def cost(
+    points: Mapping[str, tuple[float, float, float, float]],
+    *,
+    metric: str = "accuracy",
+    unit: str = "seconds a trial",
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """Cost against the metric (%), with its interval. `points`: name → (cost, mean, low, high)."""
+    with _figure("cost") as (figure, axes):
+        for i, (name, (spent, mean, low, high)) in enumerate(points.items()):
+            colour = _of(name, i, colours)
+            axes.plot([spent, spent], [100 * low, 100 * high], color=colour, linewidth=2, alpha=0.5)
+            axes.plot([spent], [100 * mean], "o", color=colour, markersize=7)
+        axes.set(xlabel=unit, ylabel=f"{metric} (%)")
+        axes.set_xlim(left=0, right=1.12 * max((p[0] for p in points.values()), default=1) or 1)
+        axes.xaxis.set_major_formatter(_short)
+    return _svg(figure)
+
+
+def confusion(counts: Int[np.ndarray, "classes classes"], names: Sequence[str], *, most: int = 20) -> str:
+    """Rows are true classes, columns predictions; the shade is the share of the row. Beyond `most` classes, the
+    most mistaken ones are shown."""
+    counts = np.asarray(counts)
+    shown = _most_mistaken(counts, most)
+    share = counts[np.ix_(shown, shown)] / np.maximum(counts[shown].sum(1, keepdims=True), 1)
+    labels = [shorten(names[i] if i < len(names) else str(i), 14) for i in shown]
+    k, side = len(shown), max(3.6, 0.34 * len(shown) + 1.2)
+    with _figure("confusion", size=(side + 0.35, side)) as (figure, axes):
+        for row, column in np.ndindex(k, k):
+            _cell(axes, row, column, share[row, column], small=k > 12)
+        axes.set(xlim=(0, k), ylim=(k, 0), xlabel="predicted", ylabel="true", aspect="equal")
+        axes.set_xticks(np.arange(k) + 0.5, labels, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(np.arange(k) + 0.5, labels)
+        axes.grid(False)
+        axes.tick_params(length=0, pad=3)
+        axes.spines[:].set_visible(False)
+    return _svg(figure)
+
+
+def _cell(axes: Any, row: int, column: int, share: float, *, small: bool) -> None:
+    from matplotlib.patches import Rectangle
+
+    colour = _c("s0" if row == column else "bad")
+    strength = share if row == column else min(1.0, 2 * share)
+    axes.add_patch(Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, facecolor=_c("grid"), alpha=0.35, linewidth=0))
+    axes.add_patch(
+        Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, facecolor=colour, alpha=float(strength), linewidth=0)
+    )
+    if share >= 0.005:
+        ink = _c("paper" if strength > 0.55 else "ink")
+        axes.text(
+            column + 0.5, row + 0.53, f"{100 * share:.0f}", ha="center", va="center", fontsize=6 if small else 7.5, color=ink
+        )
+
+
+def _most_mistaken(counts: np.ndarray, most: int) -> np.ndarray:
+    if len(counts) <= most:
+        return np.arange(len(counts))
+    wrong = counts.sum(1) + counts.sum(0) - 2 * np.diag(counts)
+    return np.sort(np.argsort(-wrong, kind="stable")[:most])
+
+
+# --- pictures ---
+
+
+def thumbnail(image: UInt8[np.ndarray, "..."], *, largest: int = 96) -> str:
+    """A PNG data URI of an image, channels first (3×H×W or 1×H×W), channels last, or grey (H×W)."""
+    from PIL import Image
+
+    image = np.asarray(image)
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[-1] not in (1, 3):
+        image = np.moveaxis(image, 0, -1)
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    if image.ndim == 3 and (image[..., :1] == image).all():
+        image = image[..., 0]
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+# --- how they are made ---
+
+
+def shorten(text: str, most: int = 40) -> str:
+    """Printable, on one line, and no longer than `most` letters."""
+    text = printable(text)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """The text without control, private and unpaired letters, which have no place in a page."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cs", "Co", "Cn"} else c for c in text)
+
+
+def series(names: Sequence[str]) -> dict[str, str]:
+    """One colour a name, the same in every drawing of a report."""
+    return {name: f"s{i % SERIES}" for i, name in enumerate(names)}
+
+
+def _of(name: str, index: int, colours: Mapping[str, str] | None) -> str:
+    return _c((colours or {}).get(name, f"s{index % SERIES}"))
+
+
+def _c(name: str) -> str:
+    return _STAND_IN[name]
+
+
+def _short(x: float, _: object = None) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(x) >= size:
+            return f"{x / size:.3g}{unit}"
+    return f"{x:.3g}"
+
+
+_LOOK = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.edgecolor": _STAND_IN["grid"],
+    "axes.labelcolor": _STAND_IN["muted"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": _STAND_IN["grid"],
+    "grid.linewidth": 0.6,
+    "text.color": _STAND_IN["ink"],
+    "xtick.color": _STAND_IN["grid"],
+    "ytick.color": _STAND_IN["grid"],
+    "xtick.labelcolor": _STAND_IN["muted"],
+    "ytick.labelcolor": _STAND_IN["muted"],
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def _figure(name: str, size: tuple[float, float] = (4.4, 3.0)) -> Iterator[tuple[Any, Any]]:
+    """A figure in the report's look. No window, no global state: pyplot is not used."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({**_LOOK, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        figure.set_label(name)
+        yield figure, figure.subplots()
+        figure._rushlight_svg = _drawn(figure)  # type: ignore[attr-defined]
+
+
+def _svg(figure: Any) -> str:
+    return figure._rushlight_svg
+
+
+def _drawn(figure: Any) -> str:
+    file = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _themed(file.getvalue(), str(figure.get_label()))
+
+
+def _themed(svg: str, name: str) -> str:
+    """The bare <svg> element, with CSS variables for colours, without what repeats from figure to figure."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|[A-Za-z]*Collection)_\d+"', "", svg)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    for variable, stand_in in _STAND_IN.items():
+        svg = svg.replace(stand_in, f"var(--{variable})")
+    width = re.search(r'viewBox="0 0 ([\d.]+)', svg)
+    shown = f'<svg class="plot" role="img" aria-label="{html.escape(name)}" style="max-width:{float(width[1]) * 1.34:.0f}px"' if width else "<svg"
+    svg = re.sub(r'<svg xmlns:xlink="[^"]*" width="[^"]*" height="[^"]*"', shown + ' xmlns:xlink="http://www.w3.org/1999/xlink"', svg, count=1)
+    return re.sub(r"\n\s*", "\n", svg).strip()
