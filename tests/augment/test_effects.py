@@ -42,9 +42,7 @@ def test_blur_takes_its_width_from_the_largest_sigma_and_never_exceeds_the_image
     sigma = torch.tensor([0.3, 0.5])
     narrow, wide = effects.blur(images, sigma, largest=0.5), effects.blur(images, sigma, largest=9.0)
     assert (narrow - wide).abs().max() < 0.01
-    assert torch.allclose(
-        effects.blur(torch.ones(1, 3, 6, 6), torch.tensor([2.0])), torch.ones(1, 3, 6, 6), atol=1e-6
-    )
+    assert torch.allclose(effects.blur(torch.ones(1, 3, 6, 6), torch.tensor([2.0])), torch.ones(1, 3, 6, 6), atol=1e-6)
 
 
 def test_solarize_is_that_of_pil():
@@ -77,6 +75,15 @@ def test_sharpness_is_that_of_pil():
 def test_equalize_is_that_of_pil():
     images = torch.cat([random_bytes(), torch.full((1, 3, 13, 10), 77, dtype=torch.uint8)])
     images[1] = (torch.linspace(3, 15, 13 * 10) ** 2).view(13, 10).to(torch.uint8)
+    seen = effects.equalize(images.float() / 255)
+    for picture, result in zip(pictures(images), seen):
+        assert torch.allclose(result, from_picture(ImageOps.equalize(picture)), atol=1e-6)
+
+
+def test_equalize_leaves_the_brightest_level_out_of_its_step_as_pil_does():
+    images = random_bytes(2, (40, 40), seed=1)
+    images[0, :, 10:] = 250
+    images[0].clamp_(max=250)
     seen = effects.equalize(images.float() / 255)
     for picture, result in zip(pictures(images), seen):
         assert torch.allclose(result, from_picture(ImageOps.equalize(picture)), atol=1e-6)

@@ -282,3 +282,12 @@ def test_large_sources_are_averaged_before_they_are_sampled():
     assert p.self_supervised(24).reduction((100, 100)) == 2
     noise = torch.randint(0, 256, (4, 3, 96, 96), dtype=torch.uint8, generator=generator())
     assert p.identity(24)(noise, generator=generator()).std() < 0.1  # of 0.29: sixteen pixels' mean
+
+
+def test_autocontrast_stretches_what_the_slots_before_it_left():
+    policy, images = p.Policy((24, 24), operations=2), photo_bytes(4)
+    parts = [one_operation("brightness", 0.8, 4), one_operation("autocontrast", 0.5, 4)]
+    slots = p.Slots(torch.cat([s.drawn for s in parts], 1), torch.cat([s.levels for s in parts], 1))
+    seen = policy._view(4, (24, 24), generator(), p.Tone.of(images), slots, None).images(images)
+    assert torch.allclose(seen.amin((2, 3)), torch.zeros(4, 3), atol=0.02)
+    assert torch.allclose(seen.amax((2, 3)), torch.ones(4, 3), atol=0.02)

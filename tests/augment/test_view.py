@@ -99,9 +99,7 @@ def test_reducing_by_whole_blocks_is_their_mean():
 
 def test_reducing_keeps_a_crop_in_its_place():
     ramp = torch.linspace(0, 1, 64)
-    images = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), ramp.flip(0).expand(64, 64)])[
-        None
-    ]
+    images = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), ramp.flip(0).expand(64, 64)])[None]
     crop = view_of(m.crop(torch.tensor([[10.0, 5, 50, 60]]), (16, 16)), (64, 64), (16, 16))
     assert torch.allclose(crop.images(images, reduce=2), crop.images(images), atol=1e-5)
 
@@ -134,9 +132,7 @@ def test_shears_are_those_of_pil_about_the_centre(axis):
     picture = Image.fromarray(photo(32)[0].permute(1, 2, 0).numpy())
     expected = np.asarray(picture.transform((32, 32), Image.AFFINE, matrix, Image.BILINEAR)) / 255
     inner = slice(6, 26)
-    np.testing.assert_allclose(
-        seen[0].permute(1, 2, 0).numpy()[inner, inner], expected[inner, inner], atol=0.01
-    )
+    np.testing.assert_allclose(seen[0].permute(1, 2, 0).numpy()[inner, inner], expected[inner, inner], atol=0.01)
 
 
 def test_scaling_translating_and_flipping_move_the_content_as_one_sees_it():
@@ -166,9 +162,7 @@ def test_nearest_sampling_of_whole_shifts_is_exact():
 
 
 def test_images_of_one_pixel_can_be_seen():
-    seen = view_of(random_geometry(2, 0), (1, 1), (3, 3)).images(
-        torch.full((2, 3, 1, 1), 51, dtype=torch.uint8)
-    )
+    seen = view_of(random_geometry(2, 0), (1, 1), (3, 3)).images(torch.full((2, 3, 1, 1), 51, dtype=torch.uint8))
     assert torch.allclose(seen, torch.full((2, 3, 3, 3), 0.2), atol=1e-6)
 
 
@@ -341,14 +335,10 @@ def test_composed_views_are_views_in_a_row(seed):
     both = one.compose(two)
     assert (both.source, both.size) == ((9, 8), (5, 4))
     points = torch.rand(3, 4, 2, generator=generator(seed)) * 8
-    assert torch.allclose(
-        both.inverse_points(points), one.inverse_points(two.inverse_points(points)), atol=1e-3
-    )
+    assert torch.allclose(both.inverse_points(points), one.inverse_points(two.inverse_points(points)), atol=1e-3)
     pixels = torch.rand(3, 3, 4, generator=generator(seed))
     in_a_row = m.chain(two.colour, one.colour)
-    by_hand = (
-        two.colour[:, :, :3] @ (one.colour[:, :, :3] @ pixels + one.colour[:, :, 3:]) + two.colour[:, :, 3:]
-    )
+    by_hand = two.colour[:, :, :3] @ (one.colour[:, :, :3] @ pixels + one.colour[:, :, 3:]) + two.colour[:, :, 3:]
     assert torch.allclose(in_a_row[:, :, :3] @ pixels + in_a_row[:, :, 3:], by_hand, atol=1e-5)
     assert torch.allclose(both.colour, in_a_row)
 
@@ -398,9 +388,7 @@ def colours(n: int = 4) -> torch.Tensor:
 def test_brightness_contrast_and_saturation_are_those_of_torchvision(factor):
     images = colours()
     factors = torch.full((4,), factor)
-    assert torch.allclose(
-        m.paint(images, m.brightness(factors)), tv.adjust_brightness(images, factor), atol=1e-6
-    )
+    assert torch.allclose(m.paint(images, m.brightness(factors)), tv.adjust_brightness(images, factor), atol=1e-6)
     seen = m.paint(images, m.saturation(factors))
     assert torch.allclose(
         seen, tv.adjust_saturation(images, factor), atol=1e-3
@@ -435,9 +423,7 @@ def test_hue_turns_the_same_way_and_about_as_far_as_torchvision(turn):
     """Not equal: HSV's hexagon is no circle, and its colours' luma changes."""
     images = colours()
     seen, expected = m.paint(images, m.hue(torch.full((4,), turn))), tv.adjust_hue(images, turn)
-    centred = [
-        x - m.grey_level(x.movedim(1, -1).flatten(0, 2)).view(4, 1, 8, 8) for x in (seen, expected, images)
-    ]
+    centred = [x - m.grey_level(x.movedim(1, -1).flatten(0, 2)).view(4, 1, 8, 8) for x in (seen, expected, images)]
     to_expected = F.cosine_similarity(centred[0], centred[1], dim=1).mean()
     to_nothing = F.cosine_similarity(centred[2], centred[1], dim=1).mean()
     assert to_expected > 0.97
