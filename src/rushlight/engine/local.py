@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 def workers_for(workers: int | None, device: str = "cpu") -> int:
-    """How many processes: as many as there are cores, one where a single GPU is shared."""
+    """How many processes: as many as there are cores, one where a single GPU is shared; 0 is this process itself."""
     if workers is not None:
-        return max(workers, 1)
+        return max(workers, 0)
     return hardware.cores() if device == "cpu" else 1
 
 
@@ -39,6 +39,9 @@ def pool(
     workers end by themselves.
     """
     jobs = list(jobs)
+    if workers == 0:
+        yield from (work(*job) for job in jobs)
+        return
     with ProcessPoolExecutor(
         max_workers=min(workers, len(jobs)) or 1,
         mp_context=_context(),
