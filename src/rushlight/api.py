@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-import rushlight
+from rushlight._version import VERSION
 from rushlight.card import Card, cards, catalogue, fitting, system, task_of
 from rushlight.data.dataset import Dataset
 from rushlight.data.read import load
@@ -88,7 +88,7 @@ def fit(
             on_progress=on_progress,
         )
         model, _ = recipe.run(data, model, budget, setting)
-    model = model.with_facts(version=rushlight.__version__)
+    model = model.with_facts(version=VERSION)
     if out is not None:
         _hand_out(model, Path(out), work)
     return model
@@ -98,7 +98,7 @@ def _work_folder(out: Path, data: Dataset, recipe: Recipe, budget: Budget, seed:
     """Where a training keeps its checkpoints: beside its model, by everything that its result depends on."""
     import hashlib
 
-    words = (data.content_hash, str(recipe), str(budget), seed, encoder, rushlight.__version__)
+    words = (data.content_hash, str(recipe), str(budget), seed, encoder, VERSION)
     key = hashlib.sha256(repr(words).encode()).hexdigest()[:12]
     return out.parent / f".{out.name}.{key}.work"
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rushlight._version import VERSION
 from rushlight.bench import stats
 from rushlight.errors import UserError, nearest
 
@@ -185,7 +186,6 @@ def _kept(name: str, seed: int) -> Path:
 
 
 def _entry(claim: Claim, outcomes: list[dict[str, float]], seconds: float) -> dict[str, Any]:
-    import rushlight
     from rushlight.engine.trial import machine
 
     effects = [asdict(effect) for effect in measure(claim, outcomes)]
@@ -202,7 +202,7 @@ def _entry(claim: Claim, outcomes: list[dict[str, float]], seconds: float) -> di
         "minutes": round(sum(o["minutes"] for o in outcomes), 2),
         "elapsed_minutes": round(seconds / 60, 2),
         "note": claim.note,
-        "version": rushlight.__version__,
+        "version": VERSION,
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
         "command": f"rushlight claims run {claim.id}",

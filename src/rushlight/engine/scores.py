@@ -69,9 +69,7 @@ def _mask_parts(logits: Float[Tensor, "n classes h w"], true: Tensor) -> dict[st
     return {"confusion": confusion(logits.argmax(1), true, logits.shape[1])}
 
 
-def confusion(
-    predicted: Int[Tensor, "n h w"], true: Tensor, classes: int
-) -> Int[Tensor, "n classes classes"]:
+def confusion(predicted: Int[Tensor, "n h w"], true: Tensor, classes: int) -> Int[Tensor, "n classes classes"]:
     """True × predicted pixel counts of each image; pixels that are 255 do not count."""
     cell = true.long() * classes + predicted.long()
     cell = torch.where(true == 255, classes * classes, cell).flatten(1)
@@ -90,11 +88,7 @@ def mean_iou(matrix: Int[Tensor, "classes classes"]) -> float:
 
 def mean_average_precision(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> float:
     """Mean over tags of average precision, among the entries that are known; tags never present do not count."""
-    values = [
-        _average_precision(s[t >= 0], t[t >= 0])
-        for s, t in zip(scores.T, true.T, strict=True)
-        if (t == 1).any()
-    ]
+    values = [_average_precision(s[t >= 0], t[t >= 0]) for s, t in zip(scores.T, true.T, strict=True) if (t == 1).any()]
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -128,14 +122,10 @@ def best_f1(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> Bes
     thresholds = [step / 100 for step in range(1, 100)]
     values = torch.tensor([f1_at(scores, true, threshold) for threshold in thresholds])
     overall, per_class = values.argmax(0).tolist()
-    return BestF1(
-        float(values[overall, 0]), float(values[per_class, 1]), thresholds[overall], thresholds[per_class]
-    )
+    return BestF1(float(values[overall, 0]), float(values[per_class, 1]), thresholds[overall], thresholds[per_class])
 
 
-def f1_at(
-    scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"], threshold: float
-) -> tuple[float, float]:
+def f1_at(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"], threshold: float) -> tuple[float, float]:
     """OF1 and CF1 at one threshold, among the entries that are known.
 
     A tag that is never present is left out of CF1's averages (it has no recall); one that is never predicted has a

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import rushlight
+from rushlight._version import VERSION
 from rushlight.data import hide
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
@@ -55,7 +55,7 @@ class Trial:
     pretrained: bool = False
     device: str = "cpu"
     precision: str = "32-true"
-    version: str = field(default_factory=lambda: rushlight.__version__)
+    version: str = field(default_factory=lambda: VERSION)
 
     @property
     def key(self) -> str:
