@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from rushlight._version import VERSION as __version__
+
 __all__ = [
     "Dataset",
     "Model",
     "UserError",
+    "__version__",
     "audit",
     "claims",
     "compare",
+    "export",
     "fit",
     "load",
     "look",
@@ -23,7 +26,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from rushlight.api import audit, claims, compare, fit, load, look, predict, systems
+    from rushlight.api import audit, claims, compare, export, fit, load, look, predict, systems
     from rushlight.data.dataset import Dataset
     from rushlight.engine.model import Model
     from rushlight.errors import UserError

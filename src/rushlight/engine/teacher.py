@@ -9,7 +9,9 @@ from torch import nn
 
 
 class Teacher(nn.Module):
-    """An exponential moving average of a network: θ_t ← m·θ_t + (1 − m)·θ_s after each step (Tarvainen & Valpola, 2017).
+    """An exponential moving average of a network: θ_t ← m·θ_t + (1 − m)·θ_s after each step.
+
+    Tarvainen & Valpola, 2017, arXiv:1703.01780.
 
     Args:
         student: the network; it is copied.
