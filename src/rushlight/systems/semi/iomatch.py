@@ -47,8 +47,7 @@ class IOMatch(Learner):
 
     card = Card(
         id="iomatch",
-        title="IOMatch: Simplifying Open-Set Semi-Supervised Learning with Joint Inliers and Outliers "
-        "Utilization",
+        title="IOMatch: Simplifying Open-Set Semi-Supervised Learning with Joint Inliers and Outliers Utilization",
         paper="arXiv:2308.13168",
         code="nukezil/IOMatch",
         family="semi",
