@@ -109,9 +109,7 @@ def _hand_out(model: Model, out: Path, work: Path) -> None:
     try:
         model.save(out)
     except OSError as error:
-        raise UserError(
-            f"{out} could not be written ({error.strerror}): make room, or name another --out"
-        ) from error
+        raise UserError(f"{out} could not be written ({error.strerror}): make room, or name another --out") from error
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -146,9 +144,7 @@ def _packing(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
 def _columns(model: Model, outputs: dict[str, torch.Tensor]) -> dict[str, Any]:
     facts, logits = model.facts, outputs[model.facts.task or "class"]
     if facts.task == "tags":
-        return {
-            n: p.numpy() for n, p in zip(_names(facts.tag_names, logits), logits.sigmoid().T, strict=True)
-        }
+        return {n: p.numpy() for n, p in zip(_names(facts.tag_names, logits), logits.sigmoid().T, strict=True)}
     if facts.task == "mask":
         names = _names(facts.mask_names or facts.class_names, logits)
         chosen = logits.argmax(1).flatten(1)
@@ -207,9 +203,7 @@ def compare(source: Any, methods: str | Sequence[str] = "auto", **settings: Any)
     return board
 
 
-def audit(
-    model: Model | str | os.PathLike[str], data: Any, *, out: str | Path | None = None, **settings: Any
-) -> Any:
+def audit(model: Model | str | os.PathLike[str], data: Any, *, out: str | Path | None = None, **settings: Any) -> Any:
     """Run every judge that fits: accuracy, calibration, confusions, attacks, rank, label mistakes.
 
     Args:
@@ -234,9 +228,7 @@ def audit(
     return found
 
 
-def export(
-    model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *, tolerance: float = 1e-4
-) -> float:
+def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *, tolerance: float = 1e-4) -> float:
     """Write a model as ONNX, and check it against PyTorch.
 
     The exported graph takes float images in [0, 1], batch × 3 × height × width, and gives the logits of the model's
@@ -299,7 +291,7 @@ def _table(rows: Iterable[dict[str, Any]]) -> Any:
 def systems(name: str | None = None) -> Any:
     """The catalogue of systems, or one system's card."""
     if name is not None:
-        return system(name).card  # type: ignore[attr-defined]
+        return system(name).card
     known = cards()
     return Catalogue(tuple(known[key] for key in catalogue()))
 

@@ -135,7 +135,7 @@ def system(name: str) -> type:
 
 def cards() -> dict[str, Card]:
     """Every system's card by id."""
-    return {name: system(name).card for name in catalogue()}
+    return {name: system(name).card for name in catalogue()}  # type: ignore[attr-defined]
 
 
 def fitting(data: Dataset, task: str | None = None) -> list[tuple[Card, str]]:

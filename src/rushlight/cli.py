@@ -31,26 +31,14 @@ Source = Annotated[
 ]
 Labels = Annotated[str | None, typer.Option(help="A CSV, Parquet or COCO JSON file with the labels.")]
 Masks = Annotated[str | None, typer.Option(help="The folder with a PNG mask for each image.")]
-Size = Annotated[
-    int | None, typer.Option(help="Side of the packed images in pixels; by default chosen from them.")
-]
+Size = Annotated[int | None, typer.Option(help="Side of the packed images in pixels; by default chosen from them.")]
 Fit = Annotated[str, typer.Option(help="How images are brought to that size: squash, crop or pad.")]
-Cache = Annotated[
-    str | None, typer.Option(help="Folder for packed images; by default the user's cache folder.")
-]
-Task = Annotated[
-    str | None, typer.Option(help="What to learn: class, tags or mask; by default what is known.")
-]
-BudgetText = Annotated[
-    str, typer.Option("--budget", help="Image passes (200k) or time (10m) for each training.")
-]
-EncoderName = Annotated[
-    str, typer.Option("--encoder", help="conv16, conv32, vit96, any timm model, or auto.")
-]
+Cache = Annotated[str | None, typer.Option(help="Folder for packed images; by default the user's cache folder.")]
+Task = Annotated[str | None, typer.Option(help="What to learn: class, tags or mask; by default what is known.")]
+BudgetText = Annotated[str, typer.Option("--budget", help="Image passes (200k) or time (10m) for each training.")]
+EncoderName = Annotated[str, typer.Option("--encoder", help="conv16, conv32, vit96, any timm model, or auto.")]
 Weights = Annotated[str | None, typer.Option(help="A safetensors file with the encoder's weights.")]
-Pretrained = Annotated[
-    bool, typer.Option("--pretrained", help="Fetch the encoder's pretrained weights from the Hub.")
-]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="Fetch the encoder's pretrained weights from the Hub.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
 
 
@@ -92,9 +80,7 @@ def root(
         raise typer.Exit
 
 
-def _load(
-    source: str, labels: str | None, masks: str | None, size: int | None, fit: str, cache: str | None
-) -> Any:
+def _load(source: str, labels: str | None, masks: str | None, size: int | None, fit: str, cache: str | None) -> Any:
     import rushlight
 
     if fit not in ("squash", "crop", "pad"):
@@ -140,17 +126,11 @@ def compare(
     source: Source,
     labels: Labels = None,
     masks: Masks = None,
-    methods: Annotated[
-        str, typer.Option(help="Recipes separated by commas, or auto: every one that fits.")
-    ] = "auto",
+    methods: Annotated[str, typer.Option(help="Recipes separated by commas, or auto: every one that fits.")] = "auto",
     budget: BudgetText = "200k",
     seeds: Annotated[int, typer.Option(help="How many seeds; each gives every recipe the same start.")] = 5,
-    keep: Annotated[
-        int | None, typer.Option(help="Keep this many labels a class, to see what few labels do.")
-    ] = None,
-    test_share: Annotated[
-        float, typer.Option(help="Share of the labelled images held out for the test.")
-    ] = 0.25,
+    keep: Annotated[int | None, typer.Option(help="Keep this many labels a class, to see what few labels do.")] = None,
+    test_share: Annotated[float, typer.Option(help="Share of the labelled images held out for the test.")] = 0.25,
     out: Annotated[str, typer.Option(help="Folder for trials, models and the report.")] = "rushlight-out",
     encoder: EncoderName = "auto",
     weights: Weights = None,
@@ -193,9 +173,7 @@ def compare(
 @app.command()
 def fit(
     source: Source,
-    recipe: Annotated[
-        str, typer.Argument(help="Stages in a row, such as 'barlow-twins > iomatch(threshold=0.7)'.")
-    ],
+    recipe: Annotated[str, typer.Argument(help="Stages in a row, such as 'barlow-twins > iomatch(threshold=0.7)'.")],
     out: Annotated[str, typer.Option(help="Folder for the model.")] = "model",
     labels: Labels = None,
     masks: Masks = None,
@@ -282,9 +260,7 @@ def audit(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="The folder of a model.")],
-    out: Annotated[
-        str | None, typer.Option(help="The file; by default model.onnx in the model's folder.")
-    ] = None,
+    out: Annotated[str | None, typer.Option(help="The file; by default model.onnx in the model's folder.")] = None,
     format: Annotated[str, typer.Option(help="onnx.")] = "onnx",
 ) -> None:
     """Write a model as ONNX, checked against PyTorch."""
@@ -342,9 +318,7 @@ def run_claim(
 
         def count(seed: int, outcome: dict[str, float]) -> None:
             done.append(seed)
-            tell(
-                len(done) / claim.seeds, ", ".join(f"{e.name} {outcome[e.name]:+.3g}" for e in claim.effects)
-            )
+            tell(len(done) / claim.seeds, ", ".join(f"{e.name} {outcome[e.name]:+.3g}" for e in claim.effects))
 
         entry = ledger.run(name, workers=workers, on_seed=count)
     for effect in entry["effects"]:
@@ -408,9 +382,7 @@ def _panel(happening: Happening) -> Any:
     from rich.text import Text
 
     share, seconds = happening.share, time.monotonic() - happening.started
-    resumed = len([r for r in happening.results if r.trial in happening.trials]) / max(
-        len(happening.trials), 1
-    )
+    resumed = len([r for r in happening.results if r.trial in happening.trials]) / max(len(happening.trials), 1)
     left = seconds * (1 - share) / share if 0 < share < 1 and seconds > 5 else None
     head = f"{len(happening.results)} of {len(happening.trials)} trials  {share:.0%}"
     head += f"  about {left / 60:.0f} min left" if left is not None and resumed < 1 else ""
@@ -419,9 +391,7 @@ def _panel(happening: Happening) -> Any:
         + "  ".join(f"{name} {value:.3g}" for name, value in progress.logged.items())
         for progress in happening.under_way.values()
     ]
-    return Group(
-        Text(head), ProgressBar(total=1.0, completed=share, width=60), *map(Text, lines), *_so_far(happening)
-    )
+    return Group(Text(head), ProgressBar(total=1.0, completed=share, width=60), *map(Text, lines), *_so_far(happening))
 
 
 def _so_far(happening: Happening) -> list[Any]:
@@ -439,7 +409,7 @@ def _card(name: str) -> Any:
     from rushlight.card import system
 
     kind = system(name)
-    card = kind.card  # type: ignore[attr-defined]
+    card = kind.card
     shown = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     rows = {
         "id": card.id,
@@ -458,7 +428,7 @@ def _card(name: str) -> Any:
             shown.add_row(f"[bold]{key}[/bold]", str(value).replace("[", r"\["))
     from rich.console import Group
 
-    return Group(shown, "", inspect.cleandoc(inspect.getmodule(kind).__doc__ or "").replace("[", r"\["))  # type: ignore[union-attr]
+    return Group(shown, "", inspect.cleandoc(inspect.getmodule(kind).__doc__ or "").replace("[", r"\["))
 
 
 if __name__ == "__main__":

@@ -104,9 +104,7 @@ def load(name: str) -> Claim:
     """
     known = files()
     if name not in known:
-        raise UserError(
-            f"there is no claim '{name}'.{nearest(name, known)} `rushlight claims` lists all of them."
-        )
+        raise UserError(f"there is no claim '{name}'.{nearest(name, known)} `rushlight claims` lists all of them.")
     specification = importlib.util.spec_from_file_location(f"rushlight_claim_{known[name].stem}", known[name])
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -117,9 +115,7 @@ def load(name: str) -> Claim:
 
 def measure(claim: Claim, outcomes: list[dict[str, float]]) -> list[Measured]:
     """Each effect's mean, interval and verdict from the seeds' outcomes."""
-    return [
-        _measure(effect, [float(outcome[effect.name]) for outcome in outcomes]) for effect in claim.effects
-    ]
+    return [_measure(effect, [float(outcome[effect.name]) for outcome in outcomes]) for effect in claim.effects]
 
 
 def _measure(effect: Effect, values: list[float]) -> Measured:
@@ -155,9 +151,7 @@ def run(
 def _outcomes(name: str, seeds: int, workers: int) -> Iterator[tuple[int, dict[str, float]]]:
     from rushlight.engine.local import pool
 
-    kept = {
-        seed: json.loads(path.read_text()) for seed in range(seeds) if (path := _kept(name, seed)).exists()
-    }
+    kept = {seed: json.loads(path.read_text()) for seed in range(seeds) if (path := _kept(name, seed)).exists()}
     yield from kept.items()
     left = [seed for seed in range(seeds) if seed not in kept]
     if left:
@@ -224,6 +218,4 @@ def write(name: str, entry: dict[str, Any]) -> None:
     path = folder() / "ledger.json"
     with FileLock(path.with_suffix(".lock")):
         entries = {**ledger(), name: entry}
-        write_whole(
-            path, (json.dumps(dict(sorted(entries.items())), indent=1, ensure_ascii=False) + "\n").encode()
-        )
+        write_whole(path, (json.dumps(dict(sorted(entries.items())), indent=1, ensure_ascii=False) + "\n").encode())

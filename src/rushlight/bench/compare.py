@@ -148,9 +148,7 @@ class Board:
     def _repr_html_(self) -> str:
         import html
 
-        return f"<p>{html.escape(self.verdict)}</p>" + self.to_pandas().to_html(
-            index=False, float_format="%.4g"
-        )
+        return f"<p>{html.escape(self.verdict)}</p>" + self.to_pandas().to_html(index=False, float_format="%.4g")
 
     def __rich__(self) -> Any:
         from rich.console import Group
@@ -201,7 +199,7 @@ def so_far(happening: Happening) -> list[Any]:
         ranking = rank(happening.results, happening.trials[0].task)
     except UserError:
         return []
-    out = Board(happening.results, ranking, happening.trials[0].task, None, Path(), (), "", 0.0)  # type: ignore[arg-type]
+    out = Board(happening.results, ranking, happening.trials[0].task, None, Path(), (), "", 0.0)
     return [table(out.rows(), out.metric)]
 
 
@@ -335,16 +333,12 @@ def _run(
         if tell is not None:
             under_way = {t.key: p for t in left if (p := _progress(t, store)) is not None}
             finished = {result.trial.key for result in results}
-            tell(
-                Happening(trials, results, {k: p for k, p in under_way.items() if k not in finished}, started)
-            )
+            tell(Happening(trials, results, {k: p for k, p in under_way.items() if k not in finished}, started))
 
     idle()
     if left:
         folder = _shared(data, store)
-        for result in pool(
-            _one, [(t, str(folder), str(store.folder)) for t in left], workers=workers, on_idle=idle
-        ):
+        for result in pool(_one, [(t, str(folder), str(store.folder)) for t in left], workers=workers, on_idle=idle):
             results.append(result)
             idle()
     return results
@@ -408,9 +402,7 @@ def _with_test(data: Dataset, task: str, share: float) -> tuple[Dataset, tuple[s
         return data, (f"tested on the {n:,} labelled images of the data's own test fold",)
     held = hold_out(data, share, seed=0, column=task)
     n = int((held["fold"] == TEST).sum())
-    return held, (
-        f"tested on {n:,} labelled images ({share:.0%}) held out from training, the same for every seed",
-    )
+    return held, (f"tested on {n:,} labelled images ({share:.0%}) held out from training, the same for every seed",)
 
 
 def _encoder(name: str, weights: str | None, data: Dataset, device: str) -> tuple[str, str | None, str]:

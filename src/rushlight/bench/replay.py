@@ -41,15 +41,14 @@ def _restored(spec: trial.Trial, data: Dataset, store: Store, kept: dict[str, An
     """The learner of the failed stage as it was before the step."""
     recipe, setting = Recipe.parse(spec.recipe), Setting(seed=spec.seed, task=spec.task)
     train, model = trial.prepare(spec, data), trial.initial(spec, data)
-    for number, (step, share) in enumerate(zip(recipe.steps, recipe.shares(), strict=True)):
-        done = finished_stage(store.work(spec.key) / f"stage-{number}", train)
-        if done is None:
-            break
+    number = 0
+    while (done := finished_stage(store.work(spec.key) / f"stage-{number}", train)) is not None:
         train, model, _ = done
-    learner = step.stage()
+        number += 1
+    learner = recipe.steps[number].stage()
     assert isinstance(learner, Learner)
     learner.prepare(train, model, Setting(seed=spec.seed * 64 + number, task=setting.task))
-    learner.plan = learner.plan_for(Budget.parse(spec.budget).share(share))
+    learner.plan = learner.plan_for(Budget.parse(spec.budget).share(recipe.shares()[number]))
     state = torch.load(kept["state"], weights_only=True, map_location="cpu")
     learner.load_state_dict(state["state_dict"])
     return learner

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 from typing import Any, Literal
 
@@ -204,8 +205,8 @@ def _margin(
     """(margin, standard error, degrees of freedom) from the two parts of a variance and their degrees of freedom."""
     image = np.maximum(image, 0)
     total = seed + image
-    with np.errstate(invalid="ignore", divide="ignore"):
-        df = np.where(total > 0, total**2 / (seed**2 / dfs[0] + image**2 / dfs[1]), dfs[0])
+    share = seed / np.where(total > 0, total, 1) + (total <= 0)
+    df = 1 / (share**2 / dfs[0] + (1 - share) ** 2 / dfs[1])
     t, t_seed, t_image = (stats.t.ppf((1 + level) / 2, of) for of in (df, *dfs))
     satterthwaite = t * np.sqrt(total)
     separate = np.sqrt(t_seed**2 * seed + t_image**2 * image)
@@ -258,19 +259,24 @@ def _margins(
     """Margins of several differences that hold together, the seeds' variance pooled over all pairs of recipes."""
     recipes = len(seed)
     pooled = (np.trace(seed) - seed.sum() / recipes) / max(recipes - 1, 1)
-    covariance = contrast @ (image + pooled * np.eye(recipes)) @ contrast.T
+    together = _each_level(image + pooled * np.eye(recipes), contrast, level)
     own, image = (np.diag(contrast @ part @ contrast.T) for part in (seed, image))
-    return _margin(np.maximum(own, 2 * pooled), image, dfs, _each_level(covariance, level))
+    return _margin(np.maximum(own, 2 * pooled), image, dfs, together)
 
 
-def _each_level(covariance: np.ndarray, level: float, draws: int = 20_000) -> float:
-    """The level at which each of several correlated intervals must be drawn for all to hold at `level`."""
+def _each_level(covariance: np.ndarray, contrast: np.ndarray, level: float) -> float:
+    """The level at which each contrast's interval must be drawn for all of them to hold at `level` (max-t)."""
     values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0))
+    root = contrast @ (vectors * np.sqrt(np.maximum(values, 0)))
     sd = np.sqrt(np.sum(root**2, -1))
-    z = np.random.default_rng(0).standard_normal((draws, len(sd))) @ root.T
-    largest = np.max(np.abs(z) / np.where(sd > 0, sd, 1), axis=-1)
-    return float(max(level, 1 - 2 * stats.norm.sf(np.quantile(largest, level))))
+    z = np.abs(_normals(len(covariance)) @ (root / np.where(sd > 0, sd, 1)[:, None]).T)
+    return float(max(level, 1 - 2 * stats.norm.sf(np.quantile(z.max(-1), level))))
+
+
+@lru_cache(maxsize=16)
+def _normals(dimensions: int) -> np.ndarray:
+    """Fixed draws, so that equal scores always have equal intervals."""
+    return np.random.default_rng(0).standard_normal((20_000, dimensions))
 
 
 def _checked(a: np.ndarray) -> np.ndarray:

@@ -65,7 +65,8 @@ class Info:
     def from_json(cls, text: str) -> Info:
         raw = json.loads(text)
         raw["quarantined"] = tuple(Quarantined(**entry) for entry in raw["quarantined"])
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+        kept: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        return cls(**kept)
 
 
 class Dataset:
@@ -80,7 +81,7 @@ class Dataset:
     """
 
     def __init__(self, columns: dict[str, Tensor] | TensorDict, info: Info | None = None):
-        values = dict(columns.items())
+        values: dict[str, Any] = dict(columns.items())
         if "image" not in values:
             raise ValueError("a data set needs the column 'image'")
         rows = len(values["image"])
@@ -93,16 +94,19 @@ class Dataset:
         return self.columns.batch_size[0]
 
     def __contains__(self, name: str) -> bool:
-        return name in self.columns.keys()
+        return name in self.columns.keys()  # noqa: SIM118  (a TensorDict contains values, not names)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self:
-            raise KeyError(f"this data set has no column '{name}', only {', '.join(sorted(self.columns.keys()))}")
+            raise KeyError(f"this data set has no column '{name}', only {', '.join(sorted(self._columns()))}")
         return self.columns[name]
 
     def __repr__(self) -> str:
         known = ", ".join(f"{name} {int(self.known(name).sum()):,} known" for name in self.label_names)
         return f"Dataset({self.info.source}: {len(self):,} images {self.height}×{self.width}; {known or 'no labels'})"
+
+    def _columns(self) -> dict[str, Tensor]:
+        return {str(name): values for name, values in self.columns.items() if isinstance(values, Tensor)}
 
     @property
     def height(self) -> int:
@@ -133,14 +137,14 @@ class Dataset:
         """The given rows, as a data set of their own (in memory)."""
         if rows.dtype == torch.bool:
             rows = rows.nonzero().squeeze(1)
-        return Dataset({name: values[rows] for name, values in self.columns.items()}, self.info)
+        return Dataset({name: values[rows] for name, values in self._columns().items()}, self.info)
 
     def with_columns(self, **columns: Tensor) -> Dataset:
         """The same rows with these columns added or replaced (`class` is written `**{"class": …}`)."""
-        return Dataset({**dict(self.columns.items()), **columns}, self.info)
+        return Dataset({**self._columns(), **columns}, self.info)
 
     def without(self, *names: str) -> Dataset:
-        return Dataset({name: v for name, v in self.columns.items() if name not in names}, self.info)
+        return Dataset({name: v for name, v in self._columns().items() if name not in names}, self.info)
 
     def with_info(self, **changes: Any) -> Dataset:
         return Dataset(self.columns, dataclasses.replace(self.info, **changes))
@@ -160,10 +164,11 @@ class Dataset:
     def content_hash(self) -> str:
         """SHA-256 of the columns' bytes and the names of their classes: two data sets with equal hashes are equal."""
         digest = hashlib.sha256()
-        for name in sorted(self.columns.keys()):
-            values = self[name].contiguous()
+        for name, values in sorted(self._columns().items()):
+            values = values.contiguous()
             digest.update(f"{name}{values.dtype}{tuple(values.shape)}".encode())
-            digest.update(memoryview(values.view(-1).view(torch.uint8).numpy()) if values.numel() else b"")
+            if values.numel():
+                digest.update(values.view(-1).view(torch.uint8).numpy().data)
         names = [self.info.class_names, self.info.tag_names, self.info.mask_names, self.info.box_names]
         digest.update(json.dumps(names).encode())
         return digest.hexdigest()
@@ -190,6 +195,7 @@ def _check(name: str, values: Tensor, rows: int) -> None:
     if values.dtype != kind.dtype:
         raise ValueError(f"the column '{name}' must be {kind.dtype}, not {values.dtype}")
     if values.ndim != 1 + len(kind.axes):
-        raise ValueError(f"the column '{name}' must have the axes (rows, {', '.join(kind.axes)}), not {values.ndim} axes")
+        axes = ", ".join(("rows", *kind.axes))
+        raise ValueError(f"the column '{name}' must have the axes ({axes}), not {values.ndim} axes")
     if len(values) != rows:
         raise ValueError(f"the column '{name}' has {len(values)} rows, 'image' has {rows}")

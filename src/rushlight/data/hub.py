@@ -172,16 +172,7 @@ def from_memory(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset:
     if isinstance(source, tuple) and len(source) == 2:
         source, labels = source
     if isinstance(source, (np.ndarray, Tensor)):
-        array = source.numpy(force=True) if isinstance(source, Tensor) else source
-        data = from_arrays(array, labels)
-        if settings.get("size") is None:
-            return data
-        images = data["image"].permute(0, 2, 3, 1).numpy()
-        resized = from_torch(_Rows(images), **settings)
-        keep = {name: data[name] for name in data.label_names}
-        return resized.with_columns(**keep).with_info(**{
-            name: getattr(data.info, name) for name in ("class_names", "tag_names")
-        })  # fmt: skip
+        return resized(from_arrays(source, labels), settings)
     if hasattr(source, "features") and hasattr(source, "cast_column"):
         return pack(_listing_of({"": source}, "memory"), **settings)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
@@ -189,6 +180,16 @@ def from_memory(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset:
     raise UserError(
         f"a {type(source).__name__} cannot be loaded: give a folder, an array, (images, labels) or a torch Dataset"
     )
+
+
+def resized(data: Dataset, settings: dict[str, Any]) -> Dataset:
+    """A data set from memory at the size that the settings ask for, if they do; its columns are not geometric."""
+    if settings.get("size") is None:
+        return data
+    packed = from_torch(_Rows(data["image"].permute(0, 2, 3, 1).numpy()), **settings)
+    kept = {name: data[name] for name in ("class", "tags", "domain", "fold", "name") if name in data}
+    names = {"class_names": data.info.class_names, "tag_names": data.info.tag_names, "source": data.info.source}
+    return packed.with_columns(**kept).with_info(**names, keep=data.info.keep, licence=data.info.licence)
 
 
 class _Rows:
@@ -220,11 +221,7 @@ def from_torchvision(name: str, settings: dict[str, Any]) -> Dataset:
     fold_column = np.repeat([TRAIN, TEST], [len(part.data) for part in folds])
     names = [str(name) for name in getattr(folds[0], "classes", range(10))]
     data = from_arrays(images, labels, class_names=names, fold=fold_column, source=name)
-    if settings.get("size") is None:
-        return data
-    columns = {key: data[key] for key in ("class", "fold")}
-    resized = from_torch(_Rows(data["image"].permute(0, 2, 3, 1).numpy()), **settings, source=name)
-    return resized.with_columns(**columns).with_info(class_names=tuple(names))
+    return resized(data, settings)
 
 
 def _torchvision_fold(name: str, root: Path, fold: int) -> Any:

@@ -21,12 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from rushlight.data import hub
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
+from rushlight.data.hub import from_arrays, from_torch
 from rushlight.data.listing import ARCHIVES, IMAGES, Listing, resolve, walk
 from rushlight.data.pack import Cache, Size, pack
 from rushlight.data.table import is_table, join, natural, read_table, refuse_binary
 from rushlight.errors import UserError, nearest
+
+__all__ = ["from_arrays", "from_torch", "load"]
 
 TRAIN_FOLDERS = frozenset(["train", "training"])
 TEST_FOLDERS = frozenset(["test", "testing"])
@@ -78,8 +82,6 @@ def load(
     if isinstance(source, Dataset):
         return source
     if not isinstance(source, (str, os.PathLike)):
-        from rushlight.data import hub
-
         return hub.from_memory(source, labels, settings)
     named = _by_name(str(source), labels, settings)
     if named is not None:
@@ -92,22 +94,28 @@ def load(
 
 def _by_name(name: str, labels: Any, settings: dict[str, Any]) -> Dataset | None:
     """A data set that is known by its name, or None. A folder of that name wins, unless it is `fashion`."""
-    from rushlight.data import hub
-
     if name == "fashion":
         from rushlight.data import fashion
 
-        return fashion.load()
+        _bring_their_own(name, labels)
+        return hub.resized(fashion.load(), settings)
     if name.startswith("hf:") or (Path(name).is_dir() and hub.is_saved(Path(name))):
+        _bring_their_own(name, labels)
         return pack(hub.listing(name), **settings)
     if Path(name).expanduser().exists():
         return None
     if name in hub.TORCHVISION:
+        _bring_their_own(name, labels)
         return hub.from_torchvision(name, settings)
     close = nearest(name, ["fashion", *hub.TORCHVISION])
     if close and os.sep not in name and "." not in name and not nearest(name, _beside(name)):
         raise UserError(f"'{name}' is neither a folder nor a data set known by name.{close}")
     return None
+
+
+def _bring_their_own(name: str, labels: Any) -> None:
+    if labels is not None:
+        raise UserError(f"'{name}' brings its own labels: leave out --labels (labels=…)")
 
 
 def _beside(name: str) -> list[str]:

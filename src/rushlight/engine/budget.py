@@ -38,9 +38,7 @@ class Budget:
         if (self.passes is None) == (self.minutes is None):
             raise ValueError("a budget is passes or minutes, one of them")
         if (self.passes or self.minutes or 0) <= 0:
-            raise UserError(
-                "the budget is zero: give image passes ('200k') or minutes ('10m'), more than none"
-            )
+            raise UserError("the budget is zero: give image passes ('200k') or minutes ('10m'), more than none")
 
     @classmethod
     def parse(cls, text: str | float | Budget) -> Budget:

@@ -39,13 +39,9 @@ def encoder(image_size: int, device: str = "cpu") -> Choice:
                 )
     if kind == "cpu":
         name = "conv16" if image_size <= 64 else "conv32"
-        return Choice(
-            name, None, f"small enough to train on a CPU at {image_size} px (of {', '.join(SMALL)})"
-        )
+        return Choice(name, None, f"small enough to train on a CPU at {image_size} px (of {', '.join(SMALL)})")
     name = "resnet18" if image_size <= 96 else "resnet50"
-    return Choice(
-        name, None, f"no pretrained weights are on this disk, and a GPU trains it at {image_size} px"
-    )
+    return Choice(name, None, f"no pretrained weights are on this disk, and a GPU trains it at {image_size} px")
 
 
 def _cached(name: str) -> str | None:

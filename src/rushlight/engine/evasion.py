@@ -196,9 +196,7 @@ def _numbers(audit: Audit) -> dict[str, float]:
 
 
 def _notes(audit: Audit) -> list[str]:
-    notes = [
-        f"{int(audit.right.sum())} of {len(audit.right)} images are classified rightly, and were attacked."
-    ]
+    notes = [f"{int(audit.right.sum())} of {len(audit.right)} images are classified rightly, and were attacked."]
     if audit.masking is not None and audit.masking.masked:
         notes.append(
             f"Gradient masking: FGSM fools {audit.masking.plain:.0%}, but {audit.masking.scaled:.0%} on z/T "

@@ -38,9 +38,7 @@ def to_onnx(model: Model, path: Path, *, tolerance: float = 1e-4) -> float:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"exporting needs the package '{error.name}': pip install 'rushlight[onnx]'"
-        ) from error
+        raise UserError(f"exporting needs the package '{error.name}': pip install 'rushlight[onnx]'") from error
     answer = _Answer(model.copy().cpu()).eval()
     examples = _examples(model.facts.image_size)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -50,18 +48,14 @@ def to_onnx(model: Model, path: Path, *, tolerance: float = 1e-4) -> float:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} could not be written ({error.strerror}): name another file with --out"
-        ) from error
+        raise UserError(f"{path} could not be written ({error.strerror}): name another file with --out") from error
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     theirs = torch.from_numpy(session.run(None, {"images": examples.numpy()})[0])
     with torch.inference_mode():
         difference = float((answer(examples) - theirs).abs().max())
     if not difference <= tolerance:
         path.unlink()
-        raise RuntimeError(
-            f"the exported model differs by {difference:.2g}, more than {tolerance:g}: it was removed"
-        )
+        raise RuntimeError(f"the exported model differs by {difference:.2g}, more than {tolerance:g}: it was removed")
     return difference
 
 

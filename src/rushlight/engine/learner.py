@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int
@@ -26,6 +26,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 import rushlight._torchvision  # noqa: F401  (Lightning's metrics import it)
+from rushlight.card import Card
 from rushlight.data.columns import PROVENANCE
 from rushlight.data.dataset import Dataset
 from rushlight.engine import optimise
@@ -96,6 +97,7 @@ class Learner(L.LightningModule, Stage):
     weight_decay: float = 5e-4
     schedule: optimise.ScheduleName = "cosine"
     warm_up: float = 0.05
+    card: ClassVar[Card]
     model: Model
     _at: int = 0
     _minutes: float | None = None
@@ -178,9 +180,7 @@ class Learner(L.LightningModule, Stage):
 
     # The stage --------------------------------------------------------------------------------------------------------
 
-    def run(
-        self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()
-    ) -> tuple[Dataset, Model]:
+    def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:
         """Train on the data, starting from the model's encoder, within the budget.
 
         When memory runs out, the batch is halved and the training starts again with the same budget.
@@ -208,9 +208,7 @@ class Learner(L.LightningModule, Stage):
         self.setting = setting
         self._seed_everything(0)
         self.given = model.copy().eval().requires_grad_(False)
-        self.pass_cost = pass_flops(
-            model.encoder, (data.height, data.width)
-        )  # `build` may enlarge the encoder
+        self.pass_cost = pass_flops(model.encoder, (data.height, data.width))  # `build` may enlarge the encoder
         facts = Facts.of(data.info, (data.height, data.width), setting.task)
         self.model = Model(copy.deepcopy(model.encoder).train().requires_grad_(True), {}, facts)
         self.build(data)
@@ -219,9 +217,7 @@ class Learner(L.LightningModule, Stage):
         self._columns = data.columns.exclude(*PROVENANCE)
         if setting.device != "cpu":
             self.to(setting.device)
-            self._columns = (
-                self._columns.to(setting.device) if _fits(self._columns, setting.device) else self._columns
-            )
+            self._columns = self._columns.to(setting.device) if _fits(self._columns, setting.device) else self._columns
 
     def rows(self, data: Dataset, part: str) -> Int[Tensor, "n"]:
         """The rows that a stream of the batch draws from."""
@@ -270,12 +266,12 @@ class Learner(L.LightningModule, Stage):
         resume = checkpoint if checkpoint is not None and checkpoint.exists() else None
         if setting.devices > 1:
             synchronise(self)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
         trainer = L.Trainer(
             accelerator="gpu" if setting.device.startswith("cuda") else setting.device,
             devices=setting.devices,
             strategy="ddp" if setting.devices > 1 else "auto",
-            precision=setting.precision,  # type: ignore[arg-type]
+            precision=setting.precision,
             max_steps=self.plan.steps,
             max_epochs=-1,
             logger=False,
@@ -288,9 +284,7 @@ class Learner(L.LightningModule, Stage):
         )
         self._start = time.monotonic()
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", PossibleUserWarning
-            )  # about loaders with workers: there is no loader
+            warnings.simplefilter("ignore", PossibleUserWarning)  # about loaders with workers: there is no loader
             trainer.fit(self, train_dataloaders=_Ticks(), ckpt_path=resume, weights_only=True)
         self.spent = self.plan.spent(trainer.global_step, self._elapsed())
         finished = self.finish().to("cpu")
@@ -355,9 +349,7 @@ class _Pace(L.Callback):
         moments = [round(learner.plan.steps * (i + 1) / count) for i in range(count - 1)] if count > 1 else []
         self.moments = {moment for moment in moments if moment > trainer.global_step}
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, learner: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, learner: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         learner.after_step()
         setting, now = learner.setting, time.monotonic()
         if trainer.global_step in self.moments and setting.on_snapshot is not None:
@@ -432,7 +424,7 @@ def _fits(columns: TensorDict, device: str) -> bool:
     if not device.startswith("cuda"):
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return sum(values.numel() * values.element_size() for values in columns.values()) < free / 3
+    return columns.bytes() < free / 3
 
 
 def _out_of_memory(error: Exception) -> bool:

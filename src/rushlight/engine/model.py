@@ -25,7 +25,7 @@ from rushlight.data.dataset import Info
 from rushlight.errors import UserError
 from rushlight.nets import encoders
 from rushlight.nets.encoders import Encoder
-from rushlight.nets.heads import describe, rebuild
+from rushlight.nets.heads import Head, Reads, describe, rebuild
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -74,9 +74,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         facts: what the model must know of itself.
     """
 
-    def __init__(
-        self, encoder: Encoder, heads: dict[str, nn.Module] | None = None, facts: Facts | None = None
-    ):
+    def __init__(self, encoder: Encoder, heads: dict[str, nn.Module] | None = None, facts: Facts | None = None):
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict({_key(name): head for name, head in (heads or {}).items()})
@@ -86,21 +84,24 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
     def head_names(self) -> list[str]:
         return [name.removesuffix("_head") for name in self.heads]
 
-    def head(self, name: str) -> nn.Module:
+    def head(self, name: str) -> Head:
         return self.heads[_key(name)]
+
+    def _features(self, images: Tensor, reads: Reads) -> Any:
+        return {"pooled": self.encoder, "maps": self.encoder.maps, "pyramid": self.encoder.pyramid}[reads](images)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """Every head's output for images in [0, 1]; without heads, the `features`."""
         if not self.heads:
             return {"features": self.encoder(images)}
-        read = {self.heads[key].reads for key in self.heads}
-        inputs = {name: getattr(self.encoder, _METHODS[name])(images) for name in read}
+        read = {self.head(name).reads for name in self.head_names}
+        inputs: dict[Any, Any] = {name: self._features(images, name) for name in read}
         return {name: self.head(name)(inputs[self.head(name).reads]) for name in self.head_names}
 
     def logits(self, images: Float[Tensor, "batch 3 height width"], name: str | None = None) -> Tensor:
         """One head's output (by default that of the model's task) for images in [0, 1]."""
         head = self.head(name or self.facts.task or "class")
-        return head(getattr(self.encoder, _METHODS[head.reads])(images))
+        return head(self._features(images, head.reads))
 
     @torch.inference_mode()
     def predict(
@@ -113,25 +114,17 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
             parts = [self._outputs(part.to(device).float() / 255, names) for part in images.split(batch)]
         finally:
             self.train(mode)
-        return (
-            {name: torch.cat([part[name].float().cpu() for part in parts]) for name in parts[0]}
-            if parts
-            else {}
-        )
+        return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in parts[0]} if parts else {}
 
     def _outputs(self, images: Tensor, names: list[str] | None) -> dict[str, Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)
         if names is None:
             return self(images)
-        return {
-            name: self.encoder(images) if name == "features" else self.logits(images, name) for name in names
-        }
+        return {name: self.encoder(images) if name == "features" else self.logits(images, name) for name in names}
 
     def with_facts(self, **changes: Any) -> Model:
         """The same networks with other facts."""
-        return Model(
-            self.encoder, {name: self.head(name) for name in self.head_names}, replace(self.facts, **changes)
-        )
+        return Model(self.encoder, {name: self.head(name) for name in self.head_names}, replace(self.facts, **changes))
 
     def copy(self) -> Model:
         return copy.deepcopy(self)
@@ -162,9 +155,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         """
         folder = Path(folder)
         if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
-            raise UserError(
-                f"{folder} holds no model: {CONFIG} and {WEIGHTS} are what `rushlight fit --out` writes"
-            )
+            raise UserError(f"{folder} holds no model: {CONFIG} and {WEIGHTS} are what `rushlight fit --out` writes")
         return cls._from_folder(folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -191,7 +182,8 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
     def _from_folder(cls, folder: Path) -> Model:
         try:
             config = json.loads((folder / CONFIG).read_text())
-            facts = Facts(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["facts"].items()})
+            kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config["facts"].items()}
+            facts = Facts(**kept)
             encoder = encoders.create(config["encoder"], image_size=max(facts.image_size))
             model = cls(encoder, {name: rebuild(head) for name, head in config["heads"].items()}, facts)
             model.load_state_dict(load_file(folder / WEIGHTS))
@@ -200,9 +192,6 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise UserError(f"the model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
         return model.eval()
-
-
-_METHODS = {"pooled": "__call__", "maps": "maps", "pyramid": "pyramid"}
 
 
 def _key(name: str) -> str:

@@ -72,12 +72,10 @@ class LARS(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: Iterable[dict], momentum: float = 0.9, trust: float = 0.001):
-        super().__init__(
-            list(groups), {"momentum": momentum, "trust": trust, "weight_decay": 0.0, "plain": False}
-        )
+        super().__init__(list(groups), {"momentum": momentum, "trust": trust, "weight_decay": 0.0, "plain": False})
 
     @torch.no_grad()
-    def step(self, closure=None):  # type: ignore[no-untyped-def]
+    def step(self, closure=None):
         loss = None
         if closure is not None:
             with torch.enable_grad():

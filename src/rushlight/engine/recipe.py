@@ -36,7 +36,7 @@ class Step:
         """
         kind = system(self.name)
         if not issubclass(kind, Stage):
-            role = kind.card.role  # type: ignore[attr-defined]
+            role = kind.card.role
             raise UserError(f"'{self.name}' is a {role}, not a stage of a recipe: `rushlight audit` uses it")
         known = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
         for name in self.arguments:
@@ -81,18 +81,14 @@ class Recipe:
         named = sum(step.share or 0 for step in self.steps)
         open_steps = sum(spend and step.share is None for step, spend in zip(self.steps, spends, strict=True))
         if named > 1 + 1e-9 or (open_steps and named > 1 - 1e-9):
-            raise UserError(
-                f"the shares of '{self}' sum to {named:g}: give each stage a part, together at most 1"
-            )
+            raise UserError(f"the shares of '{self}' sum to {named:g}: give each stage a part, together at most 1")
         rest = (1 - named) / open_steps if open_steps else 0.0
         return [
             (step.share if step.share is not None else rest) if spend else 0.0
             for step, spend in zip(self.steps, spends, strict=True)
         ]
 
-    def run(
-        self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()
-    ) -> tuple[Model, Spent]:
+    def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Model, Spent]:
         """Run the stages one after the other, and give the last model and what all of them used."""
         spent = Spent()
         for number, (step, share) in enumerate(zip(self.steps, self.shares(), strict=True)):
@@ -111,9 +107,7 @@ def _later(setting: Setting, before: Spent) -> Any:
     return None if tell is None else lambda model, spent: tell(model, before + spent)
 
 
-def _resumed(
-    stage: Stage, data: Dataset, model: Model, budget: Budget, setting: Setting
-) -> tuple[Dataset, Model]:
+def _resumed(stage: Stage, data: Dataset, model: Model, budget: Budget, setting: Setting) -> tuple[Dataset, Model]:
     """Run a stage, or take what a killed run had finished of it."""
     from rushlight.engine.store import finished_stage, keep_stage
 

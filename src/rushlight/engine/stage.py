@@ -73,9 +73,7 @@ class Stage(ABC):
     spent: Spent = Spent()
 
     @abstractmethod
-    def run(
-        self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()
-    ) -> tuple[Dataset, Model]:
+    def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:
         """The data and the model after the stage. Neither of the given ones is changed."""
 
 
@@ -94,9 +92,7 @@ class Findings:
     judge: str
     numbers: dict[str, float] = field(default_factory=dict)
     tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
-    curves: dict[str, tuple[str, str, dict[str, tuple[list[float], list[float]]]]] = field(
-        default_factory=dict
-    )
+    curves: dict[str, tuple[str, str, dict[str, tuple[list[float], list[float]]]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

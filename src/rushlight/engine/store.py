@@ -67,9 +67,7 @@ class Store:
     def has(self, key: str) -> bool:
         return self.path(key).exists()
 
-    def put(
-        self, key: str, record: dict, parts: dict[str, Tensor], measured: dict, model: Model | None
-    ) -> None:
+    def put(self, key: str, record: dict, parts: dict[str, Tensor], measured: dict, model: Model | None) -> None:
         """Keep a finished trial. The trial's own file comes last: where it is, everything is."""
         if model is not None:
             try:
@@ -123,8 +121,7 @@ def keep_stage(folder: Path, before: Dataset, data: Dataset, model: Model, spent
         if name not in before or values is not before[name]
     }
     torch_columns = {
-        name: torch.Tensor(values) if not isinstance(values, Tensor) else values
-        for name, values in changed.items()
+        name: torch.Tensor(values) if not isinstance(values, Tensor) else values for name, values in changed.items()
     }
     save_file(torch_columns, folder / "columns.safetensors")
     write_whole(folder / "spent.json", json.dumps(asdict(spent)).encode())

@@ -34,7 +34,7 @@ class Teacher(nn.Module):
         """A teacher always runs in evaluation mode."""
         return super().train(False)
 
-    def forward(self, *inputs, **named):  # type: ignore[no-untyped-def]
+    def forward(self, *inputs, **named):
         with torch.no_grad():
             return self.network(*inputs, **named)
 

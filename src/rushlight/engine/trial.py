@@ -123,9 +123,7 @@ def run(
         snapshots=snapshots,
     )
     try:
-        model, spent = Recipe.parse(trial.recipe).run(
-            train, initial(trial, data), Budget.parse(trial.budget), setting
-        )
+        model, spent = Recipe.parse(trial.recipe).run(train, initial(trial, data), Budget.parse(trial.budget), setting)
     except Diverged as error:
         return _diverged(trial, error, store)
     scored = _score(model, test, trial)

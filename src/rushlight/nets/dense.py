@@ -25,9 +25,7 @@ class Decoder(Head):
 
     reads = "pyramid"
 
-    def __init__(
-        self, *, channels: Sequence[int], strides: Sequence[int], outputs: int, width: int | None = None
-    ):
+    def __init__(self, *, channels: Sequence[int], strides: Sequence[int], outputs: int, width: int | None = None):
         super().__init__()
         width = width or min(max(channels[0], 16), 128)
         self.config = {
@@ -46,9 +44,7 @@ class Decoder(Head):
         for level, smooth in zip(reversed(finer), reversed(self.smooth), strict=True):
             coarse = smooth(level + F.interpolate(coarse, size=level.shape[-2:], mode="bilinear"))
         logits = self.logits(coarse)
-        return (
-            logits if self.stride == 1 else F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
-        )
+        return logits if self.stride == 1 else F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
 
 
 def _smooth(width: int) -> nn.Sequential:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 import rushlight._torchvision  # noqa: F401  (before timm)
 from rushlight.errors import UserError, nearest
 
+LOCAL_GLOBAL = "local-global"
 SMALL = ("conv16", "conv32", "vit96")
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -33,6 +35,8 @@ class Encoder(nn.Module):
     width: int
     channels: list[int]
     strides: list[int]
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, name: str, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
@@ -40,9 +44,7 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def normalise(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch 3 height width"]:
+    def normalise(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
         return (images - self.mean) / self.std
 
     def pyramid(self, images: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
@@ -68,10 +70,7 @@ class Conv(Encoder):
     def __init__(self, name: str, width: int = 16):
         super().__init__(name, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
         widths = [width, 2 * width, 2 * width, 4 * width, 4 * width, 4 * width]
-        blocks = [
-            _block(i, o, stride)
-            for i, o, stride in zip([3, *widths], widths, (1, 2, 1, 2, 1, 1), strict=False)
-        ]
+        blocks = [_block(i, o, stride) for i, o, stride in zip([3, *widths], widths, (1, 2, 1, 2, 1, 1), strict=False)]
         self.stages = nn.ModuleList([blocks[0], nn.Sequential(*blocks[1:3]), nn.Sequential(*blocks[3:])])
         self.channels, self.strides, self.width = [width, 2 * width, 4 * width], [1, 2, 4], 4 * width
 
@@ -90,13 +89,13 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 class Timm(Encoder):
     """A timm model without its head."""
 
-    def __init__(self, name: str, image_size: int, pretrained: bool = False, **settings: object):
+    def __init__(self, name: str, image_size: int, pretrained: bool = False, **settings: Any):
         import timm
 
         model = _timm_model(name, image_size, pretrained, settings)
         config = timm.data.resolve_data_config({}, model=model)
         super().__init__(name, config["mean"], config["std"])
-        self.model = model
+        self.model: Any = model
         with torch.no_grad():
             example = torch.zeros(1, 3, image_size, image_size)
             self.eval()
@@ -123,15 +122,13 @@ class Timm(Encoder):
         return self.model(self.normalise(images))
 
 
-def _timm_model(name: str, image_size: int, pretrained: bool, settings: dict[str, object]) -> nn.Module:
+def _timm_model(name: str, image_size: int, pretrained: bool, settings: dict[str, Any]) -> nn.Module:
     import timm
 
     architecture = name.removeprefix("timm/")
     if not timm.is_model(architecture):
         known = [*SMALL, *timm.list_models()]
-        raise UserError(
-            f"there is no encoder '{name}'.{nearest(name, known)} timm's models and {SMALL} can be named."
-        )
+        raise UserError(f"there is no encoder '{name}'.{nearest(name, known)} timm's models and {SMALL} can be named.")
     try:
         try:
             return timm.create_model(
@@ -159,7 +156,8 @@ def create(
     """An encoder by its name.
 
     Args:
-        name: `conv16`, `conv32`, `vit96`, or any timm model.
+        name: `conv16`, `conv32`, `vit96`, or any timm model; `+local-global` after it widens its 3×3
+            convolutions (see `widen`).
         image_size: side of the images in pixels (a ViT's position grid is made for it).
         seed: of the initial weights; None draws from PyTorch's global generator.
         pretrained: fetch timm's pretrained weights from the Hub.
@@ -168,6 +166,9 @@ def create(
     Raises:
         UserError: no such encoder; weights that cannot be read, or that do not fit.
     """
+    name, plus, addition = name.partition("+")
+    if plus and addition != LOCAL_GLOBAL:
+        raise UserError(f"there is no encoder '{name}+{addition}': what can be added to one is '+{LOCAL_GLOBAL}'")
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
@@ -179,6 +180,22 @@ def create(
             encoder = Timm(name, image_size, pretrained)
     if weights is not None:
         load_weights(encoder, Path(weights))
+    return widen(encoder, seed=seed) if plus else encoder
+
+
+def widen(encoder: Encoder, *, seed: int | None = None) -> Encoder:
+    """Put a global branch beside each 3×3 convolution, in place (PU-MLC); the encoder's name then says so.
+
+    Args:
+        seed: of the branches' weights; None draws from PyTorch's global generator.
+    """
+    from rushlight.nets.local_global import add_global_branches
+
+    if LOCAL_GLOBAL not in encoder.name:
+        seed = int(torch.randint(2**31, ())) if seed is None else seed
+        if not add_global_branches(encoder, seed=seed):
+            raise UserError(f"'{encoder.name}' has no 3×3 convolution to put a global branch beside")
+        encoder.name = f"{encoder.name}+{LOCAL_GLOBAL}"
     return encoder
 
 

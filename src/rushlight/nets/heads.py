@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -44,13 +45,11 @@ class MLP(Head):
         bias: of the linear layers.
     """
 
-    def __init__(
-        self, *, widths: Sequence[int], norm: bool = True, last_norm: bool = False, bias: bool = True
-    ):
+    def __init__(self, *, widths: Sequence[int], norm: bool = True, last_norm: bool = False, bias: bool = True):
         super().__init__()
         self.config = {"widths": list(widths), "norm": norm, "last_norm": last_norm, "bias": bias}
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
+        for inputs, outputs in pairwise(widths[:-1]):
             layers += [nn.Linear(inputs, outputs, bias=bias)]
             layers += [nn.BatchNorm1d(outputs)] if norm else []
             layers += [nn.ReLU(inplace=True)]
@@ -71,7 +70,7 @@ class Chain(Head):
         self.heads = nn.Sequential(*heads)
 
     @property
-    def config(self) -> dict[str, Any]:  # type: ignore[override]
+    def config(self) -> dict[str, Any]:
         return {"heads": [describe(head) for head in self.heads]}
 
     def forward(self, features: Tensor) -> Tensor:

@@ -121,9 +121,7 @@ def spectrum(values: Float[np.ndarray, " n"]) -> str:
     return _svg(figure)
 
 
-def reliability(
-    confidence: Float[np.ndarray, " n"], correct: Float[np.ndarray, " n"], *, bins: int = 10
-) -> str:
+def reliability(confidence: Float[np.ndarray, " n"], correct: Float[np.ndarray, " n"], *, bins: int = 10) -> str:
     """How often the model is right (%) at each confidence; bars below the diagonal are overconfidence."""
     bin_of = np.clip((np.asarray(confidence) * bins).astype(int), 0, bins - 1)
     counts = np.bincount(bin_of, minlength=bins)
@@ -194,7 +192,13 @@ def _cell(axes: Any, row: int, column: int, share: float, *, small: bool) -> Non
     if share >= 0.005:
         ink = _c("paper" if strength > 0.55 else "ink")
         axes.text(
-            column + 0.5, row + 0.53, f"{100 * share:.0f}", ha="center", va="center", fontsize=6 if small else 7.5, color=ink
+            column + 0.5,
+            row + 0.53,
+            f"{100 * share:.0f}",
+            ha="center",
+            va="center",
+            fontsize=6 if small else 7.5,
+            color=ink,
         )
 
 
@@ -237,7 +241,9 @@ def shorten(text: str, most: int = 40) -> str:
 
 def printable(text: str) -> str:
     """The text without control, private and unpaired letters, which have no place in a page."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cs", "Co", "Cn"} else c for c in text)
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cs", "Co", "Cn"} else c for c in text
+    )
 
 
 def series(names: Sequence[str]) -> dict[str, str]:
@@ -313,11 +319,14 @@ def _themed(svg: str, name: str) -> str:
     """The bare <svg> element, with CSS variables for colours, without what repeats from figure to figure."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|[A-Za-z]*Collection)_\d+"', "", svg)
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    svg = re.sub(
+        r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|[A-Za-z]*Collection)_\d+"', "", svg
+    )
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
     for variable, stand_in in _STAND_IN.items():
         svg = svg.replace(stand_in, f"var(--{variable})")
-    width = re.search(r'viewBox="0 0 ([\d.]+)', svg)
-    shown = f'<svg class="plot" role="img" aria-label="{html.escape(name)}" style="max-width:{float(width[1]) * 1.34:.0f}px"' if width else "<svg"
-    svg = re.sub(r'<svg xmlns:xlink="[^"]*" width="[^"]*" height="[^"]*"', shown + ' xmlns:xlink="http://www.w3.org/1999/xlink"', svg, count=1)
+    width = float(re.findall(r'viewBox="0 0 ([\d.]+)', svg)[0]) * 1.34
+    opening = f'<svg class="plot" role="img" aria-label="{html.escape(name)}" style="max-width:{width:.0f}px"'
+    svg = re.sub(r'<svg( xmlns:xlink="[^"]*") width="[^"]*" height="[^"]*"', rf"{opening}\1", svg, count=1)
     return re.sub(r"\n\s*", "\n", svg).strip()

@@ -51,7 +51,7 @@ class RankMe(Judge):
         says="over hundreds of runs, choosing by RankMe loses almost nothing against choosing by labels",
     )
 
-    def __init__(self, *, samples: int = 25_600, epsilon: float = spectrum.EPSILON, head: str = "projector"):
+    def __init__(self, *, samples: int = 25_600, epsilon: float = 1e-7, head: str = "projector"):
         """
         Args:
             samples: images drawn, at most.
@@ -66,12 +66,12 @@ class RankMe(Judge):
         embeddings = self.embeddings(model, data, read, setting.seed)
         n, width = embeddings.shape
         values = spectrum.singular_values(embeddings)
-        rank = spectrum.effective_rank(values, epsilon=self.epsilon)
+        rank = float(spectrum.effective_rank(values, eps=self.epsilon))
         numbers = {
             "RankMe": rank,
             "RankMe / width": rank / width,
-            "classical rank": float(spectrum.classical_rank(values, size=max(n, width))),
-            "alpha-ReQ": spectrum.power_law(embeddings),
+            "classical rank": float(spectrum.threshold_rank(values)),
+            "alpha-ReQ": _alpha(embeddings),
             "embeddings": float(n),
             "width": float(width),
         }
@@ -106,7 +106,7 @@ class RankMe(Judge):
 
 def select(
     values: Sequence[float | int], ranks: Sequence[float | int], tolerance: float = 0.02, *, largest: bool = False
-) -> float:
+) -> float | int:
     """The value of a hyper-parameter to take, from the RankMe of each run (the paper's algorithm 1).
 
     Among the values whose RankMe lies within `tolerance` (a share) of the highest, the smallest one, or the
@@ -130,10 +130,18 @@ def select(
     return max(good) if largest else min(good)
 
 
+def _alpha(embeddings: Tensor) -> float:
+    """α-ReQ's slope; NaN for embeddings along one direction, which have none."""
+    try:
+        return spectrum.alpha_req(spectrum.covariance_eigenvalues(embeddings))
+    except ValueError:
+        return math.nan
+
+
 def _drawn(values: Tensor) -> tuple[list[float], list[float]]:
     """The spectrum as points: k, and σₖ as a share of the largest."""
     last = len(values)
     steps = torch.logspace(0, math.log10(last), min(last, POINTS)).round().long().clamp(1, last)
     k = torch.arange(1, last + 1) if last <= POINTS else steps.unique()
     shares = values.cpu()[k - 1] / values.max().cpu().clamp(min=torch.finfo(torch.float64).tiny)
-    return k.tolist(), shares.tolist()
+    return k.double().tolist(), shares.tolist()

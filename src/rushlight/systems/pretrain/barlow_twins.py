@@ -88,7 +88,7 @@ class BarlowTwins(Learner):
 
     def build(self, data: Dataset) -> None:
         width = self.model.encoder.width
-        widths = self.projector or [min(4 * width, 8192)] * 3
+        widths = self.projector or projector_widths(width)
         self.model.heads.update({"projector_head": MLP(widths=[width, *widths], bias=False)})
         self.views = policy.barlow_pair((data.height, data.width), scale=self.scale, flip=self.flip)
 
@@ -104,3 +104,8 @@ class BarlowTwins(Learner):
             weights["scale"] = self.plan.batch / 256
             plain["scale"] = LARS_PLAIN / LARS_RATE * self.plan.batch / 256
         return [weights, plain]
+
+
+def projector_widths(encoder: int) -> list[int]:
+    """The default projector on an encoder of this width: the paper's 8192-8192-8192 for a ResNet-50's 2048."""
+    return [min(4 * encoder, 8192)] * 3

@@ -5,7 +5,7 @@ image that fools the network? And does training on softened labels help against 
 
     FGSM   x' = clip(x + ε sign ∇ₓ CE(z(x), y))                             (several projected steps: PGD)
     CW     min ‖x' − x‖² + c · max(z_y − max_{i≠y} z_i, −κ),  x' = ½(tanh w + 1), c searched for each image
-    defence  teacher: CE(softmax(z/T), y); student: CE(softmax(z/T), q), q = softmax(z_teacher/T); used at T = 1
+    defence  teacher: CE(softmax(z/T), y); student: CE(softmax(z/T), softmax(z_teacher/T)); then T = 1
 
 Distillation at T = 100 asks for margins a hundred times larger. At T = 1 the softmax then saturates in
 float32, the gradient is exactly 0, and FGSM goes nowhere: the network hides its gradient and does not resist.
@@ -13,7 +13,7 @@ CW, which never sees the softmax, succeeds. So every audit re-runs FGSM in float
 only hides.
 
 Only images that the model gets right are attacked. Strengths are of images in [0, 1]. Shared: the attacks'
-core (`objectives.perturb`), the audit's table (`engine.evasion`), views, cross-entropies.
+core (`objectives.perturb`), the audit's table (`engine.evasion`), views, distillation's losses.
 arXiv:2404.04245 (comparison), 1412.6572 (FGSM), 1706.06083 (PGD), 1608.04644 (CW), 1511.04508 (distillation).
 """
 
@@ -30,6 +30,7 @@ from torch import Tensor
 from rushlight.augment import policy
 from rushlight.card import Card, Needs, known
 from rushlight.data.dataset import Dataset
+from rushlight.engine import optimise
 from rushlight.engine.budget import Budget, Spent, pass_flops
 from rushlight.engine.evasion import Audit, findings, size
 from rushlight.engine.learner import Batch, Learner
@@ -38,8 +39,7 @@ from rushlight.engine.stage import Attack, Findings, Judge, Setting, Threat
 from rushlight.engine.store import finished_stage, keep_stage
 from rushlight.errors import UserError
 from rushlight.nets import encoders
-from rushlight.objectives import perturb, supervised
-from rushlight.objectives.consistency import soft_cross_entropy
+from rushlight.objectives import distill, perturb, supervised
 
 Images = Float[Tensor, "batch 3 height width"]
 Labels = Int[Tensor, "batch"]
@@ -147,8 +147,8 @@ class CarliniWagner(Attack):
     ):
         """
         Args:
-            preset: `fast` is c = 1, κ = 0, 50 steps, no search; `full` searches c from 1e-3 nine times, with up
-                to 10,000 steps.
+            preset: `fast` is c = 1, κ = 0, 50 steps, no search; `full` searches c from 1e-3 nine times,
+                with up to 10,000 steps.
             c, confidence (κ), steps, rate, searches: instead of the preset's.
         """
         named = {"c": c, "confidence": confidence, "steps": steps, "rate": rate, "searches": searches}
@@ -253,24 +253,28 @@ class DefensiveDistillation(Learner):
         super().build(data)
         self.weak = policy.weak((data.height, data.width))
 
+    def groups(self) -> list[dict]:
+        """The head learns T times as fast: its logits must grow T times as large in the same number of steps."""
+        groups = optimise.parameter_groups(self.model.encoder, self.weight_decay)
+        head = optimise.parameter_groups(self.model.head("class"), self.weight_decay / self.temperature)
+        return [*groups, *({**group, "scale": self.temperature} for group in head)]
+
     def step(self, batch: Batch) -> Tensor:
         labelled = batch["labelled"]
         images = self.weak(labelled["image"], generator=self.generator())
-        logits = self.model.logits(images) / self.temperature
+        logits, labels = self.model.logits(images).float(), labelled["class"]
         if not self._teachers:
-            return supervised.classes(logits, labelled["class"])
-        soft = self.soft_labels(images, labelled["class"])
-        loss = soft_cross_entropy(logits, soft).mean()
-        if not self.kd:
-            return loss
-        apart = loss + torch.special.xlogy(soft, soft).sum(1).mean()
-        hard = supervised.classes(logits * self.temperature, labelled["class"])
-        return self.alpha * self.temperature**2 * apart + (1 - self.alpha) * hard
+            return supervised.classes(logits / self.temperature, labels)
+        if self.kd:
+            teacher = self.teacher_logits(images, labels)
+            return distill.knowledge(logits, teacher, labels, temperature=self.temperature, alpha=self.alpha)
+        soft = distill.soften(self.teacher_logits(images, labels), temperature=self.temperature)
+        return distill.defensive(logits, soft, temperature=self.temperature)
 
     @torch.no_grad()
-    def soft_labels(self, images: Images, labels: Labels) -> Float[Tensor, "batch classes"]:
-        """q = softmax(z_teacher/T); the true labels are not used."""
-        return (self.given.logits(images, "class").float() / self.temperature).softmax(1)
+    def teacher_logits(self, images: Images, labels: Labels) -> Float[Tensor, "batch classes"]:
+        """The teacher's, on the student's view; the true labels are not used."""
+        return self.given.logits(images, "class").float()
 
 
 class FgsmCw(Judge):
