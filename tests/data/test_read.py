@@ -105,7 +105,14 @@ def test_a_saved_data_set_is_opened(tmp_path):
 def test_fashion_by_name():
     data = load("fashion")
     assert len(data) == 14_000
-    assert "class" in data
+    small = load("fashion", size=14)
+    assert (small.height, small.width) == (14, 14)
+    assert torch.equal(small["class"], data["class"])
+    assert torch.equal(small["fold"], data["fold"])
+    assert small.info.class_names == data.info.class_names
+    assert small.info.keep == data.info.keep
+    with pytest.raises(UserError, match="its own labels"):
+        load("fashion", labels="labels.csv")
 
 
 # Tables
