@@ -285,6 +285,7 @@ class Learner(L.LightningModule, Stage):
         self._start = time.monotonic()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)  # about loaders with workers: there is no loader
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # Lightning's own
             trainer.fit(self, train_dataloaders=_Ticks(), ckpt_path=resume, weights_only=True)
         self.spent = self.plan.spent(trainer.global_step, self._elapsed())
         finished = self.finish().to("cpu")
