@@ -47,6 +47,11 @@ LogitsFn = Callable[[Tensor], Tensor]
 NEEDS = Needs("image", known("class"))
 GRID = tuple(sorted([step / 100 for step in range(1, 11)] + [levels / 255 for levels in (2, 4, 8, 16)]))
 """FGSM's strengths: the report's ten, and those that tables of robust models use."""
+PRESETS = {
+    "fast": perturb.FAST,
+    "standard": perturb.CarliniWagner(steps=100, searches=3),
+    "full": perturb.FULL,
+}
 PGD_GRID = (2 / 255, 4 / 255, 8 / 255, 16 / 255, 0.1)
 
 
@@ -138,7 +143,7 @@ class CarliniWagner(Attack):
     def __init__(
         self,
         *,
-        preset: Literal["fast", "full"] = "fast",
+        preset: Literal["standard", "fast", "full"] = "standard",
         c: float | None = None,
         confidence: float | None = None,
         steps: int | None = None,
@@ -148,13 +153,13 @@ class CarliniWagner(Attack):
         """
         Args:
             preset: `fast` is c = 1, κ = 0, 50 steps, no search; `full` searches c from 1e-3 nine times,
-                with up to 10,000 steps.
+                with up to 10,000 steps; `standard` lies between: c from 1, three times 100 steps.
             c, confidence (κ), steps, rate, searches: instead of the preset's.
         """
         named = {"c": c, "confidence": confidence, "steps": steps, "rate": rate, "searches": searches}
-        if preset not in ("fast", "full"):
-            raise UserError(f"carlini-wagner has the presets 'fast' and 'full', not '{preset}'")
-        base = perturb.FAST if preset == "fast" else perturb.FULL
+        if preset not in PRESETS:
+            raise UserError(f"carlini-wagner has the presets {', '.join(PRESETS)}, not '{preset}'")
+        base = PRESETS[preset]
         self.settings = replace(base, **{name: value for name, value in named.items() if value is not None})
 
     def perturb(
@@ -165,9 +170,7 @@ class CarliniWagner(Attack):
         threat: Threat = Threat("2", float("inf")),
         generator: torch.Generator | None = None,
     ) -> Images:
-        found = perturb.carlini_wagner_l2(
-            logits, images, target, targeted=threat.targeted, settings=self.settings
-        )
+        found = perturb.carlini_wagner_l2(logits, images, target, targeted=threat.targeted, settings=self.settings)
         within = size(found - images, threat.norm) <= threat.strength
         return torch.where(within[:, None, None, None], found, images)
 
@@ -213,16 +216,15 @@ class DefensiveDistillation(Learner):
         self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
         self._teachers: list[Model] = []
 
-    def run(
-        self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()
-    ) -> tuple[Dataset, Model]:
+    def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:
         self._teachers = []
         teacher, spent = self._teach(data, model, budget.share(0.5), setting)
         tell = setting.on_snapshot
         if tell is not None:
             setting = replace(setting, on_snapshot=lambda model, more: tell(model, spent + more))
         self._teachers = [teacher]
-        data, student = super().run(data, model, budget.share(0.5), setting)
+        rest = budget.share(0.5) if budget.passes is None else Budget(passes=budget.passes - spent.passes)
+        data, student = super().run(data, model, rest, setting)
         self.spent = spent + self.spent
         return data, student
 
@@ -240,9 +242,7 @@ class DefensiveDistillation(Learner):
     def prepare(self, data: Dataset, model: Model, setting: Setting) -> None:
         first = model
         if self.encoder_name is not None and not self._teachers:
-            encoder = encoders.create(
-                self.encoder_name, image_size=max(data.height, data.width), seed=setting.seed
-            )
+            encoder = encoders.create(self.encoder_name, image_size=max(data.height, data.width), seed=setting.seed)
             first = Model(encoder, {}, model.facts)
         super().prepare(data, first, setting)
         self.pass_cost = pass_flops(model.encoder, (data.height, data.width))  # the unit stays the student's
@@ -295,7 +295,7 @@ class FgsmCw(Judge):
     def __init__(
         self,
         *,
-        images: int = 500,
+        images: int = 300,
         strengths: Sequence[float] = GRID,
         pgd: PGD | None = None,
         carlini_wagner: CarliniWagner | None = None,
@@ -306,7 +306,7 @@ class FgsmCw(Judge):
             images: at most so many labelled images, drawn by the seed.
             strengths: of FGSM, L∞.
             pgd: its settings; it runs at 2, 4, 8, 16 / 255 and 0.1.
-            carlini_wagner: its settings; `fast` by default.
+            carlini_wagner: its settings; the preset `standard` by default.
             temperature: T of the re-run on z/T.
         """
         self.images, self.strengths, self.temperature = images, tuple(strengths), temperature
@@ -323,8 +323,7 @@ class FgsmCw(Judge):
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(setting.seed))
         data = data.select(rows[order[: self.images]])
         audits = {
-            name: self._attack(Audit(model, data, setting.device), setting.seed)
-            for name, model in models.items()
+            name: self._attack(Audit(model, data, setting.device), setting.seed) for name, model in models.items()
         }
         return findings(self.card.id, audits)
 
