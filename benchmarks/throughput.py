@@ -1,0 +1,201 @@
+"""Images a second of whole training steps: ours, another library's pipeline, and the bare model step.
+
+    python benchmarks/throughput.py --method barlow-twins --seconds 60
+
+One process on one core with one thread. One step of each arm is run in turn, over and over, so that whatever else the
+machine does falls on all arms alike; figures are medians over steps, and ratios are of medians.
+
+- ours: `Learner.run` as a trial runs it: rows, views, forward, backward, optimiser, Lightning's loop.
+- theirs: the other library's data set, loader, transforms and loss, with the same encoder and head, optimiser,
+  memory format and precision as ours. Its images are decoded beforehand: no reading of files is counted.
+- bare: the same network, loss and optimiser on a batch of views that is ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import rushlight._torchvision  # noqa: F401  (before lightly)
+from rushlight.data.dataset import Dataset
+from rushlight.data.scenes import compose
+from rushlight.engine import hardware, optimise
+from rushlight.engine.budget import Budget
+from rushlight.engine.learner import Learner
+from rushlight.engine.model import Model
+from rushlight.engine.stage import Setting
+from rushlight.nets import encoders
+
+Step = Callable[[], None]
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of each step, by arm, and how many images a step has."""
+
+    seconds: dict[str, list[float]]
+    images: int
+
+    def show(self, targets: dict[str, float]) -> None:
+        medians = {arm: statistics.median(times[WARM_UP:]) for arm, times in self.seconds.items()}
+        for arm, median in medians.items():
+            steps = len(self.seconds[arm]) - WARM_UP
+            print(f"{arm:>10}: {self.images / median:8.0f} images/s   {1e3 * median:7.1f} ms a step, {steps} steps")
+        for arm, target in targets.items():
+            print(f"ours / {arm}: {medians[arm] / medians['ours']:.2f} (target {target:g})")
+
+
+def interleave(
+    kind: type[Learner], data: Dataset, arms: Callable[[Learner], dict[str, Step]], seconds: float, **arguments: object
+) -> Measured:
+    """Train by `kind`, and after each of its steps run one step of every other arm; stop after so many seconds."""
+    stop, times = time.monotonic() + seconds, {"ours": []}
+    others: dict[str, Step] = {}
+    images = 0
+
+    class Timed(kind):  # type: ignore[misc, valid-type]
+        def on_train_batch_start(self, batch: object, batch_idx: int) -> int | None:
+            nonlocal images
+            if not others:
+                others.update(arms(self))
+                times.update({arm: [] for arm in others})
+                images = self.plan.batch
+                self.began = time.perf_counter()
+            if time.monotonic() > stop:
+                self.trainer.should_stop = True
+                return -1
+            return super().on_train_batch_start(batch, batch_idx)
+
+        def after_step(self) -> None:
+            super().after_step()
+            times["ours"].append(time.perf_counter() - self.began)
+            for arm, step in others.items():
+                began = time.perf_counter()
+                step()
+                times[arm].append(time.perf_counter() - began)
+            self.began = time.perf_counter()
+
+    size = (data.height, data.width)
+    model = Model(encoders.create("conv16", seed=0, image_size=max(size)))
+    task = "class" if kind.card.task else None
+    setting = Setting(task=task, precision=hardware.precision("cpu"))
+    Timed(**arguments).run(data, model, Budget(passes=1e9), setting)
+    return Measured(times, images)
+
+
+def training_step(learner: Learner, loss: Callable[[Model, object], Tensor], batches: Iterator[object]) -> Step:
+    """A training step on a copy of the learner's network, in its precision, memory format and optimiser."""
+    network = copy.deepcopy(learner.model).train()
+    groups = optimise.parameter_groups(network, learner.weight_decay)
+    optimiser = optimise.optimiser(learner.optimiser, groups, learning_rate=learner.learning_rate)
+    half = learner.setting.precision == "bf16-mixed"
+
+    def step() -> None:
+        batch = next(batches)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            value = loss(network, batch)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+
+    return step
+
+
+def forever(batch: object) -> Iterator[object]:
+    while True:
+        yield batch
+
+
+# Barlow Twins against lightly --------------------------------------------------------------------------------------
+
+
+class Decoded(torch.utils.data.Dataset):
+    """Images as a loader finds them once they are read: PIL images, a transform and a label."""
+
+    def __init__(self, data: Dataset, transform: Callable[[Image.Image], object]):
+        self.transform = transform
+        self.images = [Image.fromarray(np.ascontiguousarray(x)) for x in data["image"].permute(0, 2, 3, 1).numpy()]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> tuple[object, int]:
+        return self.transform(self.images[row]), 0
+
+
+def lightly_batches(data: Dataset, batch: int) -> Iterator[list[Tensor]]:
+    """lightly's own example of Barlow Twins for images of 32 pixels: BYOL's two transforms without blur."""
+    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+
+    side = data.height
+    transform = BYOLTransform(
+        view_1_transform=BYOLView1Transform(input_size=side, gaussian_blur=0.0),
+        view_2_transform=BYOLView2Transform(input_size=side, gaussian_blur=0.0),
+    )
+    dataset = Decoded(data, transform)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=batch, shuffle=True, drop_last=True)
+    while True:
+        for views, *_ in loader:
+            yield views
+
+
+def barlow_twins(seconds: float) -> None:
+    from lightly.loss import BarlowTwinsLoss
+
+    from rushlight.objectives import redundancy
+    from rushlight.systems.pretrain.barlow_twins import BarlowTwins
+
+    data = compose(4096, size=32, objects=(1, 1)).without("class", "tags", "mask", "boxes", "caption", "depth")
+    theirs = BarlowTwinsLoss(lambda_param=0.0051)
+
+    def outputs(network: Model, views: list[Tensor]) -> list[Tensor]:
+        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+        return [network.logits(view, "projector") for view in views]
+
+    def arms(learner: Learner) -> dict[str, Step]:
+        size = learner.plan.batch
+        ready = [torch.rand(size, 3, 32, 32).contiguous(memory_format=torch.channels_last) for _ in range(2)]
+        return {
+            "bare": training_step(
+                learner, lambda net, views: redundancy.barlow_twins(*outputs(net, views)), forever(ready)
+            ),
+            "lightly": training_step(
+                learner, lambda net, views: theirs(*outputs(net, views)), lightly_batches(data, size)
+            ),
+        }
+
+    measured = interleave(BarlowTwins, data, arms, seconds, batch=256)
+    measured.show({"lightly": 4, "bare": 0.92})
+
+
+METHODS: dict[str, Callable[[float], None]] = {"barlow-twins": barlow_twins}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", choices=[*METHODS, "all"], default="all")
+    parser.add_argument("--seconds", type=float, default=60)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    warnings.simplefilter("ignore")
+    for method in METHODS if chosen.method == "all" else [chosen.method]:
+        print(f"{method}: conv16, one thread, {hardware.precision('cpu')}, torch {torch.__version__}")
+        METHODS[method](chosen.seconds)
+
+
+if __name__ == "__main__":
+    main()
