@@ -122,9 +122,7 @@ def _nameable(root: Path) -> Iterator[None]:
 
 def _cached(job: _Job, root: Path) -> Dataset:
     root.mkdir(parents=True, exist_ok=True)
-    key = job.listing.digest(
-        version=VERSION, canvas=job.canvas, fit=job.fit, torchvision=torchvision_decoder() is not None
-    )
+    key = job.listing.digest(version=VERSION, canvas=job.canvas, fit=job.fit)
     folder = root / key
     found = _whole(folder)
     if found is not None:
@@ -226,6 +224,7 @@ class _Job:
 
     def run(self, folder: Path | None) -> Dataset:
         """Decode all images into columns, in memory or in a folder, and put the labels beside them."""
+        torchvision_decoder()  # imported here rather than in several threads at once
         self._check_masks()
         self._allocate(folder)
         self._decode_all()
