@@ -266,7 +266,7 @@ def _short(x: float, _: object = None) -> str:
     return f"{x:.3g}"
 
 
-_LOOK = {
+_LOOK: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9,
