@@ -66,11 +66,11 @@ class Budget:
 
     def __str__(self) -> str:
         if self.minutes is not None:
-            return f"{self.minutes:g}m"
+            return f"{self.minutes:.12g}m"
         for unit, size in (("M", 1e6), ("k", 1e3)):
             if (self.passes or 0) >= size:
-                return f"{(self.passes or 0) / size:g}{unit}"
-        return f"{self.passes:g}"
+                return f"{(self.passes or 0) / size:.12g}{unit}"
+        return f"{self.passes:.12g}"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Encoder(nn.Module):
 
 
 class Conv(Encoder):
-    """Six 3×3 convolutions with batch norm, of width w, 2w, 2w, 4w, 4w, 4w, halving the image twice; 106k
+    """Six 3×3 convolutions with batch norm, of width w, w, 2w, 2w, 4w, 4w; every second one halves the image. 72k
     parameters at w = 16.
 
     Only the first convolution works at full resolution: on a CPU the step is bound by memory traffic there.
@@ -69,10 +69,14 @@ class Conv(Encoder):
 
     def __init__(self, name: str, width: int = 16):
         super().__init__(name, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-        widths = [width, 2 * width, 2 * width, 4 * width, 4 * width, 4 * width]
-        blocks = [_block(i, o, stride) for i, o, stride in zip([3, *widths], widths, (1, 2, 1, 2, 1, 1), strict=False)]
-        self.stages = nn.ModuleList([blocks[0], nn.Sequential(*blocks[1:3]), nn.Sequential(*blocks[3:])])
-        self.channels, self.strides, self.width = [width, 2 * width, 4 * width], [1, 2, 4], 4 * width
+        widths = [width, width, 2 * width, 2 * width, 4 * width, 4 * width]
+        blocks = [
+            _block(i, o, stride) for i, o, stride in zip([3, *widths], widths, (1, 2, 1, 2, 1, 2), strict=False)
+        ]
+        parts = [blocks[:1], blocks[1:3], blocks[3:5], blocks[5:]]
+        self.stages = nn.ModuleList(nn.Sequential(*part) for part in parts)
+        self.channels, self.strides = [width, 2 * width, 4 * width, 4 * width], [1, 2, 4, 8]
+        self.width = 4 * width
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         levels = [self.normalise(images)]
