@@ -66,6 +66,7 @@ def corpus(folder: Path) -> dict[str, str]:
         "one.png": (png(1, 1, b"\0\0"), "smaller"),
         "thin.png": (png(3, 500, b"\0\0\0\0" * 500), "smaller"),
         "bomb.png": (png(20_000, 20_000, bytes(20_001) * 400), "million pixels"),
+        "large.png": (png(11_000, 11_000, bytes(11_001) * 1500), "million pixels"),
         "giant.png": (png(2**31 - 1, 2**31 - 1, b"\0"), ""),
         "lying.png": (png(9_000, 9_000, b"\0" * 64), "cannot hold"),
         "short.png": (png(400, 400, b"\0" * 64), ""),

@@ -79,7 +79,7 @@ def test_exif_orientation(tmp_path, orientation, fit):
 def test_sixteen_bits_keep_the_high_byte(tmp_path):
     ramp = (np.arange(64 * 64).reshape(64, 64) * 16).astype(np.uint16)
     Image.fromarray(ramp).save(tmp_path / "a.png")
-    assert np.abs(pixels(tmp_path / "a.png").astype(int) - (ramp[..., None] / 257)).max() <= 1
+    assert np.array_equal(pixels(tmp_path / "a.png")[..., 0], ramp // 257)
 
 
 def test_sixteen_bit_tiff_and_floats(tmp_path):
@@ -127,10 +127,10 @@ def test_of_an_animation_the_first_frame_counts(tmp_path, ending):
 
 
 def test_a_large_jpeg_decoded_small_looks_the_same(tmp_path):
-    image = Image.open(BUNDLED / "rocket.jpg").convert("RGB")
+    image = Image.open(BUNDLED / "astronaut.png").convert("RGB")
     image.save(tmp_path / "a.jpg", quality=95)
     image.save(tmp_path / "b.png")
-    data = packed(tmp_path, size=48)
+    data = packed(tmp_path, size=100)
     assert (data["image"][0].int() - data["image"][1].int()).abs().float().mean() < 2.0
 
 
@@ -240,7 +240,7 @@ def test_the_hostile_corpus_is_left_out_and_named(tmp_path):
 
 def test_a_lying_header_costs_no_memory(aside):
     """Decoded, the bombs would need more than the 1 GB that the process was given above its own start."""
-    assert aside["memory"] == ["good.png 14"]
+    assert aside["memory"] == ["good.png 15"]
 
 
 def test_links_and_pipes_do_not_lead_out(tmp_path):
