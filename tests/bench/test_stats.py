@@ -74,7 +74,7 @@ def test_seeds_alone_would_not_cover():
     ids=name,
 )
 def test_a_study_of_equals_names_a_false_winner_in_at_most_5_percent(world):
-    assert simulation.false_winners(world, 500, np.random.default_rng(5)) <= 0.05
+    assert simulation.false_winners(world, 1000, np.random.default_rng(5)) <= 0.05
 
 
 def test_a_real_lead_is_found():

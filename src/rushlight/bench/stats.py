@@ -51,7 +51,7 @@ class Interval:
     def __neg__(self) -> Interval:
         return Interval(-self.mean, -self.high, -self.low, self.se, self.df)
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: float | int) -> bool:
         return self.low <= value <= self.high
 
 

@@ -249,11 +249,11 @@ def _gallery(board: Board, result: Result, true: np.ndarray, predicted: np.ndarr
     files = judged.names
     thumbs = [
         Thumb(
-            plots.thumbnail(judged["image"][int(i)].numpy()),
+            plots.thumbnail(judged["image"][i].numpy()),
             files[i],
-            [f"{_name(names, predicted[i])}, {100 * confidence[i]:.0f} %", f"is {_name(names, true[i])}"],
+            [f"{_name(names, int(predicted[i]))}, {100 * confidence[i]:.0f} %", f"is {_name(names, int(true[i]))}"],
         )
-        for i in chosen
+        for i in chosen.tolist()
     ]
     return [
         Gallery(
@@ -336,8 +336,8 @@ def _budget(board: Board) -> Table:
         rows,
         "Means of a trial, as counted, not as planned; the budget was "
         f"{_budget_text(board.results[0].trial.budget)}. An image pass is the compute of one image forward and "
-        "backward through the encoder; whatever else a recipe computes is charged in the same unit. The whole comparison took "
-        f"{_duration(board.seconds)}, without what had been finished before.",
+        "backward through the encoder; whatever else a recipe computes is charged in the same unit. The whole "
+        f"comparison took {_duration(board.seconds)}, without what had been finished before.",
         numeric=[1, 2, 3, 4],
     )
 

@@ -33,14 +33,15 @@ _STAND_IN = {
     **{f"s{i}": f"#0a0b{i:02x}" for i in range(SERIES)},
 }
 
-Curve = Sequence[tuple[float, float]]
+Number = float | int
+Curve = Sequence[tuple[Number, Number]]
 
 
 # --- drawn by hand: one row of a table ---
 
 
 def strip(
-    mean: float, low: float, high: float, span: tuple[float, float], *, colour: str = "s0", zero: bool = False
+    mean: Number, low: Number, high: Number, span: tuple[Number, Number], *, colour: str = "s0", zero: bool = False
 ) -> str:
     """An interval and its mean on an axis that all rows of a table share; `zero` marks 0 on it."""
     left, right, middle = (round(_along(x, span), 2) for x in (low, high, mean))
@@ -54,14 +55,14 @@ def strip(
     )
 
 
-def span_of(values: Sequence[float], *, zero: bool = False) -> tuple[float, float]:
+def span_of(values: Sequence[Number], *, zero: bool = False) -> tuple[Number, Number]:
     """A common axis for strips: the range of finite values (and 0), with a margin."""
     finite = [v for v in (*values, *([0.0] if zero else [])) if np.isfinite(v)] or [0.0]
     room = 0.06 * (max(finite) - min(finite)) or 1.0
     return min(finite) - room, max(finite) + room
 
 
-def _along(x: float, span: tuple[float, float]) -> float:
+def _along(x: Number, span: tuple[Number, Number]) -> float:
     return float(np.clip(100 * (x - span[0]) / (span[1] - span[0]), 0, 100))
 
 
@@ -133,7 +134,7 @@ def reliability(confidence: Float[np.ndarray, " n"], correct: Float[np.ndarray, 
         axes.bar(middle[seen], heights, 92 / bins, color=_c("s0"), alpha=0.55, linewidth=0)
         axes.plot([0, 100], [0, 100], color=_c("muted"), linestyle=(0, (4, 4)), linewidth=1)
         for x, y, n in zip(middle[seen], heights, counts[seen]):
-            axes.text(x, min(y + 2, 96), _short(n), ha="center", fontsize=7.5, color=_c("muted"))
+            axes.text(x, min(y + 2, 96), _short(int(n)), ha="center", fontsize=7.5, color=_c("muted"))
         axes.set(xlabel="confidence (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 104))
     return _svg(figure)
 
@@ -142,7 +143,7 @@ def reliability(confidence: Float[np.ndarray, " n"], correct: Float[np.ndarray, 
 
 
 def cost(
-    points: Mapping[str, tuple[float, float, float, float]],
+    points: Mapping[str, tuple[Number, Number, Number, Number]],
     *,
     metric: str = "accuracy",
     unit: str = "seconds a trial",
@@ -170,7 +171,7 @@ def confusion(counts: Int[np.ndarray, "classes classes"], names: Sequence[str], 
     k, side = len(shown), max(3.6, 0.34 * len(shown) + 1.2)
     with _figure("confusion", size=(side + 0.35, side)) as (figure, axes):
         for row, column in np.ndindex(k, k):
-            _cell(axes, row, column, share[row, column], small=k > 12)
+            _cell(axes, row, column, float(share[row, column]), small=k > 12)
         axes.set(xlim=(0, k), ylim=(k, 0), xlabel="predicted", ylabel="true", aspect="equal")
         axes.set_xticks(np.arange(k) + 0.5, labels, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(np.arange(k) + 0.5, labels)
@@ -186,9 +187,10 @@ def _cell(axes: Any, row: int, column: int, share: float, *, small: bool) -> Non
     colour = _c("s0" if row == column else "bad")
     strength = share if row == column else min(1.0, 2 * share)
     axes.add_patch(Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, facecolor=_c("grid"), alpha=0.35, linewidth=0))
-    axes.add_patch(
-        Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, facecolor=colour, alpha=float(strength), linewidth=0)
-    )
+    if share > 0:
+        axes.add_patch(
+            Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, facecolor=colour, alpha=float(strength), linewidth=0)
+        )
     if share >= 0.005:
         ink = _c("paper" if strength > 0.55 else "ink")
         axes.text(
@@ -259,7 +261,7 @@ def _c(name: str) -> str:
     return _STAND_IN[name]
 
 
-def _short(x: float, _: object = None) -> str:
+def _short(x: Number, _: object = None) -> str:
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(x) >= size:
             return f"{x / size:.3g}{unit}"
