@@ -15,7 +15,7 @@ from rushlight.engine.stage import Setting
 from rushlight.nets import encoders
 from rushlight.objectives.redundancy import barlow_twins
 from rushlight.objectives.spectrum import effective_rank, singular_values
-from rushlight.systems.pretrain.barlow_twins import BarlowTwins, projector_widths
+from rushlight.systems.pretrain.barlow_twins import BarlowTwins, crop_scale, projector_widths
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,12 @@ def test_wide_encoders_get_the_papers_projector():
     assert projector_widths(2048) == projector_widths(4096) == [8192, 8192, 8192]
 
 
+def test_no_default_view_of_a_small_image_looks_at_less_than_sixteen_pixels_square():
+    assert crop_scale(224, 224) == crop_scale(64, 64) == (0.08, 1.0)
+    assert crop_scale(32, 32) == (0.25, 1.0)
+    assert crop_scale(12, 12) == (1.0, 1.0)
+
+
 def test_lars_has_the_papers_two_rates(photos):
     learner = prepared(photos, optimiser="lars", batch=128)
     group, plain = learner.configure_optimizers().param_groups
@@ -103,5 +109,5 @@ def test_lars_has_the_papers_two_rates(photos):
 
 
 def test_a_small_budget_buys_smaller_batches_down_to_its_limit(photos):
-    assert prepared(photos).plan.batch == 128
-    assert prepared(photos, batch=64).plan.batch == 64
+    assert prepared(photos).plan.batch == 64
+    assert prepared(photos, batch=32).plan.batch == 32

@@ -34,6 +34,8 @@ from rushlight.objectives.redundancy import barlow_twins
 
 LARS_RATE, LARS_PLAIN = 0.2, 0.0048
 """The paper's learning rates at a batch of 256: of weights, and of biases and norms."""
+SMALLEST_CROP = 16 * 16
+"""Pixels that a view looks at, at least: of smaller crops little can be said (at 224×224, 0.08 is 63×63)."""
 
 
 class BarlowTwins(Learner):
@@ -56,7 +58,7 @@ class BarlowTwins(Learner):
         *,
         weight: float = 0.0051,
         projector: Sequence[int] | None = None,
-        scale: tuple[float, float] = (0.08, 1.0),
+        scale: tuple[float, float] | None = None,
         flip: bool = True,
         batch: int = 256,
         optimiser: OptimiserName = "adamw",
@@ -69,7 +71,8 @@ class BarlowTwins(Learner):
             weight: λ, the price of redundancy.
             projector: widths of its layers; None takes three of four times the encoder's width, at most 8192
                 (the paper's 8192-8192-8192 for a ResNet-50).
-            scale: share of the image's area that a view shows.
+            scale: share of the image's area that a view shows; None takes the paper's 0.08 to 1, but no crop of
+                less than 16×16 pixels' area.
             flip: mirror half of the views.
             batch: images a step (two views each).
             optimiser: `adamw`; `lars` is the paper's.
@@ -82,7 +85,7 @@ class BarlowTwins(Learner):
         self.weight, self.scale, self.flip = weight, scale, flip
         self.projector = list(projector) if projector is not None else None
         self.parts = {"views": 1}
-        self.batch, self.smallest_batch = batch, min(batch, 128)
+        self.batch, self.smallest_batch = batch, min(batch, 64)
         self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
         self.learning_rate = learning_rate or (LARS_RATE if optimiser == "lars" else 2e-3)
 
@@ -90,7 +93,8 @@ class BarlowTwins(Learner):
         width = self.model.encoder.width
         widths = self.projector or projector_widths(width)
         self.model.heads.update({"projector_head": MLP(widths=[width, *widths], bias=False)})
-        self.views = policy.barlow_pair((data.height, data.width), scale=self.scale, flip=self.flip)
+        scale = self.scale or crop_scale(data.height, data.width)
+        self.views = policy.barlow_pair((data.height, data.width), scale=scale, flip=self.flip)
 
     def step(self, batch: Batch) -> Tensor:
         images, generator = batch["views"]["image"], self.generator()
@@ -109,3 +113,8 @@ class BarlowTwins(Learner):
 def projector_widths(encoder: int) -> list[int]:
     """The default projector on an encoder of this width: the paper's 8192-8192-8192 for a ResNet-50's 2048."""
     return [min(4 * encoder, 8192)] * 3
+
+
+def crop_scale(height: int, width: int) -> tuple[float, float]:
+    """The paper's range of a crop's area; where a 0.08th of the image has fewer than 16×16 pixels, more of it."""
+    return min(max(0.08, SMALLEST_CROP / (height * width)), 1.0), 1.0
