@@ -178,6 +178,14 @@ class Learner(L.LightningModule, Stage):
     def name(self) -> str:
         return self.card.id
 
+    def train(self, mode: bool = True) -> Learner:
+        """Training mode; the model that came in stays in evaluation mode."""
+        super().train(mode)
+        given = self._modules.get("given")
+        if given is not None:
+            given.eval()
+        return self
+
     # The stage --------------------------------------------------------------------------------------------------------
 
     def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import rushlight._torchvision  # noqa: F401  (before timm)
 from rushlight.errors import UserError, nearest
+from rushlight.nets import local_global
 
-LOCAL_GLOBAL = "local-global"
 SMALL = ("conv16", "conv32", "vit96")
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -70,9 +70,7 @@ class Conv(Encoder):
     def __init__(self, name: str, width: int = 16):
         super().__init__(name, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
         widths = [width, width, 2 * width, 2 * width, 4 * width, 4 * width]
-        blocks = [
-            _block(i, o, stride) for i, o, stride in zip([3, *widths], widths, (1, 2, 1, 2, 1, 2), strict=False)
-        ]
+        blocks = [_block(i, o, stride) for i, o, stride in zip([3, *widths], widths, (1, 2, 1, 2, 1, 2), strict=False)]
         parts = [blocks[:1], blocks[1:3], blocks[3:5], blocks[5:]]
         self.stages = nn.ModuleList(nn.Sequential(*part) for part in parts)
         self.channels, self.strides = [width, 2 * width, 4 * width, 4 * width], [1, 2, 4, 8]
@@ -161,7 +159,7 @@ def create(
 
     Args:
         name: `conv16`, `conv32`, `vit96`, or any timm model; `+local-global` after it widens its 3×3
-            convolutions (see `widen`).
+            convolutions (see `nets.local_global`).
         image_size: side of the images in pixels (a ViT's position grid is made for it).
         seed: of the initial weights; None draws from PyTorch's global generator.
         pretrained: fetch timm's pretrained weights from the Hub.
@@ -171,8 +169,10 @@ def create(
         UserError: no such encoder; weights that cannot be read, or that do not fit.
     """
     name, plus, addition = name.partition("+")
-    if plus and addition != LOCAL_GLOBAL:
-        raise UserError(f"there is no encoder '{name}+{addition}': what can be added to one is '+{LOCAL_GLOBAL}'")
+    if plus and addition != local_global.SUFFIX:
+        raise UserError(
+            f"there is no encoder '{name}+{addition}': what can be added to one is '+{local_global.SUFFIX}'"
+        )
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
@@ -184,23 +184,17 @@ def create(
             encoder = Timm(name, image_size, pretrained)
     if weights is not None:
         load_weights(encoder, Path(weights))
-    return widen(encoder, seed=seed) if plus else encoder
-
-
-def widen(encoder: Encoder, *, seed: int | None = None) -> Encoder:
-    """Put a global branch beside each 3×3 convolution, in place (PU-MLC); the encoder's name then says so.
-
-    Args:
-        seed: of the branches' weights; None draws from PyTorch's global generator.
-    """
-    from rushlight.nets.local_global import add_global_branches
-
-    if LOCAL_GLOBAL not in encoder.name:
-        seed = int(torch.randint(2**31, ())) if seed is None else seed
-        if not add_global_branches(encoder, seed=seed):
-            raise UserError(f"'{encoder.name}' has no 3×3 convolution to put a global branch beside")
-        encoder.name = f"{encoder.name}+{LOCAL_GLOBAL}"
+    if plus:
+        encoder = _widen(encoder, seed)
     return encoder
+
+
+def _widen(encoder: Encoder, seed: int | None) -> Encoder:
+    """The encoder with local-global convolutions, the branches' weights drawn by the seed."""
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return local_global.widen(encoder)
 
 
 def _small_vit(image_size: int) -> Timm:

@@ -30,7 +30,7 @@ class Branch(nn.Module):
         heads: groups of channels that gather from places of their own.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int | tuple[int, int] = 1, heads: int = HEADS):
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, heads: int = HEADS):
         super().__init__()
         self.heads, quarter = heads, max(inputs // 4, 1)
         self.local = nn.Sequential(nn.Conv2d(inputs, quarter, 1), nn.ReLU(inplace=True))
@@ -57,7 +57,9 @@ class LocalGlobal(nn.Module):
     def __init__(self, convolution: nn.Conv2d, heads: int):
         super().__init__()
         self.convolution = convolution
-        self.branch = Branch(convolution.in_channels, convolution.out_channels, stride=convolution.stride, heads=heads)
+        self.branch = Branch(
+            convolution.in_channels, convolution.out_channels, stride=convolution.stride[0], heads=heads
+        )
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch outputs h2 w2"]:
         return self.convolution(x) + self.branch(x)

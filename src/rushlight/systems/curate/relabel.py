@@ -39,7 +39,7 @@ from rushlight.errors import UserError
 from rushlight.nets.heads import Linear
 from rushlight.objectives import label_map, supervised
 
-SHARP = 1e4
+SHARP = 1e6
 """Scores times this have a softmax that is their best class alone, after any pooling."""
 
 CARD = Card(

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -143,7 +142,7 @@ class CarliniWagner(Attack):
     def __init__(
         self,
         *,
-        preset: Literal["standard", "fast", "full"] = "standard",
+        preset: str = "standard",
         c: float | None = None,
         confidence: float | None = None,
         steps: int | None = None,
@@ -215,6 +214,7 @@ class DefensiveDistillation(Learner):
         self.temperature, self.encoder_name, self.kd, self.alpha = temperature, teacher, kd, alpha
         self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
         self._teachers: list[Model] = []
+        self.spent = Spent()
 
     def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:
         self._teachers = []
