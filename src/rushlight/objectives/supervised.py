@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ def tags(logits: Float[Tensor, "batch tags"], target: Int[Tensor, "batch tags"])
     return (losses * known).sum() / known.sum().clamp(min=1)
 
 
-def masks(logits: Float[Tensor, "batch classes h w"], target: Int[Tensor, "batch h w"]) -> Float[Tensor, ""]:
+def masks(logits: Float[Tensor, "batch classes h w"], target: Integer[Tensor, "batch h w"]) -> Float[Tensor, ""]:
     """Mean cross-entropy over the known pixels (255 is unknown; 0 if none is known)."""
     losses = F.cross_entropy(logits, target.long(), ignore_index=255, reduction="sum")
     return losses / (target != 255).sum().clamp(min=1)

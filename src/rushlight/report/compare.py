@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from torch import Tensor
 
-import rushlight
 from rushlight.bench import stats
 from rushlight.bench.compare import Board
 from rushlight.bench.stats import Interval
@@ -24,7 +20,6 @@ from rushlight.report.html import (
     Commands,
     Facts,
     Gallery,
-    Listing,
     Named,
     Notice,
     Plot,
@@ -36,9 +31,9 @@ from rushlight.report.html import (
     Text,
     Thumb,
 )
+from rushlight.report.words import count, duration, footer, host, quarantine, versions
 
 MISTAKES = 24
-PACKAGES = ("torch", "torchvision", "lightning", "timm", "tensordict", "numpy", "scipy")
 
 
 def comparison_report(board: Board) -> Report:
@@ -57,8 +52,7 @@ def comparison_report(board: Board) -> Report:
             Section("Budget used", [_budget(board)]),
             Section("Repeat it", _repeat(board)),
         ],
-        footer=f"Made by Rushlight {rushlight.__version__} on {time.strftime('%Y-%m-%d %H:%M')}. "
-        "This page is one file: it loads nothing and runs no scripts.",
+        footer=footer(),
     )
 
 
@@ -69,8 +63,8 @@ def _about(board: Board) -> str:
     trial = board.results[0].trial
     kept = f"{trial.keep} known labels a class, drawn anew by each seed" if trial.keep else "all known labels"
     return (
-        f"{_count(len(board.ranking.names), 'recipe')} over {_count(_seeds(board), 'paired seed')}, at an equal budget "
-        f"of {_budget_text(trial.budget)} a trial, with {kept}, judged on {_count(len(_judged(board)), 'test image')} "
+        f"{count(len(board.ranking.names), 'recipe')} over {count(_seeds(board), 'paired seed')}, at an equal budget "
+        f"of {_budget_text(trial.budget)} a trial, with {kept}, judged on {count(len(_judged(board)), 'test image')} "
         "that no recipe saw the labels of."
     )
 
@@ -80,8 +74,8 @@ def _figures(board: Board) -> list[tuple[str, str]]:
     figures = [(f"{100 * best.mean:.1f} %", f"{board.metric} of {board.best}")]
     if gain is not None:
         figures.append((f"{_signed(gain.mean)} points", f"over {board.ranking.reference}"))
-    figures.append((f"{len(board.results) - len(board.failed)}", f"trials: {_count(_seeds(board), 'seed')} a recipe"))
-    return [*figures, (_duration(sum(r.spent.seconds for r in board.results)), "of training, all trials together")]
+    figures.append((f"{len(board.results) - len(board.failed)}", f"trials: {count(_seeds(board), 'seed')} a recipe"))
+    return [*figures, (duration(sum(r.spent.seconds for r in board.results)), "of training, all trials together")]
 
 
 def _seeds(board: Board) -> int:
@@ -307,14 +301,7 @@ def _data(board: Board) -> list[Block]:
         )
     if info.licence:
         facts["licence"] = info.licence
-    return [Facts(facts), *_quarantine(info.quarantined)]
-
-
-def _quarantine(left_out: Sequence[object]) -> list[Block]:
-    if not left_out:
-        return [Text("No file was left out.", quiet=True)]
-    items = [(str(getattr(q, "name", q)), str(getattr(q, "reason", ""))) for q in left_out]
-    return [Listing(f"{_count(len(items), 'file')} left out, and why", items)]
+    return [Facts(facts), *quarantine(info.quarantined)]
 
 
 def _budget(board: Board) -> Table:
@@ -337,21 +324,20 @@ def _budget(board: Board) -> Table:
         "Means of a trial, as counted, not as planned; the budget was "
         f"{_budget_text(board.results[0].trial.budget)}. An image pass is the compute of one image forward and "
         "backward through the encoder; whatever else a recipe computes is charged in the same unit. The whole "
-        f"comparison took {_duration(board.seconds)}, without what had been finished before.",
+        f"comparison took {duration(board.seconds)}, without what had been finished before.",
         numeric=[1, 2, 3, 4],
     )
 
 
 def _repeat(board: Board) -> list[Block]:
-    host, trial = machine(), board.results[0].trial
+    measured, trial = machine(), board.results[0].trial
     facts = {"chosen": "; ".join(board.choices)} if board.choices else {}
     facts |= {
         "encoder": trial.encoder + (f", from {trial.weights}" if trial.weights else ", from scratch"),
         "device": f"{trial.device}, {trial.precision}",
-        "machine": f"{platform.system()} {host['processor']}, {host['cores']} cores",
+        "machine": host(measured),
         "data": f"SHA-256 {board.data.content_hash[:16]}…",
-        "versions": f"rushlight {rushlight.__version__}, Python {host['python']}, "
-        + ", ".join(f"{name} {v}" for name in PACKAGES if (v := _version(name))),
+        "versions": versions(measured["python"]),
     }
     use = f"rushlight predict {board.best_folder} IMAGES --out predictions.csv"
     return [
@@ -360,13 +346,6 @@ def _repeat(board: Board) -> list[Block]:
         Commands([use]),
         Facts(facts),
     ]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 # --- figures as words ---
@@ -382,18 +361,8 @@ def _unbroken(name: str) -> str:
     return name.replace(" > ", "\u00a0>\u00a0").replace("-", "\u2011") if len(name) < 32 else name
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
 def _budget_text(budget: str) -> str:
     return f"{budget.removesuffix('m')} minutes" if budget.endswith("m") else f"{budget} image passes"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _flops(flops: float) -> str:
