@@ -1,0 +1,443 @@
+"""Make the pages of the site that are facts of the code, and put them beside those written by hand.
+
+    python docs/generate.py             the site's source, whole, in docs/generated; then `mkdocs build`
+    python docs/generate.py --readme    the ledger's table in README.md
+
+Made here: a page for each system (its card, its module's docstring, its arguments, what the ledger says, then the
+notes of `docs/systems/ID.md`), the index of systems, the ledger and the command line's reference. Everything else is
+copied. Attacks, judges and defences that share a file share its page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import shutil
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+OUT = DOCS / "generated"
+BEGIN, END = "<!-- ledger: made by docs/generate.py --readme -->", "<!-- /ledger -->"
+FAMILIES = {
+    "baseline": "Baselines",
+    "semi": "Some labels",
+    "labels": "Several, partial or doubtful labels",
+    "weak": "Labels weaker than the answer",
+    "pretrain": "No labels",
+    "curate": "Better data",
+    "transfer": "From other models and domains",
+    "medical": "Medical images",
+    "generate": "Generating images",
+    "graphs": "Graphs",
+    "robust": "Attack and defence",
+    "evaluate": "Judges",
+}
+NO_CLAIMS = "No claim has been run yet: `rushlight claims run ID` runs one.\n"
+
+
+# Systems --------------------------------------------------------------------------------------------------------------
+
+
+def pages() -> dict[str, list[str]]:
+    """Each page's id (its file's, with hyphens), and the ids of the systems that it shows, its own first."""
+    from rushlight.card import catalogue
+
+    found: dict[str, list[str]] = {}
+    for name, entry in catalogue().items():
+        page = entry.module.rsplit(".", 1)[-1].replace("_", "-")
+        found.setdefault(page, []).append(name)
+    return {page: sorted(names, key=lambda name: (name != page, name)) for page, names in sorted(found.items())}
+
+
+def notes(page: str, folder: Path = DOCS / "systems") -> str:
+    """What was written by hand for a page; a title of its own is left out.
+
+    Raises:
+        SystemExit: it has not been written.
+    """
+    path = folder / f"{page}.md"
+    if not path.exists():
+        raise SystemExit(
+            f"docs/systems/{page}.md is missing: write it (## Usage, ## What is logged, ## Implementation details, "
+            f"## Pitfalls), as CONTRIBUTING.md says"
+        )
+    return re.sub(r"\A\s*# .*\n+", "", path.read_text(encoding="utf-8")).strip() + "\n"
+
+
+def system_page(page: str, names: list[str], ledger: dict[str, Any]) -> str:
+    """A system's page, from top to bottom."""
+    from rushlight.card import system
+
+    kinds = [system(name) for name in names]
+    first = kinds[0].card
+    module = inspect.getmodule(kinds[0])
+    parts = [f"# {first.title}\n", *map(card_table, kinds), "## Idea\n", idea(module.__doc__ or "")]
+    parts += [text for kind in kinds if (text := arguments_table(kind, alone=len(kinds) == 1))]
+    parts += ["## In the ledger\n", beside_the_paper(first, ledger.get(page)), notes(page)]
+    return "\n".join(parts)
+
+
+def idea(docstring: str) -> str:
+    """A module's docstring as Markdown: its indented equations are code blocks already."""
+    return inspect.cleandoc(docstring) + "\n"
+
+
+def card_table(kind: Any) -> str:
+    card = kind.card
+    rows = {
+        "id": f"`{card.id}`",
+        "paper": _paper(card.paper),
+        "code": f"[{card.code}](https://github.com/{card.code})" if card.code else "",
+        "role": f"{card.role}, family {card.family}",
+        "predicts": ", ".join(f"`{task}`" for task in sorted(card.task)),
+        "needs": str(card.needs),
+        "gives": card.gives,
+        "the source says": card.says,
+        "extra": f"`pip install 'rushlight[{card.extra}]'`" if card.extra else "",
+    }
+    return table(["", ""], [[key, value] for key, value in rows.items() if value])
+
+
+def _paper(reference: str) -> str:
+    number = re.fullmatch(r"arXiv:(\S+)", reference)
+    return f"[{reference}](https://arxiv.org/abs/{number[1]})" if number else reference
+
+
+def arguments_table(kind: Any, *, alone: bool = True) -> str:
+    """The arguments with their defaults, and what the docstring says of each."""
+    found = arguments(kind)
+    if not found:
+        return ""
+    head = "## Arguments\n" if alone else f"## Arguments of `{kind.card.id}`\n"
+    rows = [[f"`{a.name}`", f"`{a.default}`", a.says] for a in found]
+    return f"{head}\n{table(['argument', 'default', 'what it is'], rows)}"
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a system: its default as it is written, and what its docstring says of it."""
+
+    name: str
+    default: str
+    says: str
+
+
+def arguments(kind: Any) -> list[Argument]:
+    if kind.__init__ is object.__init__:
+        return []
+    parameters = [p for name, p in inspect.signature(kind).parameters.items()]
+    said = described(inspect.getdoc(kind.__init__) or "", [p.name for p in parameters])
+    return [Argument(p.name, _default(p.default), said.get(p.name, "")) for p in parameters]
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, float) and len(repr(value)) > 8:
+        return f"{value:.3g}"
+    if isinstance(value, tuple) and len(value) > 4:
+        return f"{_default(value[0])} … {_default(value[-1])}, {len(value)} of them"
+    return "" if value is inspect.Parameter.empty else repr(value)
+
+
+def described(docstring: str, names: list[str]) -> dict[str, str]:
+    """What a docstring's `Args:` say of each name; several names may share an entry, several entries a line."""
+    match = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    if match is None or not names:
+        return {}
+    name = rf"(?:{'|'.join(map(re.escape, names))})(?: \([^)]*\))?"
+    head = re.compile(rf"(?:\A|(?<=\. )|(?<=\n))({name}(?:, {name})*): ")
+    text = re.sub(r"\n\s{8,}", " ", match[1])
+    text = "\n".join(line.strip() for line in text.splitlines())
+    pieces = head.split(text)[1:]
+    found = {}
+    for shared, says in zip(pieces[::2], pieces[1::2], strict=True):
+        for one in re.sub(r" \([^)]*\)", "", shared).split(", "):
+            found[one] = " ".join(says.split())
+    return found
+
+
+def systems_index(shown: dict[str, list[str]], ledger: dict[str, Any]) -> str:
+    """All systems by family, each with what it needs, what it gives and its verdict."""
+    from rushlight.card import cards
+
+    known = cards()
+    home = {name: page for page, names in shown.items() for name in names}
+    parts = [INDEX]
+    families = sorted({card.family for card in known.values()}, key=list(FAMILIES).index)
+    for family in families:
+        rows = [
+            [f"[`{card.id}`]({home[card.id]}.md)", card.role, str(card.needs), card.gives, verdict(ledger, card.id)]
+            for card in known.values()
+            if card.family == family
+        ]
+        parts += [f"## {FAMILIES[family]}\n", table(["system", "role", "needs", "gives", "claim"], rows)]
+    return "\n".join(parts)
+
+
+INDEX = """# Systems
+
+A system is a learner, a curator, a judge, an attack or a defence. Its card says which columns it needs and how
+unknown they may be; that alone decides which systems fit which data (`rushlight look PATH` lists them). *Claim* is
+what the [ledger](../ledger.md) says of the paper's headline. `rushlight systems` prints this list, and
+`rushlight systems ID` one card.
+"""
+
+
+def verdict(ledger: dict[str, Any], name: str) -> str:
+    return f"[{ledger[name]['verdict']}](../ledger.md#{name})" if name in ledger else ""
+
+
+# The ledger -----------------------------------------------------------------------------------------------------------
+
+
+def ledger_rows(ledger: dict[str, Any], link: str) -> list[list[str]]:
+    """A row a claim, for the README and for the site; `link` holds `{}` for the system's id."""
+    return [
+        [
+            f"[`{name}`]({link.format(name)})",
+            entry["effects"][0]["says"],
+            *interval(entry["effects"][0]),
+            str(entry["seeds"]),
+            f"{entry['minutes']:.1f}",
+            f"**{entry['verdict']}**",
+        ]
+        for name, entry in ledger.items()
+    ]
+
+
+LEDGER_HEAD = ["system", "claim", "effect", "95 % interval", "seeds", "minutes", "verdict"]
+
+
+def interval(effect: dict[str, Any]) -> tuple[str, str]:
+    """The effect with its unit, and its interval."""
+    return f"{effect['mean']:+.3g} {effect['unit']}", f"{effect['low']:+.3g} … {effect['high']:+.3g}"
+
+
+def ledger_page(ledger: dict[str, Any], home: dict[str, str]) -> str:
+    if not ledger:
+        return LEDGER + NO_CLAIMS
+    summary = table(LEDGER_HEAD, ledger_rows(ledger, "#{}"))
+    return LEDGER + summary + "\n" + "\n".join(claim(name, entry, home) for name, entry in ledger.items())
+
+
+LEDGER = """# The ledger
+
+For each paper one small experiment asks whether its headline effect shows at a size that two CPU cores finish in
+minutes. Data, baseline, metric, direction and seeds are fixed in `claims/` before it runs, and the baseline gets the
+same budget. The verdict follows from the 95 % interval of the paired differences over the seeds, and from nothing
+else: **holds** where all of it lies on the claimed side, **fails** where all of it lies on the other, **unclear**
+where it covers the margin. A small experiment that is unclear or fails says nothing of the paper at its own size; it
+says what to expect at this one.
+
+`rushlight claims run ID` runs a claim again and writes its entry; `rushlight claims` prints the table. *Minutes* are
+the sum over all seeds.
+
+"""
+
+
+def claim(name: str, entry: dict[str, Any], home: dict[str, str]) -> str:
+    """One claim in full."""
+    rows = [[e["says"], *interval(e), f"{e['margin']:g} {e['unit']}", e["verdict"]] for e in entry["effects"]]
+    facts = {
+        "data": entry["data"],
+        "baseline": entry["baseline"],
+        "metric": entry["metric"],
+        "seeds": f"0 … {entry['seeds'] - 1}",
+        "run": _circumstances(entry),
+        "again": f"`{entry['command']}`",
+    }
+    system = f"systems/{home[name]}.md" if name in home else ""
+    parts = [f"## `{name}` {{ #{name} }}\n", f"The paper says: {entry['headline']}.\n"]
+    parts += [f"The system: [`{name}`]({system}).\n"] if system else []
+    parts += [f"**{entry['verdict']}**{': ' + entry['note'] if entry['note'] else ''}\n"]
+    parts += [table(["effect", "measured", "95 % interval", "claimed above", "verdict"], rows)]
+    return "\n".join([*parts, table(["", ""], [list(pair) for pair in facts.items()])])
+
+
+def _circumstances(entry: dict[str, Any]) -> str:
+    machine = entry["machine"]
+    where = ", ".join(f"{k} {v}" for k, v in machine.items()) if isinstance(machine, dict) else str(machine)
+    return f"{entry['date']}, version {entry['version']}, {entry['minutes']:.1f} minutes over all seeds; {where}"
+
+
+def beside_the_paper(card: Any, entry: dict[str, Any] | None) -> str:
+    """What the small experiment found, beside what the paper says."""
+    if entry is None:
+        return f"`{card.id}` has no claim in the [ledger](../ledger.md).\n"
+    measured, between = interval(entry["effects"][0])
+    rows = [
+        ["the paper", entry["headline"]],
+        ["claimed here", entry["effects"][0]["says"]],
+        ["measured", f"{measured} (95 % interval {between}), {entry['seeds']} seeds, {entry['minutes']:.1f} minutes"],
+        ["verdict", f"[**{entry['verdict']}**](../ledger.md#{card.id})"],
+        ["note", entry["note"]],
+        ["again", f"`{entry['command']}`"],
+    ]
+    return table(["", ""], [row for row in rows if row[1]])
+
+
+def readme_table(ledger: dict[str, Any]) -> str:
+    """The ledger's table as it stands in the README."""
+    return table(LEDGER_HEAD, ledger_rows(ledger, "docs/systems/{}.md")) if ledger else NO_CLAIMS
+
+
+def with_table(readme: str, ledger: dict[str, Any]) -> str:
+    """The README with the ledger's table between its two marks."""
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
+        raise SystemExit(f"README.md must hold '{BEGIN}' and '{END}' once each")
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{readme_table(ledger)}\n{END}{rest.split(END)[1]}"
+
+
+# The command line -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An argument (without dashes) or an option of a command."""
+
+    names: tuple[str, ...]
+    default: str
+    says: str
+
+    @property
+    def option(self) -> bool:
+        return self.names[0].startswith("-")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as it is typed, without `rushlight`."""
+
+    name: str
+    says: str
+    parameters: tuple[Parameter, ...]
+
+
+def commands() -> list[Command]:
+    """Every command of the Typer app, those of sub-apps too."""
+    from rushlight.cli import app
+
+    return list(_commands(app, ""))
+
+
+def _commands(app: Any, prefix: str) -> Iterator[Command]:
+    for info in app.registered_commands:
+        yield _command(prefix + (info.name or info.callback.__name__.replace("_", "-")), info.callback)
+    for group in app.registered_groups:
+        name = prefix + group.name
+        if group.typer_instance.registered_callback is not None:
+            yield _command(name, group.typer_instance.registered_callback.callback)
+        yield from _commands(group.typer_instance, f"{name} ")
+
+
+def _command(name: str, function: Any) -> Command:
+    hints = typing.get_type_hints(function, include_extras=True)
+    found = [_parameter(p, hints[p.name]) for p in inspect.signature(function).parameters.values()]
+    return Command(name, inspect.cleandoc(function.__doc__ or ""), tuple(p for p in found if p is not None))
+
+
+def _parameter(parameter: inspect.Parameter, hint: Any) -> Parameter | None:
+    if typing.get_origin(hint) is not typing.Annotated:
+        return None  # Typer's own context
+    kind, info = typing.get_args(hint)[:2]
+    default = "" if parameter.default in (None, inspect.Parameter.empty) else str(parameter.default)
+    says = (info.help or "").strip()
+    if type(info).__name__ == "ArgumentInfo":
+        return Parameter(((info.metavar or parameter.name.upper()).strip("[]"),), default, says)
+    names = tuple(info.param_decls or ()) or (f"--{parameter.name.replace('_', '-')}",)
+    return Parameter(names, "" if _is_flag(kind) else default, says)
+
+
+def _is_flag(kind: Any) -> bool:
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return bool in options
+
+
+def cli_page() -> str:
+    return CLI + "\n".join(map(_command_section, commands()))
+
+
+CLI = """# Command line
+
+Every command is one call of the [Python functions](reference/index.md) of the same name. `rushlight COMMAND --help`
+prints what stands here. An error that you can mend is one sentence on standard error and exit code 2; `--debug`
+anywhere on the line shows the traceback instead. `rushlight --version` prints the version.
+
+"""
+
+
+def _command_section(command: Command) -> str:
+    given = [p for p in command.parameters if not p.option]
+    options = [p for p in command.parameters if p.option]
+    words = ["rushlight", command.name, *(p.names[0] for p in given), *(["[OPTIONS]"] if options else [])]
+    parts = [f"## {command.name}\n", f"{command.says}\n", f"```console\n$ {' '.join(words)}\n```\n"]
+    rows = [
+        [", ".join(f"`{n}`" for n in p.names), f"`{p.default}`" if p.default else "", p.says] for p in given + options
+    ]
+    return "\n".join([*parts, table(["", "default", "what it is"], rows)] if rows else parts)
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def generate(out: Path = OUT) -> None:
+    """Write the whole source of the site."""
+    from rushlight.bench.claims import ledger
+
+    entries, shown = ledger(), pages()
+    shutil.rmtree(out, ignore_errors=True)
+    leave = shutil.ignore_patterns("generated", "*.py", "__pycache__", "systems")
+    shutil.copytree(DOCS, out, ignore=leave)
+    shutil.copy(ROOT / "CHANGELOG.md", out / "changelog.md")
+    shutil.copy(ROOT / "CONTRIBUTING.md", out / "adding-a-system.md")
+    made = {f"systems/{page}.md": system_page(page, names, entries) for page, names in shown.items()}
+    home = {name: page for page, names in shown.items() for name in names}
+    made |= {"systems/index.md": systems_index(shown, entries), "ledger.md": ledger_page(entries, home)}
+    made |= {"cli.md": cli_page()}
+    for name, text in made.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text, encoding="utf-8")
+
+
+def on_config(config: Any) -> Any:
+    """A hook of MkDocs: the systems' pages take their place in the navigation."""
+    found = sorted(path.name for path in (Path(config["docs_dir"]) / "systems").glob("*.md"))
+    for section in config["nav"]:
+        if "Systems" in section:
+            section["Systems"] += [f"systems/{name}" for name in found if name != "index.md"]
+    return config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--readme", action="store_true", help="refresh the ledger's table in README.md, and no more")
+    if parser.parse_args().readme:
+        from rushlight.bench.claims import ledger
+
+        path = ROOT / "README.md"
+        path.write_text(with_table(path.read_text(encoding="utf-8"), ledger()), encoding="utf-8")
+        return
+    generate()
+    print(f"written: {OUT.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

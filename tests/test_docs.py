@@ -1,0 +1,332 @@
+"""The site and the README say what is so: pages, links, commands, examples and the ledger's table."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import inspect
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import rushlight as rl
+from rushlight.bench.claims import ledger
+from rushlight.bench.compare import Board
+from rushlight.card import catalogue, system
+from rushlight.engine.recipe import Recipe
+from rushlight.engine.stage import Stage
+
+ROOT = Path(__file__).parents[1]
+WRITTEN = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+WRITTEN += sorted(p for p in (ROOT / "docs").rglob("*.md") if "generated" not in p.parts)
+ENTRY = {
+    "verdict": "unclear",
+    "headline": "twins agree",
+    "data": "photos",
+    "baseline": "supervised",
+    "metric": "accuracy",
+    "seeds": 5,
+    "effects": [
+        {
+            "name": "a",
+            "says": "a | b",
+            "unit": "points",
+            "margin": 0.0,
+            "mean": 1.25,
+            "low": -0.5,
+            "high": 3.0,
+            "verdict": "unclear",
+            "values": [],
+        }
+    ],
+    "recorded": {},
+    "minutes": 4.25,
+    "elapsed_minutes": 2.5,
+    "note": "few seeds",
+    "version": "0.1.0",
+    "machine": {"cores": 2},
+    "date": "2026-11-23",
+    "command": "rushlight claims run barlow-twins",
+}
+
+
+@pytest.fixture(scope="module")
+def docs() -> ModuleType:
+    """docs/generate.py as a module."""
+    spec = importlib.util.spec_from_file_location("rushlight_docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(docs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole source of the site."""
+    out = tmp_path_factory.mktemp("docs") / "generated"
+    docs.generate(out)
+    return out
+
+
+# Pages ----------------------------------------------------------------------------------------------------------------
+
+
+def test_every_system_has_a_page_with_its_card_and_each_argument(docs: ModuleType, site: Path) -> None:
+    shown = docs.pages()
+    assert sorted(name for names in shown.values() for name in names) == sorted(catalogue())
+    for page, names in shown.items():
+        text = (site / "systems" / f"{page}.md").read_text()
+        for name in names:
+            card = system(name).card
+            assert f"`{name}`" in text
+            assert docs._cell(card.gives) in text
+            assert docs._cell(card.says) in text
+            for argument in docs.arguments(system(name)):
+                assert argument.says, f"{name}: the argument {argument.name} is not described under Args:"
+                assert f"| `{argument.name}` |" in text
+        assert f"({page}.md)" in (site / "systems" / "index.md").read_text()
+
+
+def test_attacks_share_the_page_of_their_file(docs: ModuleType) -> None:
+    assert docs.pages()["fgsm-cw"] == ["fgsm-cw", "carlini-wagner", "defensive-distillation", "fgsm", "pgd"]
+
+
+def test_a_system_without_notes_is_refused_by_name(docs: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"docs/systems/nobody\.md is missing"):
+        docs.notes("nobody", tmp_path)
+    (tmp_path / "nobody.md").write_text("# Nobody\n\n## Usage\n\nNone.\n")
+    assert docs.notes("nobody", tmp_path) == "## Usage\n\nNone.\n"
+
+
+def test_arguments_are_read_from_docstrings(docs: ModuleType) -> None:
+    said = docs.described(
+        "Args:\n"
+        "    weight: λ, the price\n"
+        "        of redundancy.\n"
+        "    inlier: λ_i. outlier: λ_o, as in: the paper.\n"
+        "    c, confidence (κ): of an attack.\n\n"
+        "Returns:\n"
+        "    weight: not an argument.\n",
+        ["weight", "inlier", "outlier", "c", "confidence"],
+    )
+    both = "of an attack."
+    assert said == {
+        "weight": "λ, the price of redundancy.",
+        "inlier": "λ_i.",
+        "outlier": "λ_o, as in: the paper.",
+        "c": both,
+        "confidence": both,
+    }
+
+
+# The ledger -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_shows_the_ledger_as_it_is(docs: ModuleType) -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert readme == docs.with_table(readme, ledger()), "run `python docs/generate.py --readme`"
+
+
+def test_an_entry_is_shown_with_interval_seeds_minutes_and_verdict(docs: ModuleType) -> None:
+    row = docs.readme_table({"barlow-twins": ENTRY}).splitlines()[2]
+    cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+    assert cells[0] == "[`barlow-twins`](docs/systems/barlow-twins.md)"
+    assert cells[1:] == [r"a \| b", "+1.25 points", "-0.5 … +3", "5", "4.2", "**unclear**"]
+    page = docs.ledger_page({"barlow-twins": ENTRY}, {"barlow-twins": "barlow-twins"})
+    for what in ("twins agree", "few seeds", "`rushlight claims run barlow-twins`", "0 … 4", "cores 2", "2026-11-23"):
+        assert what in page
+    beside = docs.beside_the_paper(system("barlow-twins").card, ENTRY)
+    assert "twins agree" in beside
+    assert "-0.5 … +3" in beside
+
+
+def test_an_empty_ledger_has_a_page_and_a_sentence(docs: ModuleType) -> None:
+    assert "No claim has been run yet" in docs.ledger_page({}, {})
+    assert "No claim has been run yet" in docs.readme_table({})
+
+
+# Links ----------------------------------------------------------------------------------------------------------------
+
+
+def links(text: str) -> Iterator[str]:
+    """Relative links and images of a Markdown text, outside of code."""
+    plain = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", plain):
+        if not re.match(r"[a-z]+:", target):
+            yield target
+
+
+def anchors(path: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.MULTILINE)
+    named = [match[1] for head in heads if (match := re.search(r"\{ #([\w-]+) \}", head))]
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", head).strip().lower()) for head in heads} | set(named)
+
+
+def broken(path: Path) -> list[str]:
+    found = []
+    for link in links(path.read_text()):
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            found.append(f"{path.name}: {link}")
+    return found
+
+
+def test_links_of_the_readme_and_its_neighbours_resolve() -> None:
+    assert [link for path in WRITTEN[:3] for link in broken(path)] == []
+
+
+def test_links_of_the_site_resolve(site: Path) -> None:
+    assert [link for path in sorted(site.rglob("*.md")) for link in broken(path)] == []
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# One `x`\n\n[b](b.md) [c](#one-x) [d](#two) `[e](e.md)` [f](https://x.org)\n")
+    assert broken(tmp_path / "a.md") == ["a.md: b.md", "a.md: #two"]
+
+
+def test_the_navigation_names_pages_that_are_made(site: Path) -> None:
+    named = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert len(named) > 10
+    assert [name for name in named if not (site / name).exists()] == []
+    made = {path.relative_to(site).as_posix() for path in site.rglob("*.md") if path.parent.name != "systems"}
+    assert made - set(named) == set()
+
+
+def test_the_reference_names_things_that_exist(site: Path) -> None:
+    identifiers = [
+        name
+        for page in site.glob("reference/*.md")
+        for name in re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)
+    ]
+    assert len(identifiers) > 20
+    for identifier in identifiers:
+        _imported(identifier)
+
+
+def _imported(name: str) -> object:
+    """A module, or something in one."""
+    if importlib.util.find_spec(".".join(name.split(".")[:2])) is None:
+        raise ModuleNotFoundError(name)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        home, _, attribute = name.rpartition(".")
+        return getattr(importlib.import_module(home), attribute)
+
+
+# Commands and examples ------------------------------------------------------------------------------------------------
+
+
+def typed(text: str) -> Iterator[list[str]]:
+    """The words of each `rushlight …` command in a text's code."""
+    fenced = re.findall(r"```(?:console|sh|bash|text)?\n(.*?)```", text, flags=re.DOTALL)
+    inline = re.findall(r"(?<!`)`(rushlight [^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    for line in [*(line for block in fenced for line in block.replace("\\\n", " ").splitlines()), *inline]:
+        line = line.strip().removeprefix("$ ")
+        if line.startswith("rushlight ") and "…" not in line:
+            yield shlex.split(line, comments=True)[1:]
+
+
+def wrong(words: list[str], docs: ModuleType) -> str:
+    """What is wrong with a command, or nothing."""
+    known = {command.name: command for command in docs.commands()}
+    words = [word for word in words if word not in ("--help", "--debug", "--version")]
+    if not words:
+        return ""
+    name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+    if name not in known and words[0] != "COMMAND":
+        return f"there is no command '{name}'"
+    if name not in known:
+        return ""
+    options = {option for p in known[name].parameters for option in p.names if p.option}
+    unknown = [word for word in words if word.startswith("--") and word not in options]
+    return f"'{name}' has no option {unknown[0]}" if unknown else ""
+
+
+def test_commands_in_the_docs_exist_with_their_options(docs: ModuleType) -> None:
+    found = [(path.name, words) for path in WRITTEN for words in typed(path.read_text())]
+    assert len(found) > 30
+    assert [(name, words, why) for name, words in found if (why := wrong(words, docs))] == []
+
+
+def test_a_wrong_command_is_found(docs: ModuleType) -> None:
+    assert wrong(["compair", "photos/"], docs) == "there is no command 'compair'"
+    assert wrong(["compare", "photos/", "--seed", "3"], docs) == "'compare' has no option --seed"
+    assert wrong(["claims", "run", "iomatch", "--workers", "2"], docs) == ""
+
+
+def test_recipes_in_the_docs_can_be_read(docs: ModuleType) -> None:
+    from rushlight.bench.compare import _split
+
+    recipes = set()
+    for path in WRITTEN:
+        for words in typed(path.read_text()):
+            recipes |= {words[2]} if words[0] == "fit" and len(words) > 2 else set()
+            for option, value in pairwise(words):
+                recipes |= set(_split(value)) - {"auto"} if option == "--methods" else set()
+    assert len(recipes) > 8
+    for recipe in recipes:
+        assert all(isinstance(step.stage(), Stage) for step in Recipe.parse(recipe).steps)
+
+
+def test_every_command_and_option_is_in_the_reference(docs: ModuleType, site: Path) -> None:
+    import typer.main
+
+    page = (site / "cli.md").read_text()
+    group = typer.main.get_command(__import__("rushlight.cli", fromlist=["app"]).app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        for parameter in command.params:
+            assert parameter.name == "help" or all(
+                f"`{option}`" in section for option in parameter.opts if "-" in option
+            )
+
+
+def examples() -> list[tuple[str, str]]:
+    """Python in the README and the site's own pages (those of systems may show parts only)."""
+    pages = [path for path in WRITTEN if path.parent.name != "systems" and path.name != "CONTRIBUTING.md"]
+    found = [
+        (path.name, code) for path in pages for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+    ]
+    assert any(name == "README.md" for name, _ in found)
+    return found
+
+
+@pytest.mark.parametrize(("page", "code"), examples())
+def test_python_examples_name_only_what_exists(page: str, code: str) -> None:
+    tree = ast.parse(code)
+    kinds = {"rl": rl, "board": Board, "model": rl.Model, "data": rl.Dataset}
+    fields = {field.name for field in dataclasses.fields(Board)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in kinds:
+            known = hasattr(kinds[node.value.id], node.attr) or (node.value.id == "board" and node.attr in fields)
+            assert known, f"{page}: {node.value.id}.{node.attr}"
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("rl."):
+            _accepts(getattr(rl, ast.unparse(node.func).split(".")[1]), node)
+
+
+def _accepts(function: object, call: ast.Call) -> None:
+    """The function takes these arguments; what it passes on is looked up where it goes."""
+    from rushlight.bench.audit import audit
+    from rushlight.bench.compare import compare
+
+    behind = {rl.compare: compare, rl.audit: audit}
+    names = {k.arg for k in call.keywords}
+    if inspect.isclass(function):
+        return
+    taken = set(inspect.signature(function).parameters)  # type: ignore[arg-type]
+    if function in behind:
+        taken |= set(inspect.signature(behind[function]).parameters)  # type: ignore[index]
+    if function in (rl.look, rl.predict):
+        taken |= set(inspect.signature(rl.load).parameters)
+    assert names <= taken, names - taken
