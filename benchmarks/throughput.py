@@ -2,8 +2,10 @@
 
     python benchmarks/throughput.py --method barlow-twins --seconds 60
 
-One process on one core with one thread. One step of each arm is run in turn, over and over, so that whatever else the
-machine does falls on all arms alike; figures are medians over steps, and ratios are of medians.
+One process on one core with one thread, so seconds are those of the processor: on a calm machine they are the clock's.
+One step of each arm is run in turn, over and over, so that whatever else the machine does falls on all arms alike;
+figures are medians over steps, and ratios are of medians. Run it on a calm machine all the same: neighbours take
+memory bandwidth, which the network needs more than the transforms of images do.
 
 - ours: `Learner.run` as a trial runs it: rows, views, forward, backward, optimiser, Lightning's loop.
 - theirs: the other library's data set, loader, transforms and loss, with the same encoder and head, optimiser,
@@ -15,12 +17,19 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
+import importlib.util
 import os
 import statistics
+import sys
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,15 +52,17 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of each step, by arm, and how many images a step has."""
+    """Processor seconds of each step, by arm, and how many images a step has."""
 
     seconds: dict[str, list[float]]
     images: int
 
     def show(self, targets: dict[str, float]) -> None:
+        if min(len(times) for times in self.seconds.values()) <= WARM_UP:
+            raise SystemExit("too few steps to measure: give more --seconds")
         medians = {arm: statistics.median(times[WARM_UP:]) for arm, times in self.seconds.items()}
         for arm, median in medians.items():
-            steps = len(self.seconds[arm]) - WARM_UP
+            steps = len(self.seconds[arm][WARM_UP:])
             print(f"{arm:>10}: {self.images / median:8.0f} images/s   {1e3 * median:7.1f} ms a step, {steps} steps")
         for arm, target in targets.items():
             print(f"ours / {arm}: {medians[arm] / medians['ours']:.2f} (target {target:g})")
@@ -71,8 +82,8 @@ def interleave(
             if not others:
                 others.update(arms(self))
                 times.update({arm: [] for arm in others})
-                images = self.plan.batch
-                self.began = time.perf_counter()
+                images = round(self.plan.batch * sum(self.parts.values()))
+                self.began = time.process_time()
             if time.monotonic() > stop:
                 self.trainer.should_stop = True
                 return -1
@@ -80,12 +91,12 @@ def interleave(
 
         def after_step(self) -> None:
             super().after_step()
-            times["ours"].append(time.perf_counter() - self.began)
+            times["ours"].append(time.process_time() - self.began)
             for arm, step in others.items():
-                began = time.perf_counter()
+                began = time.process_time()
                 step()
-                times[arm].append(time.perf_counter() - began)
-            self.began = time.perf_counter()
+                times[arm].append(time.process_time() - began)
+            self.began = time.process_time()
 
     size = (data.height, data.width)
     model = Model(encoders.create("conv16", seed=0, image_size=max(size)))
@@ -180,7 +191,74 @@ def barlow_twins(seconds: float) -> None:
     measured.show({"lightly": 4, "bare": 0.92})
 
 
-METHODS: dict[str, Callable[[float], None]] = {"barlow-twins": barlow_twins}
+# FixMatch against semilearn ------------------------------------------------------------------------------------------
+
+
+@cache
+def load_semilearn() -> tuple[Any, Any, Any]:
+    """semilearn's data set, RandAugment and losses, without its `__init__`, which asks for audio and text packages."""
+    root = Path(importlib.util.find_spec("semilearn").origin).parent  # type: ignore[union-attr, arg-type]
+    for name in ("semilearn", "semilearn.datasets", "semilearn.datasets.cv_datasets", "semilearn.core"):
+        package = sys.modules.setdefault(name, types.ModuleType(name))
+        package.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
+    augmentation = importlib.import_module("semilearn.datasets.augmentation")
+    base = importlib.import_module("semilearn.datasets.cv_datasets.datasetbase")
+    return base.BasicDataset, augmentation.RandAugment, importlib.import_module("semilearn.core.criterions")
+
+
+def semilearn_batches(data: Dataset, batch: int, ratio: int) -> Iterator[tuple[Tensor, ...]]:
+    """Its transforms for CIFAR (`get_cifar`), a loader for the labelled and one for the unlabelled images."""
+    from torchvision import transforms
+
+    basic_dataset, rand_augment, _ = load_semilearn()
+    side, tensor = data.height, [transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)]
+    crop = transforms.RandomCrop(side, padding=int(side * 0.125), padding_mode="reflect")
+    weak = [transforms.Resize(side), crop, transforms.RandomHorizontalFlip()]
+    views = {"transform": transforms.Compose([*weak, *tensor])}
+    views["strong_transform"] = transforms.Compose([*weak, rand_augment(3, 5), *tensor])
+    images, known = data["image"].permute(0, 2, 3, 1).contiguous().numpy(), data.known("class").numpy()
+    targets = data["class"].numpy()
+    labelled = basic_dataset("fixmatch", images[known], targets[known], 10, is_ulb=False, **views)
+    unlabelled = basic_dataset("fixmatch", images, targets, 10, is_ulb=True, **views)
+    loaders = []
+    for dataset, size in ((labelled, batch), (unlabelled, ratio * batch)):
+        sampler = torch.utils.data.RandomSampler(dataset, replacement=True, num_samples=10**7)
+        loaders.append(torch.utils.data.DataLoader(dataset, batch_size=size, sampler=sampler, drop_last=True))
+    for one, other in zip(*loaders, strict=True):
+        yield one["x_lb"], one["y_lb"], other["x_ulb_w"], other["x_ulb_s"]
+
+
+def fixmatch(seconds: float) -> None:
+    from rushlight.data.hide import per_class
+    from rushlight.systems.baseline.fixmatch import FixMatch
+
+    whole = compose(4096, size=32, objects=(1, 1))
+    data = per_class(whole.without("tags", "mask", "boxes", "caption", "depth", "instance"), 25)
+    losses = load_semilearn()[2]
+
+    def loss(network: Model, batch: tuple[Tensor, ...]) -> Tensor:
+        """semilearn's step as configured (`use_cat`): one forward over the three parts; and the same network."""
+        images = torch.cat([batch[0], *batch[2:]]).contiguous(memory_format=torch.channels_last)
+        sizes = [len(batch[0]), len(batch[2]), len(batch[3])]
+        known, guess, asked = network.logits(images).split(sizes)
+        confidence, target = guess.detach().float().softmax(1).max(1)
+        known_loss = losses.ce_loss(known, batch[1], reduction="mean")
+        return known_loss + losses.consistency_loss(asked, target, "ce", mask=(confidence >= 0.95).float())
+
+    def arms(learner: Learner) -> dict[str, Step]:
+        size, ratio = learner.plan.batch, round(learner.parts["unlabelled"])
+        ready = [torch.rand(n * size, 3, 32, 32) for n in (1, ratio, ratio)]
+        labels = torch.arange(size) % 10
+        return {
+            "bare": training_step(learner, loss, forever((ready[0], labels, *ready[1:]))),
+            "semilearn": training_step(learner, loss, semilearn_batches(data, size, ratio)),
+        }
+
+    measured = interleave(FixMatch, data, arms, seconds, ratio=7)
+    measured.show({"semilearn": 3})
+
+
+METHODS: dict[str, Callable[[float], None]] = {"barlow-twins": barlow_twins, "fixmatch": fixmatch}
 
 
 def main() -> None:

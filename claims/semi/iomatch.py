@@ -1,0 +1,120 @@
+"""IOMatch: open-set semi-supervised learning on photos, against FixMatch and against detecting and excluding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rushlight.augment import policy
+from rushlight.bench.claims import Claim, Effect
+from rushlight.card import Card, Needs, some
+from rushlight.data import fashion, hide
+from rushlight.data.columns import TEST, TRAIN
+from rushlight.data.dataset import Dataset
+from rushlight.engine.budget import Budget
+from rushlight.engine.hardware import precision
+from rushlight.engine.learner import Batch, Learner
+from rushlight.engine.model import Model
+from rushlight.engine.scores import balanced_accuracy
+from rushlight.engine.stage import Setting
+from rushlight.engine.teacher import Teacher
+from rushlight.nets import encoders
+from rushlight.nets.heads import Linear
+from rushlight.objectives import consistency, supervised
+from rushlight.objectives.one_vs_all import hardest_negative, inlier_probabilities
+from rushlight.systems.baseline.fixmatch import FixMatch
+from rushlight.systems.semi.iomatch import IOMatch
+
+UNSEEN = ("T-shirt", "coat", "shirt", "ankle boot")
+SEEN, LABELS, UNLABELLED, RATIO, BATCH = 6, 25, 6000, 3, 32
+BUDGET = Budget(passes=60_000)
+
+
+class Exclude(Learner):
+    """Detect and exclude: detectors on the features; only what they call an inlier teaches the classifier."""
+
+    card = Card(id="exclude", title="Detect and exclude", family="claim", role="learner", task=frozenset({"class"}),
+                needs=Needs("image", some("class")), gives="", says="")  # fmt: skip
+    parts = {"labelled": 1, "unlabelled": RATIO}
+    batch = BATCH
+
+    def build(self, data: Dataset) -> None:
+        super().build(data)
+        self.model.heads.update({"detectors_head": Linear(width=self.model.encoder.width, outputs=2 * SEEN)})
+        size = (data.height, data.width)
+        self.weak, self.strong = policy.weak(size), policy.randaugment(size)
+        self.teacher = Teacher(self.model)
+
+    def step(self, batch: Batch) -> Tensor:
+        labelled, unlabelled, generator = batch["labelled"], batch["unlabelled"], self.generator()
+        weak = self.weak(torch.cat([labelled["image"], unlabelled["image"]]), generator=generator)
+        strong = self.strong(unlabelled["image"], generator=generator)
+        features = self.model.encoder(torch.cat([weak, strong]))
+        n, m = len(labelled), len(unlabelled)
+        known, guess, asked = self.model.head("class")(features).float().split([n, m, m])
+        detected = self.model.head("detectors")(features[: n + m]).float().unflatten(1, (2, SEEN))
+        with torch.no_grad():
+            confidence, target = guess.softmax(1).max(1)
+            inlier = inlier_probabilities(detected[n:]).gather(1, target[:, None])[:, 0]
+            trusted = (confidence >= 0.95) & (inlier >= 0.5)
+        loss = supervised.classes(known, labelled["class"]) + hardest_negative(detected[:n], labelled["class"])
+        return loss + consistency.masked_cross_entropy(asked, target, trusted)
+
+
+def run(seed: int) -> dict[str, float]:
+    whole = hide.open_set(fashion.load(), UNSEEN)
+    train = hide.per_class(whole.fold(TRAIN).select(torch.arange(UNLABELLED)), LABELS, seed=seed)
+    test = whole.fold(TEST)
+    arms: dict[str, Learner] = {
+        "iomatch": IOMatch(ratio=RATIO, batch=BATCH, alignment=0),
+        "fixmatch": FixMatch(ratio=RATIO, batch=BATCH),
+        "exclude": Exclude(),
+    }
+    found: dict[str, float] = {}
+    for name, learner in arms.items():
+        model = Model(encoders.create("conv16", seed=seed, image_size=28))
+        _, model = learner.run(train, model, BUDGET, Setting(seed=seed, precision=precision("cpu")))
+        closed, opened = _scores(model, test)
+        found |= {f"{name}_closed": closed, f"{name}_open": opened}
+    return {
+        "open": 100 * (found["iomatch_open"] - found["exclude_open"]),
+        "closed": 100 * (found["iomatch_closed"] - found["exclude_closed"]),
+        "closed_fixmatch": 100 * (found["iomatch_closed"] - found["fixmatch_closed"]),
+        **found,
+    }
+
+
+def _scores(model: Model, test: Dataset) -> tuple[float, float]:
+    """Accuracy of the seen classes, and balanced accuracy over them and the unseen as one more."""
+    outputs, true = model.predict(test["image"]), test["class"]
+    closed = outputs["class"].argmax(1)
+    seen = true < SEEN
+    accuracy = float((closed == true)[seen].double().mean())
+    if "open" in outputs:
+        predicted = outputs["open"].argmax(1)
+    elif "detectors" in outputs:
+        inlier = inlier_probabilities(outputs["detectors"].unflatten(1, (2, SEEN))).gather(1, closed[:, None])[:, 0]
+        predicted = torch.where(inlier >= 0.5, closed, SEEN)
+    else:
+        predicted = closed
+    return accuracy, balanced_accuracy(predicted, true)
+
+
+CLAIM = Claim(
+    id="iomatch",
+    headline="CIFAR-10, 6 seen and 4 unseen classes, 4 labels a class: 89.68 % of the seen (FixMatch 81.58), 75.08 % "
+    "open-set balanced accuracy (OpenMatch, which detects and excludes, 14.37)",
+    data="6,000 embedded Fashion-MNIST photos: 6 seen classes with 25 labels each, 4 unseen (T-shirt, coat, shirt, "
+    "ankle boot, near outliers); 2,000 test photos",
+    baseline="detect and exclude (detectors on the features; pseudo-labels of what they accept), and FixMatch, "
+    "with the same encoder, views, batch, ratio, optimiser and 60,000 image passes",
+    metric="balanced accuracy over 7 classes (the seventh: unseen); accuracy on the seen classes",
+    effects=(
+        Effect("open", "open-set balanced accuracy is above that of detecting and excluding"),
+        Effect("closed", "accuracy on the seen classes is above that of detecting and excluding"),
+        Effect("closed_fixmatch", "accuracy on the seen classes is at most two points below FixMatch's", margin=-2.0),
+    ),
+    seeds=5,
+    run=run,
+    note="FixMatch never rejects, so that its balanced accuracy counts every unseen photo as an error.",
+)
