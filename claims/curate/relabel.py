@@ -18,7 +18,7 @@ from rushlight.systems.baseline.supervised import Supervised
 from rushlight.systems.curate.relabel import SHARP, ReLabel
 
 ANNOTATOR, STUDENT = Budget(passes=40_000.0), Budget(passes=15_000.0)
-SIZE = 32
+SIZE = 48
 
 
 def compose(n: int, seed: int, **settings: int) -> Dataset:
@@ -70,7 +70,7 @@ def mean_ap(model: Model, test: Dataset) -> float:
 CLAIM = Claim(
     id="relabel",
     headline="ImageNet, ResNet-50: 77.5 → 78.9 % top-1 with localised label maps, same images and schedule",
-    data="4,000 scenes of 32×32 with 1–3 objects, one label each (most visible); annotator trained on 8,000 others",
+    data="4,000 scenes of 48×48 with 1–3 objects, one label each (most visible); annotator trained on 8,000 others",
     baseline="the original label for every crop; same crops (8–100 % of the area), network and 15,000 image passes",
     metric="top-1 within the true set of 1,000 whole test scenes; mAP over their tags",
     effects=(
