@@ -161,9 +161,7 @@ def test_each_image_is_attacked_as_if_alone(net, batch):
         lambda x, y: carlini_wagner_l2(net, x, y, settings=dataclasses.replace(SMALL, searches=2, stop_early=True)),
     ]
     for attack in attacks:
-        torch.testing.assert_close(
-            attack(images, labels), by_images(attack, images, labels), rtol=0, atol=1e-9
-        )
+        torch.testing.assert_close(attack(images, labels), by_images(attack, images, labels), rtol=0, atol=1e-9)
 
 
 def test_attacks_take_any_loss_and_leave_parameters_without_gradients(batch):
@@ -173,6 +171,13 @@ def test_attacks_take_any_loss_and_leave_parameters_without_gradients(batch):
     assert all(p.grad is None for p in net.parameters())
     by_margin = fgsm(net, *batch, eps=0.05, loss=lambda z, y: -margin(z, y))
     assert margin(net(by_margin), batch[1]).mean() < margin(net(batch[0]), batch[1]).mean() - 0.5
+
+
+def test_attacks_take_losses_whose_gradient_is_one_number():
+    images, labels = torch.full((2, 3, 2, 2), 0.5), torch.zeros(2, dtype=torch.long)
+    for attack in (fgsm, pgd):
+        got = attack(lambda x: x.flatten(1), images, labels, eps=0.1, loss=lambda z, _: z.sum(1))
+        torch.testing.assert_close(got, images + 0.1)
 
 
 def test_attacks_work_where_gradients_are_off(net, batch):
@@ -222,9 +227,7 @@ def test_fast_carlini_wagner_equals_torchattacks_where_that_is_sound(batch, targ
     """Positive logits and no early return avoid the oracle's quirks; its start is not shrunk: hence 1e-6."""
     net, (images, labels) = Net(shift=1000.0), batch
     goal = wrong(labels) if targeted else labels
-    oracle = torchattacks.CW(
-        net, c=20.0, kappa=0, steps=9, lr=0.02
-    )  # steps // 10 == 0: it may return at any step
+    oracle = torchattacks.CW(net, c=20.0, kappa=0, steps=9, lr=0.02)  # steps // 10 == 0: it may return at any step
     if targeted:
         oracle.set_mode_targeted_by_label(quiet=True)
     settings = CarliniWagner(c=20.0, steps=9, rate=0.02)
@@ -315,7 +318,5 @@ def test_masked_gradients_are_seen_and_honest_ones_are_not(net, batch):
     assert hidden.zero > 0.3
     assert hidden.masked
     assert hidden.scaled == honest.plain
-    exact = gradient_masking(
-        steep, images, labels, eps=0.05, temperature=1.0, precise_fn=lambda x: net(x) * 1000
-    )
+    exact = gradient_masking(steep, images, labels, eps=0.05, temperature=1.0, precise_fn=lambda x: net(x) * 1000)
     assert exact.precise >= exact.plain

@@ -42,9 +42,7 @@ def margin(logits: Float[Tensor, "batch classes"], labels: Labels) -> PerImage:
     return logits[own] - logits.masked_fill(own, -math.inf).amax(1)
 
 
-def fooled(
-    logits: Float[Tensor, "batch classes"], labels: Labels, *, targeted: bool = False
-) -> Bool[Tensor, "batch"]:
+def fooled(logits: Float[Tensor, "batch classes"], labels: Labels, *, targeted: bool = False) -> Bool[Tensor, "batch"]:
     """Where an attack has reached its end: the prediction is (targeted) or is not (untargeted) the label."""
     return (logits.argmax(1) == labels) == targeted
 
@@ -69,7 +67,7 @@ def fgsm(
         loss: what to raise (lower, if targeted), one value an image.
     """
     _, gradient = _descend(logits_fn, images, labels, loss, -1 if targeted else 1)
-    return gradient.sign_().mul_(eps).add_(images).clamp_(0, 1)
+    return torch.add(images, gradient.sign(), alpha=eps).clamp_(0, 1)
 
 
 def pgd(
@@ -101,23 +99,21 @@ def pgd(
     step = 2.5 * eps / steps if step is None else step
     move, project = (_signed, _into_cube) if norm == "linf" else (_unit, _into_ball)
     result = images.detach().clone() if generator is None else _random_start(images, eps, norm, generator)
-    rows = torch.arange(len(images), device=images.device)
+    at, rows = result, torch.arange(len(images), device=images.device)
     for _ in range(steps):
-        at = result if len(rows) == len(images) else result[rows]
-        logits, gradient = _descend(logits_fn, at, labels[rows], loss, -1 if targeted else 1)
-        moved = project(move(gradient).mul_(step).add_(at), images[rows], eps)
+        logits, gradient = _descend(logits_fn, at, labels, loss, -1 if targeted else 1)
         if stop_early:
-            going = ~fooled(logits, labels[rows], targeted=targeted)
-            rows, moved = rows[going], moved[going]
-        result = moved if len(rows) == len(images) else result.index_copy(0, rows, moved)
-        if len(rows) == 0:
-            break
-    return result
+            going = ~fooled(logits, labels, targeted=targeted)
+            result = result.index_copy(0, rows, at)
+            rows, at, images, labels = rows[going], at[going], images[going], labels[going]
+            gradient = gradient[going]
+            if len(rows) == 0:
+                return result
+        at = project(torch.add(at, move(gradient), alpha=step), images, eps)
+    return result.index_copy(0, rows, at) if stop_early else at
 
 
-def _descend(
-    logits_fn: LogitsFn, images: Tensor, labels: Tensor, loss: LossFn, sign: int
-) -> tuple[Tensor, Tensor]:
+def _descend(logits_fn: LogitsFn, images: Tensor, labels: Tensor, loss: LossFn, sign: int) -> tuple[Tensor, Tensor]:
     """The logits at the images, and the gradient there of `sign` times the summed loss."""
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
@@ -135,7 +131,7 @@ def _norms(x: Tensor) -> Tensor:
 
 
 def _signed(gradient: Tensor) -> Tensor:
-    return gradient.sign_()
+    return gradient.sign()  # never in place: autograd may hand out an expanded view
 
 
 def _unit(gradient: Tensor) -> Tensor:
@@ -147,9 +143,9 @@ def _into_cube(x: Tensor, centre: Tensor, eps: float) -> Tensor:
 
 
 def _into_ball(x: Tensor, centre: Tensor, eps: float) -> Tensor:
-    change = x - centre
-    shrink = (eps / _norms(change)).clamp(max=1)  # 0/0 cannot be: ∞ where nothing changed and ε > 0
-    return (centre + change * _per_image(shrink.nan_to_num(nan=1.0), change)).clamp_(0, 1)
+    change = x.sub_(centre)
+    shrink = eps / _norms(change).clamp(min=max(eps, 1e-30))
+    return change.mul_(_per_image(shrink, change)).add_(centre).clamp_(0, 1)
 
 
 def _random_start(images: Tensor, eps: float, norm: str, generator: torch.Generator) -> Tensor:
