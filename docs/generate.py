@@ -152,14 +152,17 @@ def described(docstring: str, names: list[str]) -> dict[str, str]:
     if match is None or not names:
         return {}
     name = rf"(?:{'|'.join(map(re.escape, names))})(?: \([^)]*\))?"
-    head = re.compile(rf"(?:\A|(?<=\. )|(?<=\n))({name}(?:, {name})*): ")
+    head = re.compile(rf"(?:\A|(?<=[.,] )|(?<=\n))({name}(?:, {name})*): ")
     text = re.sub(r"\n\s{8,}", " ", match[1])
     text = "\n".join(line.strip() for line in text.splitlines())
     pieces = head.split(text)[1:]
     found = {}
     for shared, says in zip(pieces[::2], pieces[1::2], strict=True):
         for one in re.sub(r" \([^)]*\)", "", shared).split(", "):
-            found[one] = " ".join(says.split())
+            found[one] = " ".join(says.split()).rstrip(",")
+    for one in set(names) - set(found):
+        elsewhere = [other for other, says in found.items() if f"`{one}`" in says]
+        found |= {one: f"see `{elsewhere[0]}`"} if elsewhere else {}
     return found
 
 
@@ -422,7 +425,10 @@ def on_config(config: Any) -> Any:
     found = sorted(path.name for path in (Path(config["docs_dir"]) / "systems").glob("*.md"))
     for section in config["nav"]:
         if "Systems" in section:
-            section["Systems"] += [f"systems/{name}" for name in found if name != "index.md"]
+            section["Systems"] = [{"All of them": "systems/index.md"}]
+            section["Systems"] += [
+                {name.removesuffix(".md"): f"systems/{name}"} for name in found if name != "index.md"
+            ]
     return config
 
 

@@ -113,10 +113,11 @@ def test_arguments_are_read_from_docstrings(docs: ModuleType) -> None:
         "    weight: λ, the price\n"
         "        of redundancy.\n"
         "    inlier: λ_i. outlier: λ_o, as in: the paper.\n"
-        "    c, confidence (κ): of an attack.\n\n"
+        "    c, confidence (κ): of an attack.\n"
+        "    base: T₀, low, high: of `decay`'s limits.\n\n"
         "Returns:\n"
         "    weight: not an argument.\n",
-        ["weight", "inlier", "outlier", "c", "confidence"],
+        ["weight", "inlier", "outlier", "c", "confidence", "base", "low", "high", "decay"],
     )
     both = "of an attack."
     assert said == {
@@ -125,6 +126,10 @@ def test_arguments_are_read_from_docstrings(docs: ModuleType) -> None:
         "outlier": "λ_o, as in: the paper.",
         "c": both,
         "confidence": both,
+        "base": "T₀",
+        "low": "of `decay`'s limits.",
+        "high": "of `decay`'s limits.",
+        "decay": "see `low`",
     }
 
 

@@ -13,6 +13,7 @@ import torch
 
 from rushlight._version import VERSION
 from rushlight.card import Card, cards, catalogue, fitting, system, task_of
+from rushlight.data.columns import TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.read import load
 from rushlight.engine import choose, hardware
@@ -53,11 +54,11 @@ def fit(
     device: str = "auto",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Model:
-    """Train one recipe on all the labels that are known.
+    """Train one recipe on all the labels that are known; a test fold is left out, to be audited on.
 
     Args:
         data: a `Dataset`, or anything that `load` takes.
-        recipe: stages in a row, such as `"barlow-twins > iomatch(threshold=0.7)"`.
+        recipe: stages in a row, such as `"barlow-twins > iomatch(closed_threshold=0.7)"`.
         budget: image passes (`"200k"`) or time (`"10m"`).
         out: a folder for the model; a training that was killed goes on when it is started again.
         encoder, weights, pretrained, task, device: as for `compare`.
@@ -65,7 +66,7 @@ def fit(
     Raises:
         UserError: the recipe cannot be read or does not fit the data.
     """
-    data = load(data)
+    data = load(data).fold(TRAIN)
     recipe, budget = Recipe.parse(recipe), Budget.parse(budget)
     task = task or task_of(data)
     device = hardware.device(device)

@@ -173,7 +173,9 @@ def compare(
 @app.command()
 def fit(
     source: Source,
-    recipe: Annotated[str, typer.Argument(help="Stages in a row, such as 'barlow-twins > iomatch(threshold=0.7)'.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Stages in a row, such as 'barlow-twins > iomatch(closed_threshold=0.7)'.")
+    ],
     out: Annotated[str, typer.Option(help="Folder for the model.")] = "model",
     labels: Labels = None,
     masks: Masks = None,
@@ -253,7 +255,15 @@ def audit(
         fit=trained.facts.packing.get("fit", fit),
         cache=cache,
     )
-    _print(rushlight.audit(trained, data, out=out))
+    with _progress("auditing") as tell:
+        found = rushlight.audit(
+            trained,
+            data,
+            out=out,
+            command=_command(),
+            on_progress=lambda progress: tell(progress.done, progress.stage),
+        )
+    _print(found)
     _print(f"report: {Path(out) / 'audit.html'}")
 
 

@@ -1,4 +1,4 @@
-"""Recipes: stages in a row, written `"barlow-twins > iomatch(threshold=0.7)"`, sharing one budget."""
+"""Recipes: stages in a row, written `"barlow-twins > iomatch(closed_threshold=0.7)"`, sharing one budget."""
 
 from __future__ import annotations
 
