@@ -281,7 +281,7 @@ def whole() -> Audit:
     photos = fashion.load()
     train, test = photos.select(torch.arange(800)), photos.fold(TEST).select(torch.arange(150))
     data = Dataset({name: torch.cat([train[name], test[name]]) for name in ("image", "class", "fold")}, photos.info)
-    return audit(trained(train, "class", 4_000), data, attack_images=20, command="rushlight audit m fashion")
+    return audit(trained(train, "class", 2_000), data, attack_images=10, command="rushlight audit m fashion")
 
 
 def test_an_audit_runs_every_judge_that_fits(whole: Audit) -> None:
@@ -291,7 +291,7 @@ def test_an_audit_runs_every_judge_that_fits(whole: Audit) -> None:
     assert whole.number("accuracy", "images") == 150  # the test fold alone
     assert whole.number("rankme", "embeddings") == 950  # every image
     assert whole.number("label-mistakes", "labels") == 950
-    assert whole.of("fgsm-cw").tables["attacks"]["images"][0] == 20
+    assert whole.of("fgsm-cw").tables["attacks"]["images"][0] == 10
     assert 0.3 < whole.number("accuracy", "accuracy") <= 1
     assert "on 150 images" in whole.verdict
     assert "PGD" in whole.verdict

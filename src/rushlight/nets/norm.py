@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+from rushlight.processes import all_sum, world_size
 
 
 class SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
@@ -19,12 +19,12 @@ class SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"expected at least 2 axes, got {input.ndim}")
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+        if not (self.training and world_size() > 1):
             return super().forward(input)
         axes = [0, *range(2, input.ndim)]
         values = input.float()
         count = torch.tensor([values.numel() / values.shape[1]], device=input.device)
-        sums = all_reduce(torch.cat([values.sum(axes), values.square().sum(axes), count]))
+        sums = all_sum(torch.cat([values.sum(axes), values.square().sum(axes), count]))
         mean, square = (sums[:-1] / sums[-1]).chunk(2)
         variance = square - mean.square()
         self._track(mean.detach(), variance.detach(), sums[-1].detach())

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rushlight.objectives.gather import all_gather, all_sum, world_size
+from rushlight.processes import all_gather, all_sum, world_size
 
 EPS = 1e-5
 

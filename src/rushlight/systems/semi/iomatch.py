@@ -38,7 +38,7 @@ from rushlight.engine.teacher import Teacher
 from rushlight.nets.heads import MLP, Chain, Linear
 from rushlight.nets.norm import frozen_statistics
 from rushlight.objectives import consistency, supervised
-from rushlight.objectives.gather import all_gather
+from rushlight.processes import all_gather
 from rushlight.objectives.one_vs_all import hardest_negative, inlier_probabilities, open_set_target
 
 
@@ -74,6 +74,7 @@ class IOMatch(Learner):
         instance_weight: float = 0.0,
         temperature: float = 0.1,
         ratio: int = 7,
+        joint: bool = True,
         momentum: float = 0.999,
         batch: int = 64,
         learning_rate: float = 2e-3,
@@ -92,7 +93,9 @@ class IOMatch(Learner):
             rotation_weight: of the rotation head's loss (the paper's add-on has 1).
             instance_weight: of the instance loss (the paper's add-on has 1).
             temperature: of its similarities.
-            ratio: μ, unlabelled images for each labelled one.
+            ratio: μ, unlabelled images for each labelled one; a budget of few steps takes 3.
+            joint: one forward over all views, with common batch statistics, as published; otherwise the unlabelled
+                weak views have a forward of their own, without gradient, a third less work.
             momentum: of the averaged weights.
             batch: labelled images a step.
             learning_rate: of AdamW, at its peak (the paper: SGD with 0.03).
@@ -105,7 +108,7 @@ class IOMatch(Learner):
         self.alignment, self.projection, self.momentum = alignment, projection, momentum
         self.rotation_weight, self.instance_weight = rotation_weight, instance_weight
         self.temperature = temperature
-        self.parts = {"labelled": 1, "unlabelled": ratio}
+        self.joint, self.parts, self.least = joint, {"labelled": 1, "unlabelled": ratio}, {"unlabelled": min(ratio, 3)}
         self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
 
     def build(self, data: Dataset) -> None:
@@ -130,7 +133,7 @@ class IOMatch(Learner):
         weak = self.weak(images, generator=generator)
         strong = self.strong(unlabelled["image"], generator=generator)
         sizes = [len(labelled), len(unlabelled), len(unlabelled)]
-        features = self.model.encoder(torch.cat([weak, strong]))
+        features = self._features(weak[: len(labelled)], weak[len(labelled) :], strong)
         projected = self.projector(features)
         known, guess, asked = self.model.head("class")(features).split(sizes)
         detected = self.detectors(projected[: len(weak)]).unflatten(1, (2, -1)).float()
@@ -155,6 +158,15 @@ class IOMatch(Learner):
             loss = loss + self.instance_weight * instance_loss
         return loss
 
+    def _features(self, labelled: Tensor, weak: Tensor, strong: Tensor) -> Tensor:
+        """Features of the three kinds of view, in this order."""
+        if self.joint:
+            return self.model.encoder(torch.cat([labelled, weak, strong]))
+        with torch.no_grad():
+            guess = self.model.encoder(weak)
+        known, asked = self.model.encoder(torch.cat([labelled, strong])).split([len(labelled), len(strong)])
+        return torch.cat([known, guess, asked])
+
     @property
     def projector(self) -> nn.Module:
         return self.model.head("open").heads[0]
@@ -164,13 +176,13 @@ class IOMatch(Learner):
         """p̃ and q̃ of the weak views."""
         closed = guess.float().softmax(1)
         if self.alignment:
-            self.history.copy_(consistency.enqueue(self.history, all_gather(closed), self.global_step))
+            self.history.copy_(consistency.enqueue(self.history, all_gather(closed), self.at))
             closed = consistency.align(closed, self.history)
         return closed, open_set_target(closed, inlier_probabilities(detected))
 
     def _opened(self) -> float:
         """0 until `open_from` or a tenth of the training, then 1: the detectors must first know something."""
-        return float(self.global_step >= self.open_from or self.progress >= 0.1)
+        return float(self.at >= self.open_from or self.progress >= 0.1)
 
     def _rotation_loss(self, images: Tensor) -> Tensor:
         """By how many quarter turns a batch of weak views was turned (square images; others by half

@@ -9,12 +9,12 @@ import sys
 import pytest
 import torch
 
-from rushlight.objectives.gather import all_gather, all_sum, world_size
+from rushlight.processes import all_gather, all_sum, world_size
 from rushlight.objectives.redundancy import barlow_twins
 
 WORKER = """
 import sys, torch, torch.distributed as dist
-from rushlight.objectives.gather import all_gather, all_sum
+from rushlight.processes import all_gather, all_sum
 from rushlight.objectives.redundancy import barlow_twins
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
