@@ -72,7 +72,8 @@ class Audit:
         """The audit in one sentence."""
         parts = [says for part in (_right, _believed, _robust, _wrong_labels, _ranked) if (says := part(self))]
         sentence = "; ".join(parts) or "nothing could be measured on this data"
-        return sentence[0].upper() + sentence[1:] + "."
+        capital = sentence[0].upper() if sentence[1].islower() else sentence[0]  # mIoU and mAP keep their names
+        return capital + sentence[1:] + "."
 
     def rows(self) -> list[dict[str, Any]]:
         """Every number: judge, what, value."""
@@ -128,10 +129,14 @@ def _shown(rows: list[dict[str, Any]]) -> Any:
         shown.add_column(column, justify="right" if column == "value" else "left")
     for row in rows:
         shown.add_row(
-            Text(row["judge"] if row["judge"] != before else ""), Text(row["what"]), Text(f"{row['value']:.4g}")
+            Text(row["judge"] if row["judge"] != before else ""), Text(row["what"]), Text(_number(row["value"]))
         )
         before = row["judge"]
     return shown
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
 
 
 # --- the audit ---

@@ -99,16 +99,24 @@ def _classes(audit: Audit) -> list[Block]:
     found, right = audit.of("classes"), audit.of("accuracy")
     blocks: list[Block] = []
     if right is not None:
-        beside = {name: _worded(name, x) for name, x in right.numbers.items() if not name.endswith((", low", ", high"))}
-        blocks += [Facts(beside), *(Text(note, quiet=True) for note in right.notes)]
+        blocks += [Facts(_beside(right.numbers)), *(Text(note, quiet=True) for note in right.notes)]
     if found is None:
         return blocks
     table = found.tables["classes"]
     return [*blocks, _class_table(table) if "recall, low" in table else _columns(table, "Of each tag or class.")]
 
 
-def _worded(name: str, value: float) -> str:
-    return f"{value:,.0f}" if name == "images" else _percent(value)
+def _beside(numbers: dict[str, float]) -> dict[str, str]:
+    """The metric with its interval, and what stands beside it, in per cent."""
+    shown = {}
+    for name, value in numbers.items():
+        low, high = numbers.get(f"{name}, low"), numbers.get(f"{name}, high")
+        if name != "images" and not name.endswith((", low", ", high")):
+            between = (
+                f" (95 % interval {_points(low)} to {_points(high)})" if low is not None and high is not None else ""
+            )
+            shown[name] = _percent(value) + between
+    return shown
 
 
 def _class_table(table: dict[str, list[Any]]) -> Table:
@@ -239,13 +247,11 @@ def _attack_table(found: Findings) -> list[Block]:
     rows = [
         [name, _strength(norm, strength), _points(accuracy), _strip(accuracy, low, high), _number(distance)]
         for name, norm, strength, accuracy, low, high, distance in zip(*columns, strict=True)
+        if norm != "inf" or round(255 * strength, 6).is_integer()  # the curves show those between
     ]
     caption = "L2: the mean size of the changes that fooled the model. Images it gets wrong anyway count as errors."
-    return [
-        Table(
-            ["attack", "strength", "accuracy %", "95 % interval", "L2"], rows, caption, "Every attack", numeric=[2, 4]
-        )
-    ]
+    head = ["attack", "strength", "accuracy %", "95 % interval", "L2"]
+    return [Table(head, rows, caption, "Attack by attack", numeric=[2, 4])]
 
 
 def _strength(norm: str, strength: float) -> str:
@@ -279,7 +285,13 @@ def _suspects(audit: Audit, found: Findings) -> list[Block]:
     if not rows:
         return [Text("No label is suspected.")]
     thumbs = [
-        _thumb(audit, row, name, f"{tag}: {given}" if tag else f"labelled {given}", f"looks {suggested}")
+        _thumb(
+            audit,
+            row,
+            name,
+            f"{tag}: {given}" if tag else f"labelled {given}",
+            f"looks like {suggested}" if not tag else f"looks {suggested}",
+        )
         for row, name, tag, given, suggested, _ in rows[:SHOWN]
     ]
     listed = [

@@ -118,6 +118,7 @@ def spectrum(values: Float[np.ndarray, " n"]) -> str:
         axes.fill_between(np.arange(1, len(shares) + 1), shares, shares.min(), color=_c("s0"), alpha=0.14, linewidth=0)
         axes.plot(np.arange(1, len(shares) + 1), shares, color=_c("s0"))
         axes.set(xlabel="singular value, by size", ylabel="share of the largest", yscale="log")
+        axes.yaxis.set_major_formatter(_short)  # the usual one writes mathematics, which is not parsed here
         axes.minorticks_off()
     return _svg(figure)
 
