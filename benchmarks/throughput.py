@@ -141,7 +141,7 @@ def forever(batch: object) -> Iterator[object]:
 def lightly_batches(data: Dataset, batch: int) -> Iterator[list[Tensor]]:
     """lightly's way from a folder of PNG files to two views: its data set, BYOL's transforms for this size, a loader.
 
-    Blur and solarize are as in our views. (Its example for CIFAR-10 goes without blur, which is a tenth cheaper.)
+    Blur and solarize are as in our views. (Its example for CIFAR-10 goes without blur, which is cheaper.)
     """
     from lightly.data import LightlyDataset
     from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
