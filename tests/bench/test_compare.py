@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import rushlight
+from rushlight.api import replay
 from rushlight.bench import compare as comparing
 from rushlight.bench.compare import automatic, compare
 from rushlight.data.columns import TEST
@@ -110,7 +111,7 @@ def test_a_recipe_that_fails_does_not_stop_the_others(photos: Dataset, tmp_path:
     assert len(broken) == 2
     assert "rushlight replay" in broken[0].failed
     file = broken[0].failed.rsplit(" ", 1)[1]
-    assert "step" in rushlight.api.replay(file)
+    assert "step" in replay(file)
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,7 @@ def compare(
         device=device,
         precision=hardware.precision(device),
     )
+    trial.initial(common, data)  # an encoder or weights that cannot be had are said now, not by every trial
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}: give at least 1, better 3 or more (intervals need several)")
     trials = [replace(common, recipe=recipe, seed=seed) for seed in range(seeds) for recipe in recipes]

@@ -22,14 +22,14 @@ class SynchronisedNorm(nn.modules.batchnorm._BatchNorm):
         if not (self.training and world_size() > 1):
             return super().forward(input)
         axes = [0, *range(2, input.ndim)]
-        values = input.float()
-        count = torch.tensor([values.numel() / values.shape[1]], device=input.device)
-        sums = all_sum(torch.cat([values.sum(axes), values.square().sum(axes), count]))
-        mean, square = (sums[:-1] / sums[-1]).chunk(2)
-        variance = square - mean.square()
-        self._track(mean.detach(), variance.detach(), sums[-1].detach())
+        values = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
         shape = [1, -1] + [1] * (input.ndim - 2)
-        normal = (values - mean.view(shape)) * (variance.view(shape) + self.eps).rsqrt()
+        count = all_sum(values.new_tensor(values.numel() // values.shape[1]))
+        mean = all_sum(values.sum(axes)) / count
+        centred = values - mean.view(shape)
+        variance = all_sum(centred.square().sum(axes)) / count
+        self._track(mean.detach(), variance.detach(), count)
+        normal = centred * (variance.view(shape) + self.eps).rsqrt()
         if self.affine:
             normal = normal * self.weight.view(shape) + self.bias.view(shape)
         return normal.to(input.dtype)

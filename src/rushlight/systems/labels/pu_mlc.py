@@ -36,6 +36,7 @@ from rushlight.nets import local_global
 from rushlight.nets.decoupling import Decoupling, cooccurrence
 from rushlight.nets.encoders import Encoder
 from rushlight.objectives import positive_unlabelled as pu
+from rushlight.processes import all_gather
 
 
 class PUMLC(Learner):
@@ -108,7 +109,8 @@ class PUMLC(Learner):
         rows, generator = batch["all"], self.generator()
         images, positives = self.weak(rows["image"], generator=generator), rows["tags"] == 1
         logits = self.model.logits(images).float()
-        variational = pu.variational_multi_label(logits, positives, alpha=self.alpha, gamma=self.gamma)
+        joined, marked = all_gather(logits), all_gather(positives.to(logits.dtype)) > 0  # means are of the joined batch
+        variational = pu.variational_multi_label(joined, marked, alpha=self.alpha, gamma=self.gamma)
         regular = self._regular(images, pu.log_targets(logits, positives), generator)
         self.note(variational=variational, regular=regular)
         return variational + self.consistency * regular
