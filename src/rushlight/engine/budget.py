@@ -31,7 +31,7 @@ class Budget:
         minutes: of wall-clock time.
     """
 
-    passes: float | None = None
+    passes: float | int | None = None
     minutes: float | None = None
 
     def __post_init__(self) -> None:

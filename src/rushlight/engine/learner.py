@@ -83,12 +83,14 @@ class Learner(L.LightningModule, Stage):
             whose task column is known, every other name from all rows.
         batch: images of a part of size 1, the paper's. It is halved, not below `smallest_batch`, until the budget
             gives `enough_steps`: a small budget buys many small steps rather than a few large ones.
+        least: sizes that parts may shrink to where the smallest batch still does not give `enough_steps`.
         optimiser, learning_rate, weight_decay, schedule, warm_up: of the training; see `engine.optimise`.
         model: the network in training, set before `build`; `build` gives it its heads.
         given: the model that came in (a teacher, an annotator), in evaluation mode.
     """
 
     parts: dict[str, float] = {"labelled": 1}
+    least: dict[str, float] = {}
     batch: int = 64
     smallest_batch: int = 16
     enough_steps: int = 1000
@@ -254,9 +256,14 @@ class Learner(L.LightningModule, Stage):
             steps = max(int((budget.passes or 0) * cost / flops), 1)
             if budget.minutes is not None:
                 return Plan(batch, 10**9, flops, cost)
-            if steps >= self.enough_steps or batch // 2 < self.smallest_batch:
+            if steps >= self.enough_steps:
                 return Plan(batch, steps, flops, cost)
-            batch //= 2
+            if batch // 2 >= self.smallest_batch:
+                batch //= 2
+            elif any(self.parts[part] > size for part, size in self.least.items()):
+                self.parts = {**self.parts, **self.least}
+            else:
+                return Plan(batch, steps, flops, cost)
 
     def _count(self, batch: int) -> float:
         probe = copy.deepcopy(self).train()

@@ -129,11 +129,8 @@ def test_the_open_loss_waits_for_its_step_or_a_tenth_of_the_training(open_photos
     learner.plan = Plan(4, 10**6, 1.0, 1.0)
     weighted = {}
     for step in (0, 1023, 1024):
-        type(learner).global_step = property(lambda self, step=step: step)
-        try:
-            weighted[step] = learner._opened()
-        finally:
-            del type(learner).global_step
+        learner.at = step
+        weighted[step] = learner._opened()
     assert weighted == {0: 0.0, 1023: 0.0, 1024: 1.0}
 
 
@@ -184,3 +181,20 @@ def test_it_learns_the_seen_classes_and_an_open_head_beside_them(open_photos):
     )
     assert after > before + 0.2
     assert after > 0.45
+    assert learner.parts["unlabelled"] == 2
+
+
+def test_without_a_joint_forward_the_targets_still_come_from_the_weak_views(open_photos):
+    together, apart = prepared(open_photos.fold(0)), prepared(open_photos.fold(0), joint=False)
+    for learner in (together, apart):
+        learner.model.eval()  # without batch statistics the two ways are the same
+    losses = [learner.step(learner.draw(4, 0)) for learner in (together, apart)]
+    torch.testing.assert_close(*losses)
+
+
+def test_a_small_budget_lowers_the_ratio_at_last(open_photos):
+    learner = IOMatch()
+    learner.prepare(open_photos.fold(0), fresh(), Setting())
+    generous, small = learner.plan_for(Budget(passes=3e6)), learner.plan_for(Budget(passes=6e4))
+    assert (generous.batch, small.batch) == (64, 16)
+    assert learner.parts == {"labelled": 1, "unlabelled": 3}

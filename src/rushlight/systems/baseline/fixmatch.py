@@ -8,8 +8,7 @@ give that label:
     ℓ_u = mean 1[max q ≥ τ] · H(argmax q, p(𝒜(u)))         over all μB images        (eq. 4)
     ℓ   = ℓ_s + λ ℓ_u
 
-One forward over labelled, weak and strong views together, so that batch norm sees all three. An exponential moving
-average of the weights is what is handed on.
+An exponential moving average of the weights is what is handed on.
 
 Shared: views (RandAugment and cut-out as matrices), masked cross-entropy, the averaged teacher.
 Sohn et al., 2020, arXiv:2001.07685; code: google-research/fixmatch.
@@ -52,6 +51,7 @@ class FixMatch(Learner):
         threshold: float = 0.95,
         unlabelled_weight: float = 1.0,
         ratio: int = 7,
+        joint: bool = False,
         momentum: float = 0.999,
         batch: int = 64,
         learning_rate: float = 2e-3,
@@ -61,7 +61,10 @@ class FixMatch(Learner):
         Args:
             threshold: τ, the confidence from which a pseudo-label counts.
             unlabelled_weight: λ.
-            ratio: μ, unlabelled images for each labelled one.
+            ratio: μ, unlabelled images for each labelled one; a budget of few steps takes 3.
+            joint: one forward over labelled, weak and strong views, with common batch statistics, as in the paper's
+                code; otherwise the unlabelled weak views have a forward of their own, without gradient, a third less
+                work (as semilearn's without `use_cat`).
             momentum: of the averaged weights.
             batch: labelled images a step.
             learning_rate: of AdamW, at its peak (the paper: SGD with 0.03 over a million steps).
@@ -69,7 +72,7 @@ class FixMatch(Learner):
         """
         super().__init__()
         self.threshold, self.unlabelled_weight, self.momentum = threshold, unlabelled_weight, momentum
-        self.parts = {"labelled": 1, "unlabelled": ratio}
+        self.joint, self.parts, self.least = joint, {"labelled": 1, "unlabelled": ratio}, {"unlabelled": min(ratio, 3)}
         self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
 
     def build(self, data: Dataset) -> None:
@@ -85,10 +88,19 @@ class FixMatch(Learner):
         generator = self.generator()
         weak = self.weak(torch.cat([labelled["image"], unlabelled["image"]]), generator=generator)
         strong = self.strong(unlabelled["image"], generator=generator)
-        sizes = [len(labelled), len(unlabelled), len(unlabelled)]
-        known, guess, asked = self.model.logits(torch.cat([weak, strong])).split(sizes)
+        known, guess, asked = self._answers(weak[: len(labelled)], weak[len(labelled) :], strong)
         pseudo = confident(guess.softmax(1), self.threshold)
         known_loss = supervised.classes(known, labelled["class"])
         unlabelled_loss = masked_cross_entropy(asked, pseudo.target, pseudo.mask)
         self.note(known=known_loss, unlabelled=unlabelled_loss, kept=pseudo.kept)
         return known_loss + self.unlabelled_weight * unlabelled_loss
+
+    def _answers(self, labelled: Tensor, weak: Tensor, strong: Tensor) -> tuple[Tensor, ...]:
+        """Logits of the three kinds of view."""
+        if self.joint:
+            sizes = [len(labelled), len(weak), len(strong)]
+            return self.model.logits(torch.cat([labelled, weak, strong])).split(sizes)
+        with torch.no_grad():
+            guess = self.model.logits(weak)
+        known, asked = self.model.logits(torch.cat([labelled, strong])).split([len(labelled), len(strong)])
+        return known, guess, asked

@@ -202,7 +202,7 @@ class CWBASS(Learner):
 
     def _epoch(self) -> int:
         """How many times all unlabelled images were seen."""
-        seen = self.global_step * self.plan.batch * self.parts["unlabelled"]
+        seen = self.at * self.plan.batch * self.parts["unlabelled"]
         return int(seen // max(len(self._rows["unlabelled"]), 1))
 
     # ST++: a second training on the images that the first one was sure of from early on ------------------------------

@@ -38,8 +38,8 @@ from rushlight.engine.teacher import Teacher
 from rushlight.nets.heads import MLP, Chain, Linear
 from rushlight.nets.norm import frozen_statistics
 from rushlight.objectives import consistency, supervised
-from rushlight.processes import all_gather
 from rushlight.objectives.one_vs_all import hardest_negative, inlier_probabilities, open_set_target
+from rushlight.processes import all_gather
 
 
 class IOMatch(Learner):
