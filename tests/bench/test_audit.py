@@ -367,3 +367,20 @@ def test_no_images_are_an_error() -> None:
     data = fashion.load().select(torch.arange(5))
     with pytest.raises(UserError, match="no image"):
         audit(untrained(data), data.select(torch.arange(0)))
+
+
+def test_fit_leaves_the_test_fold_to_the_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import rushlight
+    from rushlight.engine.budget import Spent
+
+    given: list[Dataset] = []
+
+    def run(self: Recipe, data: Dataset, model: Model, *rest: object) -> tuple[Model, Spent]:
+        given.append(data)
+        return model, Spent()
+
+    monkeypatch.setattr(Recipe, "run", run)
+    photos = fashion.load()
+    rushlight.fit(photos.select(torch.arange(11_900, 12_100)), "supervised", budget=100)
+    assert len(given[0]) == 100
+    assert not (given[0]["fold"] == TEST).any()
