@@ -21,7 +21,7 @@ lint: $(VENV)/.lint
 
 docs: $(VENV)/.docs
 	$(VENV)/bin/python docs/generate.py
-	$(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Rushlight needs Python 3.11 or newer: make PYTHON=python3.11 …"'

@@ -126,7 +126,7 @@ def test_an_output_folder_that_cannot_be_written(fails, photos_folder: Path, tmp
     assert "--out" in said
 
 
-def test_a_full_disk(fails, photos_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_full_disk(fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """What a full disk does to a write, at the place where results are written."""
     import os
 
@@ -134,7 +134,7 @@ def test_a_full_disk(fails, photos_folder: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    said = fails("fit", str(photos_folder), "supervised", "--budget", "50", "--out", str(tmp_path / "m"))
+    said = fails("fit", "fashion", "supervised", "--budget", "50", "--out", str(tmp_path / "m"))
     assert "No space left on device" in said
 
 
