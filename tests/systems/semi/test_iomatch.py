@@ -33,7 +33,7 @@ def fresh() -> Model:
 
 def prepared(data: Dataset, **settings) -> IOMatch:
     """A learner ready for `step`, whose views are the images themselves."""
-    learner = IOMatch(**{"batch": 4, "ratio": 2, **settings})
+    learner = IOMatch(**{"batch": 4, "ratio": 2, "joint": True, **settings})
     learner.prepare(data, fresh(), Setting(seed=3))
     learner.plan = Plan(4, 100, 1.0, 1.0)
     learner.weak = learner.strong = policy.identity(28)

@@ -15,10 +15,9 @@ and the strong view must answer them, over all μB images, where they are sure:
     L_op = mean 1[max q̃ ≥ τ_q]·H(q̃, ψ(strong))              all train ψ, outliers too       (eq. 8)
     L = L_s + λ_mb·L_mb + λ_ui·L_ui + λ_op·L_op
 
-with L_s the labelled images' cross-entropy and L_mb their detectors' loss (own class and hardest other). One
-forward over labelled, weak and strong views. Two add-ons of the paper are off by default: a head that tells
-by how many quarter turns an image was turned, and SimMatch's instance loss against the labelled images'
-projections.
+with L_s the labelled images' cross-entropy and L_mb their detectors' loss (own class and hardest other). Two
+add-ons of the paper are off by default: a head that tells by how many quarter turns an image was turned, and
+SimMatch's instance loss against the labelled images' projections.
 
 Shared: views, one-vs-all loss and fusion, alignment, masked cross-entropy, the averaged teacher.
 Li et al., ICCV 2023, arXiv:2308.13168; code: nukezil/IOMatch.
@@ -74,7 +73,7 @@ class IOMatch(Learner):
         instance_weight: float = 0.0,
         temperature: float = 0.1,
         ratio: int = 7,
-        joint: bool = True,
+        joint: bool = False,
         momentum: float = 0.999,
         batch: int = 64,
         learning_rate: float = 2e-3,
@@ -94,8 +93,10 @@ class IOMatch(Learner):
             instance_weight: of the instance loss (the paper's add-on has 1).
             temperature: of its similarities.
             ratio: μ, unlabelled images for each labelled one; a budget of few steps takes 3.
-            joint: one forward over all views, with common batch statistics, as published; otherwise the unlabelled
-                weak views have a forward of their own, without gradient, a third less work.
+            joint: one forward over all views, with common batch statistics, as published; otherwise the
+                unlabelled
+                weak views, which teach nothing themselves, have a forward without gradient: a third less
+                work.
             momentum: of the averaged weights.
             batch: labelled images a step.
             learning_rate: of AdamW, at its peak (the paper: SGD with 0.03).
