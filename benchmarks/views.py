@@ -43,9 +43,7 @@ class Step:
     """One Barlow Twins step of a six-layer network on a ready pair of views, in bfloat16, channels last."""
 
     def __init__(self) -> None:
-        self.encoder = encoders.create("conv16", image_size=SIZE, seed=0).to(
-            memory_format=torch.channels_last
-        )
+        self.encoder = encoders.create("conv16", image_size=SIZE, seed=0).to(memory_format=torch.channels_last)
         width = self.encoder.width
         layers = [nn.Linear(width, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 256)]
         self.projector = nn.Sequential(*layers)
@@ -116,9 +114,7 @@ def fixmatch_jobs(images: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=30)
     repeats = parser.parse_args().repeats
     torch.set_num_threads(1)

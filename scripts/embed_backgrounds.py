@@ -35,11 +35,7 @@ CROPS = {  # ground: photo, box of the training crop, box of the test crop (left
 
 
 def tile(ground: str, photo: str, box: tuple[int, int, int, int]) -> np.ndarray:
-    crop = (
-        Image.fromarray(getattr(skimage.data, photo)())
-        .crop(box)
-        .resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    )
+    crop = Image.fromarray(getattr(skimage.data, photo)()).crop(box).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     if ground not in DARK_LIGHT:
         return np.asarray(crop.convert("RGB"))
     dark, light = (np.array(colour, dtype=float) for colour in DARK_LIGHT[ground])

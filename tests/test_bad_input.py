@@ -42,22 +42,22 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
 
 
 @pytest.fixture
-def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     return lambda *arguments, **settings: say(capsys, monkeypatch, *arguments, **settings)
 
 
-def test_a_wrong_path(fails, photos_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_path(fails, photos_folder: Path) -> None:
     said = fails("look", str(photos_folder.parent / "photoes"))
     assert "photoes" in said
     assert "photos" in said.replace("photoes", "")
 
 
-def test_an_empty_folder(fails, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_folder(fails, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     assert "nothing" in fails("look", str(tmp_path / "nothing"))
 
 
-def test_a_table_that_names_missing_files(fails, photos_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_table_that_names_missing_files(fails, photos_folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("image,class\ncats/0.png,cat\ncats/77.png,cat\n")
     said = fails("look", str(photos_folder), "--labels", str(table))
@@ -66,7 +66,7 @@ def test_a_table_that_names_missing_files(fails, photos_folder: Path, tmp_path: 
     assert "3" in said
 
 
-def test_two_labels_for_one_image(fails, photos_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_two_labels_for_one_image(fails, photos_folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("image,class\ncats/0.png,cat\ncats/0.png,dog\n")
     said = fails("look", str(photos_folder), "--labels", str(table))
@@ -75,7 +75,7 @@ def test_two_labels_for_one_image(fails, photos_folder: Path, tmp_path: Path) ->
     assert "dog" in said
 
 
-def test_a_mask_of_another_size(fails, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_mask_of_another_size(fails, tmp_path: Path) -> None:
     (tmp_path / "p" / "images").mkdir(parents=True)
     (tmp_path / "p" / "masks").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "p" / "images" / "a.png")
@@ -84,24 +84,27 @@ def test_a_mask_of_another_size(fails, tmp_path: Path) -> None:  # type: ignore[
 
 
 @pytest.mark.parametrize(
-    ("recipe", "near"), [("iomach", "iomatch"), ("barlow-twin > supervised", "barlow-twins"), ("fixmatch(treshold=1)", "threshold")]
+    ("recipe", "near"),
+    [("iomach", "iomatch"), ("barlow-twin > supervised", "barlow-twins"), ("fixmatch(treshold=1)", "threshold")],
 )
-def test_a_recipe_with_a_typo(fails, photos_folder: Path, tmp_path: Path, recipe: str, near: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_recipe_with_a_typo(fails, photos_folder: Path, tmp_path: Path, recipe: str, near: str) -> None:
     assert f"Did you mean '{near}'?" in fails("fit", str(photos_folder), recipe, "--out", str(tmp_path / "m"))
 
 
 @pytest.mark.parametrize("recipe", ["supervised >", "supervised(", "supervised(5)", "supervised(batch=print)", "pgd"])
-def test_a_recipe_that_cannot_be_read(fails, photos_folder: Path, tmp_path: Path, recipe: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_recipe_that_cannot_be_read(fails, photos_folder: Path, tmp_path: Path, recipe: str) -> None:
     assert recipe.split("(")[0].split(" ")[0] in fails("fit", str(photos_folder), recipe, "--out", str(tmp_path / "m"))
 
 
-@pytest.mark.parametrize(("budget", "word"), [("0", "zero"), ("0m", "zero"), ("ten", "ten"), ("-5k", "-5k"), ("", "''")])
-def test_a_budget_that_is_none(fails, photos_folder: Path, tmp_path: Path, budget: str, word: str) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(
+    ("budget", "word"), [("0", "zero"), ("0m", "zero"), ("ten", "ten"), ("-5k", "-5k"), ("", "''")]
+)
+def test_a_budget_that_is_none(fails, photos_folder: Path, tmp_path: Path, budget: str, word: str) -> None:
     said = fails("fit", str(photos_folder), "supervised", f"--budget={budget}", "--out", str(tmp_path / "m"))
     assert word in said
 
 
-def test_no_labels_where_labels_are_needed(fails, photos_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_no_labels_where_labels_are_needed(fails, photos_folder: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, path in enumerate(sorted(photos_folder.glob("*/*.png"))):
@@ -113,20 +116,20 @@ def test_no_labels_where_labels_are_needed(fails, photos_folder: Path, tmp_path:
     assert "supervised" in said
 
 
-def test_a_method_that_does_not_fit(fails, photos_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_method_that_does_not_fit(fails, photos_folder: Path, tmp_path: Path) -> None:
     said = fails("compare", str(photos_folder), "--methods", "cw-bass", "--out", str(tmp_path / "out"))
     assert "cw-bass" in said
     assert "mask" in said
 
 
-def test_an_output_folder_that_cannot_be_written(fails, photos_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_output_folder_that_cannot_be_written(fails, photos_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     said = fails("compare", str(photos_folder), "--out", str(tmp_path / "file" / "out"))
     assert "file" in said
     assert "--out" in said
 
 
-def test_a_full_disk(fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_full_disk(fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a full disk does to a write, at the place where results are written."""
     import os
 
@@ -138,7 +141,7 @@ def test_a_full_disk(fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert "No space left on device" in said
 
 
-def test_two_runs_in_one_folder(fails, photos_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_two_runs_in_one_folder(fails, photos_folder: Path, tmp_path: Path) -> None:
     from rushlight.engine.store import Store
 
     with Store(tmp_path / "out").lock():
@@ -146,17 +149,19 @@ def test_two_runs_in_one_folder(fails, photos_folder: Path, tmp_path: Path) -> N
     assert "another comparison is running" in said
 
 
-def test_a_folder_that_holds_no_model(fails, photos_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_that_holds_no_model(fails, photos_folder: Path) -> None:
     assert "holds no model" in fails("predict", str(photos_folder), str(photos_folder))
     assert "holds no model" in fails("audit", str(photos_folder), str(photos_folder))
 
 
-def test_predictions_of_another_kind(fails, photos_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_predictions_of_another_kind(fails, photos_folder: Path) -> None:
     assert ".csv or .parquet" in fails("predict", "model", str(photos_folder), "--out", "out.xlsx")
 
 
-@pytest.mark.parametrize("content", [b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00\x8c\x08builtins", b"", b"PK\x03\x04"])
-def test_weights_that_are_a_pickle(fails, photos_folder: Path, tmp_path: Path, content: bytes) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(
+    "content", [b"\x80\x04\x95\x0c\x00\x00\x00\x00\x00\x00\x00\x8c\x08builtins", b"", b"PK\x03\x04"]
+)
+def test_weights_that_are_a_pickle(fails, photos_folder: Path, tmp_path: Path, content: bytes) -> None:
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(content)
     said = fails("fit", str(photos_folder), "supervised", "--weights", str(weights), "--out", str(tmp_path / "m"))
@@ -164,7 +169,7 @@ def test_weights_that_are_a_pickle(fails, photos_folder: Path, tmp_path: Path, c
     assert "pickle" in said
 
 
-def test_a_model_whose_config_names_other_code(fails, photos_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_model_whose_config_names_other_code(fails, photos_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"")
@@ -174,6 +179,6 @@ def test_a_model_whose_config_names_other_code(fails, photos_folder: Path, tmp_p
     assert "is no head of this library" in fails("predict", str(folder), str(photos_folder))
 
 
-def test_a_claim_or_system_that_is_none(fails) -> None:  # type: ignore[no-untyped-def]
+def test_a_claim_or_system_that_is_none(fails) -> None:
     assert "Did you mean 'iomatch'?" in fails("systems", "iomatsh")
     assert "Did you mean" in fails("claims", "run", "iomatsh")

@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from rushlight.processes import all_gather, all_sum, world_size
 from rushlight.objectives.redundancy import barlow_twins
+from rushlight.processes import all_gather, all_sum, world_size
 
 WORKER = """
 import sys, torch, torch.distributed as dist

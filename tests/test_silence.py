@@ -13,7 +13,7 @@ import rushlight
 from rushlight.data.dataset import Dataset
 
 
-def test_no_socket_is_opened(photos: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_no_socket_is_opened(photos: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """Load, look, fit, predict, audit and export, with every way to a network shut."""
 
     def shut(*arguments: object, **settings: object) -> None:

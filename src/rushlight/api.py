@@ -194,10 +194,9 @@ def compare(source: Any, methods: str | Sequence[str] = "auto", **settings: Any)
     Returns:
         A `Board`: it shows itself, and has `.verdict`, `.best`, `.best_model()` and `.to_pandas()`.
     """
+    from rushlight.bench.compare import compare as run
     from rushlight.report.compare import comparison_report
     from rushlight.report.html import write
-
-    from rushlight.bench.compare import compare as run
 
     board = run(load(source), methods, **settings)
     write(comparison_report(board), board.out / "report.html")

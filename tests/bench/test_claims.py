@@ -52,7 +52,9 @@ def test_the_verdict_follows_from_the_interval(toy: Path, value: float, verdict:
 
 def test_seeds_that_were_finished_are_not_run_again(toy: Path) -> None:
     """The kept seeds belong to one version of the claim's file, so the cut is made by the environment, not by it."""
-    toy.write_text(SOURCE.format(value=5.0, broken="__import__('os').environ.get('BROKEN', '')").replace("seed in", "str(seed) in"))
+    toy.write_text(
+        SOURCE.format(value=5.0, broken="__import__('os').environ.get('BROKEN', '')").replace("seed in", "str(seed) in")
+    )
     os.environ["BROKEN"] = "2"
     try:
         with pytest.raises(RuntimeError, match="power cut"):
@@ -69,7 +71,9 @@ def test_seeds_that_were_finished_are_not_run_again(toy: Path) -> None:
 
 
 def test_a_margin_moves_the_claimed_side() -> None:
-    claim = Claim("x", "", "", "", "", (Effect("gain", "", margin=-2.0), Effect("gain", "", margin=2.0)), 3, lambda s: {})
+    claim = Claim(
+        "x", "", "", "", "", (Effect("gain", "", margin=-2.0), Effect("gain", "", margin=2.0)), 3, lambda s: {}
+    )
     outcomes = [{"gain": value} for value in (-0.1, 0.0, 0.1)]
     assert [effect.verdict for effect in claims.measure(claim, outcomes)] == ["holds", "fails"]
 
@@ -101,7 +105,9 @@ def test_the_ledger_follows_from_its_own_values(name: str) -> None:
     assert entry["seeds"] == claim.seeds
     for effect, measured in zip(entry["effects"], claims.measure(claim, outcomes), strict=True):
         assert effect["verdict"] == measured.verdict
-        assert [effect["mean"], effect["low"], effect["high"]] == pytest.approx([measured.mean, measured.low, measured.high])
+        assert [effect["mean"], effect["low"], effect["high"]] == pytest.approx(
+            [measured.mean, measured.low, measured.high]
+        )
 
 
 def test_a_claim_that_is_none_is_said() -> None:

@@ -18,12 +18,12 @@ from rushlight.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def board(photos: Dataset, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def board(photos: Dataset, tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("board")
     return rushlight.compare(photos, ["supervised(learning_rate=1e-8)"], budget="1500", seeds=3, out=out, workers=2)
 
 
-def test_the_better_recipe_leads_and_the_report_is_there(board) -> None:  # type: ignore[no-untyped-def]
+def test_the_better_recipe_leads_and_the_report_is_there(board) -> None:
     """A learning rate of nothing learns nothing: the comparison must see it."""
     assert board.best in ("supervised", "fixmatch")
     assert board.ranking.names[-1] == "supervised(learning_rate=1e-08)"
@@ -33,7 +33,7 @@ def test_the_better_recipe_leads_and_the_report_is_there(board) -> None:  # type
     assert "supervised(learning_rate=1e-08)" in page.replace("\u200b", "").replace("<wbr>", "")
 
 
-def test_the_board_shows_itself(board) -> None:  # type: ignore[no-untyped-def]
+def test_the_board_shows_itself(board) -> None:
     from rich.console import Console
 
     table = board.to_pandas()
@@ -46,7 +46,7 @@ def test_the_board_shows_itself(board) -> None:  # type: ignore[no-untyped-def]
     assert "supervised" in console.export_text()
 
 
-def test_the_values_are_those_of_the_models_it_hands_out(board, photos: Dataset) -> None:  # type: ignore[no-untyped-def]
+def test_the_values_are_those_of_the_models_it_hands_out(board, photos: Dataset) -> None:
     test = photos.fold(TEST)
     for result in board.results:
         model = rushlight.Model.load(Store(board.out).model_path(result.trial.key))
@@ -55,7 +55,7 @@ def test_the_values_are_those_of_the_models_it_hands_out(board, photos: Dataset)
     assert board.best_model().facts.recipe == board.best
 
 
-def test_seeds_are_paired(board, photos: Dataset) -> None:  # type: ignore[no-untyped-def]
+def test_seeds_are_paired(board, photos: Dataset) -> None:
     """A seed gives every recipe the same labels and the same initial weights; another seed gives others."""
     by_seed: dict[int, list[trial.Trial]] = {}
     for result in board.results:
@@ -68,7 +68,7 @@ def test_seeds_are_paired(board, photos: Dataset) -> None:  # type: ignore[no-un
     assert not torch.equal(known[0], known[1])
 
 
-def test_the_same_comparison_runs_nothing_again(board, photos: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_comparison_runs_nothing_again(board, photos: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: object, **settings: object) -> None:
         raise AssertionError("a finished trial was run again")
 
@@ -96,7 +96,9 @@ def test_other_tasks_are_ranked_too(task: str, tmp_path: Path) -> None:
 
     data = scenes.compose(120, size=32, seed=1)
     unknown = torch.arange(120) >= 60
-    board = compare(data.hide(unknown, ["mask"]), ["supervised"], task=task, budget="300", seeds=2, out=tmp_path, workers=0)
+    board = compare(
+        data.hide(unknown, ["mask"]), ["supervised"], task=task, budget="300", seeds=2, out=tmp_path, workers=0
+    )
     assert board.task == task
     assert 0 <= board.ranking.alone["supervised"].mean <= 1
     value = np.mean([result.value for result in board.results])

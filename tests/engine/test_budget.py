@@ -37,7 +37,8 @@ def test_what_is_no_budget_is_said(text: str) -> None:
 def test_a_budget_survives_its_text_and_shares_add_up(passes: float, part: float) -> None:
     budget = Budget(passes=passes)
     assert Budget.parse(str(budget)).passes == pytest.approx(passes, rel=1e-9)
-    assert (budget.share(part).passes or 0) + (budget.share(1 - part).passes if part < 1 else 0) == pytest.approx(passes)  # type: ignore[operator]
+    rest = budget.share(1 - part).passes or 0 if part < 1 else 0
+    assert (budget.share(part).passes or 0) + rest == pytest.approx(passes)
 
 
 def test_spending_adds() -> None:

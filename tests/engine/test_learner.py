@@ -96,8 +96,8 @@ def test_a_loss_that_is_not_finite_keeps_the_state_before_it(photos: Dataset, tm
 
 
 def test_what_does_not_fit_is_said(photos: Dataset) -> None:
+    labelled = photos.select(photos.known("class"))
     with pytest.raises(UserError, match="'fixmatch' does not fit this data: it needs images whose 'class' is unknown"):
-        labelled = photos.select(photos.known("class"))
         system("fixmatch")().run(labelled, start(labelled), Budget(passes=100), Setting())
 
 

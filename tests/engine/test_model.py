@@ -68,7 +68,7 @@ def test_saving_replaces_a_model_and_nothing_else(tmp_path: Path) -> None:
         lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-50]),
     ],
 )
-def test_a_damaged_model_is_refused_in_one_sentence(damage, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_model_is_refused_in_one_sentence(damage, tmp_path: Path) -> None:
     model().save(tmp_path / "m")
     damage(tmp_path / "m")
     with pytest.raises(UserError, match="cannot be read"):
@@ -105,4 +105,6 @@ def test_onnx_answers_as_pytorch_does(name: str, task: str, tmp_path: Path) -> N
     images = torch.rand(11, 3, 28, 28)
     with torch.inference_mode():
         wanted = one.logits(images)
-    torch.testing.assert_close(torch.from_numpy(session.run(None, {"images": images.numpy()})[0]), wanted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        torch.from_numpy(session.run(None, {"images": images.numpy()})[0]), wanted, rtol=0, atol=1e-4
+    )

@@ -61,6 +61,4 @@ def test_the_fused_target_is_a_distribution(rows, classes, seed):
 def test_sure_inliers_leave_nothing_unseen_and_sure_outliers_nothing_else():
     closed = draw(3, 4).softmax(1)
     assert open_set_target(closed, torch.ones(3, 4).double())[:, -1].tolist() == [0, 0, 0]
-    torch.testing.assert_close(
-        open_set_target(closed, torch.zeros(3, 4).double())[:, -1], torch.ones(3).double()
-    )
+    torch.testing.assert_close(open_set_target(closed, torch.zeros(3, 4).double())[:, -1], torch.ones(3).double())

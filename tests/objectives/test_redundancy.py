@@ -73,27 +73,19 @@ def uncorrelated() -> torch.Tensor:
 
 
 def test_equal_uncorrelated_views_cost_nothing():
-    basis = (
-        torch.linalg.qr(torch.cat([torch.ones(32, 1), views(32, 8)[0].detach()], 1).double())[0][:, 1:] * 1e3
-    )
+    basis = torch.linalg.qr(torch.cat([torch.ones(32, 1), views(32, 8)[0].detach()], 1).double())[0][:, 1:] * 1e3
     assert barlow_twins(basis, basis) < 1e-8
 
 
 def test_a_flipped_dimension_costs_four():
-    basis = (
-        torch.linalg.qr(torch.cat([torch.ones(32, 1), views(32, 8)[0].detach()], 1).double())[0][:, 1:] * 1e3
-    )
+    basis = torch.linalg.qr(torch.cat([torch.ones(32, 1), views(32, 8)[0].detach()], 1).double())[0][:, 1:] * 1e3
     flipped = basis * torch.tensor([-1.0] + [1] * 7, dtype=torch.float64)
-    torch.testing.assert_close(
-        barlow_twins(basis, flipped), torch.tensor(4.0, dtype=torch.float64), rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(barlow_twins(basis, flipped), torch.tensor(4.0, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(256, 64), (64, 256)])
 def test_independent_gaussians_cost_what_theory_says(rows, dim):
-    pairs = [
-        torch.randn(2, rows, dim, generator=torch.Generator().manual_seed(s)).double() for s in range(20)
-    ]
+    pairs = [torch.randn(2, rows, dim, generator=torch.Generator().manual_seed(s)).double() for s in range(20)]
     on = torch.stack([barlow_twins(a, b, weight=0.0) for a, b in pairs]).mean()
     both = torch.stack([barlow_twins(a, b, weight=1.0) for a, b in pairs]).mean()
     assert on == pytest.approx(dim * (1 + 1 / rows), rel=0.02)

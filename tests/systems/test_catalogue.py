@@ -195,7 +195,9 @@ def test_no_stage_sees_a_test_label(name: str, photos: Dataset, tmp_path: Path) 
 def test_a_judge_finds_numbers_and_changes_nothing(name: str, photos: Dataset) -> None:
     _, model, _ = run("barlow-twins", photos.fold(TRAIN))
     _, classifier, _ = run("supervised", photos.fold(TRAIN))
-    model = Model(classifier.encoder, {"class": classifier.head("class"), "projector": model.head("projector")}, classifier.facts)
+    model = Model(
+        classifier.encoder, {"class": classifier.head("class"), "projector": model.head("projector")}, classifier.facts
+    )
     test = photos.fold(TEST).select(torch.arange(40))
     before = states(model)
     found = system(name)().judge(model, test, Setting())
@@ -247,4 +249,3 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_budget(photos: Dataset) ->
         stage.run(data, start(data, "class"), BUDGET, Setting())
     assert sizes[-1] == 8
     assert stage.spent.passes > 0.9 * BUDGET.passes
-

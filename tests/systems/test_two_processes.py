@@ -86,11 +86,10 @@ def together(photos: Dataset, scenes: Dataset, tmp_path_factory: pytest.TempPath
     return folder
 
 
-@pytest.mark.parametrize("name", [name for name in LEARNERS])
+@pytest.mark.parametrize("name", LEARNERS)
 def test_two_processes_equal_one(name: str, together: Path, photos: Dataset, scenes: Dataset) -> None:
     two = torch.load(together / f"{name}.pt", weights_only=True)
     one = outcome(name, data_for(name, photos, scenes), 0, 1)
     assert two.keys() == one.keys()
     for key in one:
         torch.testing.assert_close(two[key], one[key], atol=1e-5, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
-

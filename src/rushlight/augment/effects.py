@@ -128,9 +128,7 @@ def cutout(
     return images * (1 - inside) + fill * inside
 
 
-def inside_boxes(
-    boxes: Float[Tensor, "batch 4"], height: int, width: int
-) -> Bool[Tensor, "batch height width"]:
+def inside_boxes(boxes: Float[Tensor, "batch 4"], height: int, width: int) -> Bool[Tensor, "batch height width"]:
     """The pixels whose centres lie in each box (x1, y1, x2, y2; pixels)."""
     return _indicator(boxes, height, width).bool()
 

@@ -90,9 +90,7 @@ def cutmix(
     """
     partner = _partners(n, generator)
     draw = torch.rand(n, 4, generator=generator, device=generator.device)
-    pasted_area = (
-        1 - beta(alpha, n, generator) if area is None else area[0] + (area[1] - area[0]) * draw[:, 0]
-    )
+    pasted_area = 1 - beta(alpha, n, generator) if area is None else area[0] + (area[1] - area[0]) * draw[:, 0]
     stretch = (ratio[0] * (ratio[1] / ratio[0]) ** draw[:, 1]).sqrt()
     height, width = size
     extent = torch.stack([pasted_area.sqrt() * stretch * width, pasted_area.sqrt() / stretch * height], 1)

@@ -230,9 +230,7 @@ class Policy:
                 self.padding,
             )
         elif (like.size, like.source, len(like)) != (self.size, source, n):
-            raise ValueError(
-                f"the view to be like is {like.size} of {like.source}, not {self.size} of {source}"
-            )
+            raise ValueError(f"the view to be like is {like.size} of {like.source}, not {self.size} of {source}")
         else:
             geometry, sampling, padding = like.geometry, like.sampling, like.padding
         if slots is not None:
@@ -242,14 +240,7 @@ class Policy:
         return View(geometry, colour, self.size, source, padding, sampling)
 
     def _sampling(self, source: Size) -> Sampling:
-        bends = (
-            self.crop_scale
-            or self.zoom
-            or self.rotation
-            or self.shear
-            or self.scale != (1, 1)
-            or self.operations
-        )
+        bends = self.crop_scale or self.zoom or self.rotation or self.shear or self.scale != (1, 1) or self.operations
         if bends or source != self.size:
             return "bilinear"
         return "nearest" if self.shift or self.flip else "none"
@@ -281,9 +272,7 @@ class Policy:
         return matrices.crop(torch.stack([left, top, left + w, top + h], 1), self.size)
 
     def _shifts(self, draw: Tensor) -> Tensor:
-        limit = torch.tensor(
-            [round(self.shift * self.size[1]), round(self.shift * self.size[0])], device=draw.device
-        )
+        limit = torch.tensor([round(self.shift * self.size[1]), round(self.shift * self.size[0])], device=draw.device)
         return (draw * (2 * limit + 1)).floor() - limit
 
     def _bend(self, draw: Tensor) -> Tensor:
@@ -337,9 +326,7 @@ class Policy:
         return geometry
 
     def _slot_colour(self, colour: Tensor, tone: Tone, slots: Slots) -> Tensor:
-        columns = [
-            OPERATIONS.index(name) for name in ("brightness", "contrast", "saturation", "autocontrast")
-        ]
+        columns = [OPERATIONS.index(name) for name in ("brightness", "contrast", "saturation", "autocontrast")]
         # PIL's enhancers, at 0.95 to 0.05 (the strongest), as in FixMatch's pool: they only ever take away.
         factors = torch.where(slots.drawn, 0.95 - 0.9 * slots.levels.abs(), 1.0)[:, :, columns[:3]]
         stretched = slots.drawn[:, :, columns[3]]
@@ -371,11 +358,7 @@ class Policy:
         if self.blur:
             sigma = _between(draw[:, 1], self.sigma)
             drawn = draw[:, 0] < self.blur
-            images = (
-                self._blur(images, sigma)
-                if self.blur >= 1
-                else effects.on_rows(self._blur, images, drawn, sigma)
-            )
+            images = self._blur(images, sigma) if self.blur >= 1 else effects.on_rows(self._blur, images, drawn, sigma)
         if self.solarize:
             half = torch.full_like(draw[:, 0], 0.5)
             images = effects.on_rows(effects.solarize, images, draw[:, 2] < self.solarize, half)
@@ -388,11 +371,7 @@ class Policy:
         """A grey square whose centre lies anywhere in the image, so that part of it may fall outside."""
         height, width = self.size
         centre = draw[:, :2] * torch.tensor([width, height], device=draw.device)
-        side = (
-            self.cutout
-            * min(height, width)
-            * (draw[:, 2:] if self.cutout_random else torch.ones_like(draw[:, 2:]))
-        )
+        side = self.cutout * min(height, width) * (draw[:, 2:] if self.cutout_random else torch.ones_like(draw[:, 2:]))
         corner = (centre - side / 2).round()
         return effects.cutout(images, torch.cat([corner, corner + side.round()], 1))
 

@@ -54,9 +54,7 @@ class View:
     sampling: Sampling = "bilinear"
 
     @classmethod
-    def identity(
-        cls, n: int, source: Size, size: Size | None = None, device: torch.device | str = "cpu"
-    ) -> View:
+    def identity(cls, n: int, source: Size, size: Size | None = None, device: torch.device | str = "cpu") -> View:
         """The whole image, resized to `size` where that differs."""
         size = size or source
         geometry = resize(source, size, n, device)
@@ -176,9 +174,7 @@ class View:
         """Points (x, y) of the view, in the input's coordinates."""
         return apply(self.geometry, points)
 
-    def boxes(
-        self, boxes: Float[Tensor, "batch slots 6"], *, visible: float = 0.3
-    ) -> Float[Tensor, "batch slots 6"]:
+    def boxes(self, boxes: Float[Tensor, "batch slots 6"], *, visible: float = 0.3) -> Float[Tensor, "batch slots 6"]:
         """Boxes (x1, y1, x2, y2, class, visibility) in the view, each the upright box around the moved one.
 
         A box is clipped to the view; with less than the share `visible` of its area left, its visibility is
@@ -196,9 +192,7 @@ class View:
         visibility = torch.where(here, boxes[..., 5], 0)
         return torch.cat([clipped, boxes[..., 4:5], visibility[..., None]], -1)
 
-    def keypoints(
-        self, keypoints: Float[Tensor, "batch slots points 3"]
-    ) -> Float[Tensor, "batch slots points 3"]:
+    def keypoints(self, keypoints: Float[Tensor, "batch slots points 3"]) -> Float[Tensor, "batch slots points 3"]:
         """Keypoints (x, y, visibility) in the view. Outside of it they get visibility 0 and lie at (0, 0), as
         COCO writes them; −1 (unknown) stays. A flip does not swap left and right: see `flipped`."""
         moved = self.points(keypoints[..., :2])
@@ -243,9 +237,7 @@ class View:
         """The upright box of the input that the view looks at: (x1, y1, x2, y2) as shares of its width and
         height, clipped to [0, 1]."""
         height, width = self.size
-        corners = torch.tensor(
-            [[0, 0], [width, 0], [0, height], [width, height]], device=self.geometry.device
-        )
+        corners = torch.tensor([[0, 0], [width, 0], [0, height], [width, height]], device=self.geometry.device)
         seen = apply(self.geometry, corners.to(self.geometry.dtype).expand(len(self), 4, 2))
         seen = seen / torch.tensor([self.source[1], self.source[0]], device=seen.device)
         return torch.cat([seen.amin(1), seen.amax(1)], 1).clamp(0, 1)
@@ -313,18 +305,14 @@ def concatenate(views: Sequence[View]) -> View:
     )
 
 
-def paint(
-    pixels: Float[Tensor, "batch 3 h w"], colour: Float[Tensor, "batch 3 4"]
-) -> Float[Tensor, "batch 3 h w"]:
+def paint(pixels: Float[Tensor, "batch 3 h w"], colour: Float[Tensor, "batch 3 4"]) -> Float[Tensor, "batch 3 h w"]:
     """Apply a colour matrix to each image, and clip to [0, 1]."""
     # Not baddbmm: it would first write the offset out to the size of the result.
     flat = torch.bmm(colour[:, :, :3], pixels.flatten(2)).add_(colour[:, :, 3:])
     return flat.clamp_(0, 1).view_as(pixels)
 
 
-def compose(
-    outer: Float[Tensor, "batch k l"], inner: Float[Tensor, "batch k l"]
-) -> Float[Tensor, "batch k l"]:
+def compose(outer: Float[Tensor, "batch k l"], inner: Float[Tensor, "batch k l"]) -> Float[Tensor, "batch k l"]:
     """The affine map x → outer(inner(x))."""
     linear = outer[..., :-1]
     product = linear @ inner
@@ -340,9 +328,7 @@ def chain(*maps: Float[Tensor, "batch k l"]) -> Float[Tensor, "batch k l"]:
     return result
 
 
-def apply(
-    geometry: Float[Tensor, "batch 2 3"], points: Float[Tensor, "batch *any 2"]
-) -> Float[Tensor, "batch *any 2"]:
+def apply(geometry: Float[Tensor, "batch 2 3"], points: Float[Tensor, "batch *any 2"]) -> Float[Tensor, "batch *any 2"]:
     """Points (x, y) moved by one map an image."""
     flat = points.reshape(len(points), -1, 2)
     return (flat @ geometry[:, :, :2].mT + geometry[:, None, :, 2]).view_as(points)
@@ -422,9 +408,7 @@ def crop(boxes: Float[Tensor, "batch 4"], size: Size) -> Float[Tensor, "batch 2 
     return matrix
 
 
-def resize(
-    source: Size, size: Size, n: int, device: torch.device | str = "cpu"
-) -> Float[Tensor, "batch 2 3"]:
+def resize(source: Size, size: Size, n: int, device: torch.device | str = "cpu") -> Float[Tensor, "batch 2 3"]:
     """Show the whole input at the given output size."""
     matrix = _affine(n, device)
     matrix[:, 0, 0], matrix[:, 1, 1] = source[1] / size[1], source[0] / size[0]

@@ -206,7 +206,10 @@ def so_far(happening: Happening) -> list[Any]:
 def automatic(data: Dataset, task: str) -> list[str]:
     """The recipes that fit the data: baselines, every learner of the task, and pretraining before some of them."""
     fits = [card for card, lacks in fitting(data, task) if not lacks and card.role == "learner"]
-    learners = sorted((c.id for c in fits if c.task), key=lambda name: (BASELINES.index(name) if name in BASELINES else len(BASELINES), name))
+    learners = sorted(
+        (c.id for c in fits if c.task),
+        key=lambda name: (BASELINES.index(name) if name in BASELINES else len(BASELINES), name),
+    )
     semi = [card.id for card in fits if card.family == "semi" and card.task]
     pretrainers = [card.id for card in fits if not card.task]
     after = [name for name in ("supervised", *semi[:1]) if name in learners]
@@ -317,7 +320,9 @@ def _per_image(result: Result, task: str) -> np.ndarray:
         return scores.value(task, {name: values[np.asarray(chosen)] for name, values in result.parts.items()})
 
     values = stats.pseudo_values(metric, rows, min(BLOCKS, len(rows)))
-    return values + (result.value - values.mean())  # the jackknife's own mean removes a bias; the metric itself is shown
+    return values + (
+        result.value - values.mean()
+    )  # the jackknife's own mean removes a bias; the metric itself is shown
 
 
 def _run(

@@ -132,8 +132,10 @@ def unknown(name: str, *shape: int) -> Tensor:
 
 def encode_text(texts: list[str]) -> Tensor:
     """Texts as a column of zero-padded UTF-8 bytes."""
-    rows = [torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) if text else torch.zeros(0, dtype=torch.uint8)
-            for text in texts]
+    rows = [
+        torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) if text else torch.zeros(0, dtype=torch.uint8)
+        for text in texts
+    ]
     if not rows:
         return torch.zeros(0, 1, dtype=torch.uint8)
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -41,8 +41,6 @@ def load() -> Dataset:
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
     """Grey images (14,000×28×28) and labels (14,000), both uint8, training rows first."""
-    raw = np.frombuffer(
-        lzma.decompress(files("rushlight.data").joinpath("fashion.xz").read_bytes()), np.uint8
-    )
+    raw = np.frombuffer(lzma.decompress(files("rushlight.data").joinpath("fashion.xz").read_bytes()), np.uint8)
     n = N_TRAIN + N_TEST
     return raw[n:].reshape(n, SIDE, SIDE).copy(), raw[:n].copy()

@@ -191,7 +191,8 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
             raise
         except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise UserError(f"the model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
-        return model.to(memory_format=torch.channels_last).eval()  # as it was trained: the same bits
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as it was trained: the same bits
+        return model.eval()
 
 
 def _key(name: str) -> str:
