@@ -8,7 +8,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 demo: $(VENV)/.core
 	$(VENV)/bin/rushlight compare fashion \
 		--methods "supervised, fixmatch, iomatch, barlow-twins > supervised, barlow-twins > iomatch" \
-		--budget 130k --seeds 4 --out rushlight-demo
+		--budget 90k --seeds 4 --out rushlight-demo
 
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $${PYTEST_WORKERS:-2}

@@ -159,30 +159,20 @@ class Board:
 
 def table(rows: list[dict[str, Any]], metric: str) -> Any:
     """A leaderboard for the terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    shown = Table(title=None, header_style="bold")
-    for column in (
-        "recipe",
-        f"{metric} %",
-        "95 % interval",
-        "gain over supervised",
-        "seeds",
-        "passes",
-        "s a trial",
-    ):
-        shown.add_column(column, justify="left" if column == "recipe" else "right")
+    passes, seeds = max(row["passes"] for row in rows), max(row["seeds"] for row in rows)
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1), caption=f"{seeds} seeds, up to {passes:,.0f} image passes a trial")
+    for column in ("recipe", f"{metric} %", "95 % interval", "gain over supervised", "s a trial"):
+        shown.add_column(column, justify="left" if column == "recipe" else "right", overflow="fold")
     for row in rows:
-        gain = "" if np.isnan(row["gain"]) else (
-            f"{100 * row['gain']:+.1f}  ({100 * row['gain_low']:+.1f} … {100 * row['gain_high']:+.1f})"
-        )  # fmt: skip
+        gain = f"{100 * row['gain']:+.1f} ({100 * row['gain_low']:+.1f} … {100 * row['gain_high']:+.1f})"
         shown.add_row(
             row["recipe"].replace("[", r"\["),
             f"{100 * row[metric]:.1f}",
             f"{100 * row['low']:.1f} … {100 * row['high']:.1f}",
-            gain,
-            str(row["seeds"]),
-            f"{row['passes']:,.0f}",
+            "" if np.isnan(row["gain"]) else gain,
             f"{row['seconds']:.0f}",
             style="bold green" if row["among_best"] else None,
         )
@@ -274,6 +264,8 @@ def compare(
         device=device,
         precision=hardware.precision(device),
     )
+    if seeds == 2:
+        chosen = (*chosen, "two seeds: the coverage of the intervals was measured for 3 to 10")
     trial.initial(common, data)  # an encoder or weights that cannot be had are said now, not by every trial
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}: give at least 1, better 3 or more (intervals need several)")
