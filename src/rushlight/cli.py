@@ -336,6 +336,15 @@ def run_claim(
         _print(f"{effect['verdict']:>8}: {effect['says']}: {interval}")
 
 
+@claims_app.command("judge")
+def judge_claims() -> None:
+    """Judge all recorded values again, by the claims as they stand: for notes written after a run."""
+    from rushlight.bench import claims as ledger
+
+    for name in ledger.ledger():
+        _print(f"{ledger.judge_again(name)['verdict']:>8}: {name}")
+
+
 # What is shown --------------------------------------------------------------------------------------------------------
 
 

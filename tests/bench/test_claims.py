@@ -103,11 +103,26 @@ def test_the_ledger_follows_from_its_own_values(name: str) -> None:
         {effect["name"]: effect["values"][seed] for effect in entry["effects"]} for seed in range(entry["seeds"])
     ]
     assert entry["seeds"] == claim.seeds
+    assert entry["note"] == claim.note
+    assert entry["verdict"] == entry["effects"][0]["verdict"]
     for effect, measured in zip(entry["effects"], claims.measure(claim, outcomes), strict=True):
         assert effect["verdict"] == measured.verdict
         assert [effect["mean"], effect["low"], effect["high"]] == pytest.approx(
             [measured.mean, measured.low, measured.high]
         )
+
+
+def test_recorded_values_can_be_judged_again_by_a_stricter_order(toy: Path) -> None:
+    before = claims.run("toy", workers=0)
+    text = toy.read_text().replace(
+        'Effect("gain", "gains"), Effect("other", "other gains")',
+        'Effect("other", "other gains"), Effect("gain", "gains")',
+    )
+    toy.write_text(text.replace('metric="m"', 'metric="m", note="why"'))
+    after = claims.judge_again("toy")
+    assert (before["verdict"], after["verdict"], after["note"]) == ("holds", "fails", "why")
+    assert sorted(map(str, after["effects"])) == sorted(map(str, before["effects"]))
+    assert claims.ledger()["toy"] == json.loads(json.dumps(after))
 
 
 def test_a_claim_that_is_none_is_said() -> None:

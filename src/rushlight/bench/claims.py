@@ -203,6 +203,26 @@ def _entry(claim: Claim, outcomes: list[dict[str, float]], seconds: float) -> di
     }
 
 
+def judge_again(name: str) -> dict[str, Any]:
+    """Judge the recorded values of a claim once more, by the claim as it stands now, without running anything.
+
+    For a note that was written after the run, or an order of effects that makes the verdict stricter.
+
+    Raises:
+        UserError: the claim has no entry in the ledger.
+    """
+    claim, entries = load(name), ledger()
+    if name not in entries:
+        raise UserError(f"the claim '{name}' has not been run: rushlight claims run {name}")
+    entry = entries[name]
+    values = {**entry["recorded"], **{effect["name"]: effect["values"] for effect in entry["effects"]}}
+    outcomes = [{key: column[seed] for key, column in values.items()} for seed in range(entry["seeds"])]
+    effects = [asdict(effect) for effect in measure(claim, outcomes)]
+    entry = {**entry, "effects": effects, "verdict": effects[0]["verdict"], "note": claim.note}
+    write(name, entry)
+    return entry
+
+
 def ledger() -> dict[str, dict[str, Any]]:
     """Every entry of the ledger by the system's id."""
     path = folder() / "ledger.json"
