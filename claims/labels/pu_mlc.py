@@ -59,6 +59,6 @@ CLAIM = Claim(
     seeds=3,
     run=run,
     note="F1 stood first before the run and holds by 59 points, but says little: with assumed negatives no probability "
-    "reaches 0.5, and PU-MLC's F1 is about what answering yes to every tag gives. mAP, the paper's measure, decides here. "
-    "The network is small and untrained; the paper starts from pretrained weights.",
+    "reaches 0.5, and PU-MLC's F1 is about what answering yes to every tag gives. mAP, the paper's measure, decides "
+    "here. The network is small and untrained; the paper starts from pretrained weights.",
 )
