@@ -67,6 +67,6 @@ CLAIM = Claim(
     seeds=5,
     run=run,
     note="All three kinds of self-training stay behind the masks alone: they get fewer than half as many steps for the "
-    "same compute, and the network starts untrained, so that early pseudo-labels are poor. With the published settings the threshold "
-    "lies between 0.30 and 0.34 and keeps nearly every pixel, as the authors' own later version reports.",
+    "same compute, and the network starts untrained, so that early pseudo-labels are poor. With the published settings "
+    "the threshold lies between 0.30 and 0.34 and keeps nearly every pixel, as the authors' own later version reports.",
 )
