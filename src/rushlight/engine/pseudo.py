@@ -6,6 +6,7 @@ box or a pair: whatever shape the target has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,3 +37,23 @@ def confident(probabilities: Float[Tensor, "batch classes"], threshold: float) -
     """Hard targets where the largest probability reaches a fixed threshold (FixMatch, eq. 4)."""
     confidence, target = probabilities.max(-1)
     return PseudoLabels(target, confidence >= threshold)
+
+
+def answers(
+    network: Callable[[Tensor], Tensor], labelled: Tensor, weak: Tensor, strong: Tensor, *, joint: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a network answers to labelled views, and to weak and strong views of unlabelled images.
+
+    Args:
+        joint: one forward over all three, with common batch statistics. Otherwise the weak views, which only give
+            targets, have a forward of their own without gradient: a third less work.
+    """
+    if joint:
+        known, guess, asked = network(torch.cat([labelled, weak, strong])).split(
+            [len(labelled), len(weak), len(strong)]
+        )
+        return known, guess, asked
+    with torch.no_grad():
+        guess = network(weak)
+    known, asked = network(torch.cat([labelled, strong])).split([len(labelled), len(strong)])
+    return known, guess, asked

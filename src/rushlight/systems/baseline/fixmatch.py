@@ -23,7 +23,7 @@ from rushlight.augment import policy
 from rushlight.card import Card, Needs, some
 from rushlight.data.dataset import Dataset
 from rushlight.engine.learner import Batch, Learner
-from rushlight.engine.pseudo import confident
+from rushlight.engine.pseudo import answers, confident
 from rushlight.engine.teacher import Teacher
 from rushlight.objectives import supervised
 from rushlight.objectives.consistency import masked_cross_entropy
@@ -77,10 +77,8 @@ class FixMatch(Learner):
 
     def build(self, data: Dataset) -> None:
         super().build(data)
-        self.weak, self.strong = (
-            policy.weak((data.height, data.width)),
-            policy.strong((data.height, data.width)),
-        )
+        size = (data.height, data.width)
+        self.weak, self.strong = policy.weak(size), policy.strong(size)
         self.teacher = Teacher(self.model, momentum=self.momentum)
 
     def step(self, batch: Batch) -> Tensor:
@@ -88,19 +86,10 @@ class FixMatch(Learner):
         generator = self.generator()
         weak = self.weak(torch.cat([labelled["image"], unlabelled["image"]]), generator=generator)
         strong = self.strong(unlabelled["image"], generator=generator)
-        known, guess, asked = self._answers(weak[: len(labelled)], weak[len(labelled) :], strong)
+        n = len(labelled)
+        known, guess, asked = answers(self.model.logits, weak[:n], weak[n:], strong, joint=self.joint)
         pseudo = confident(guess.softmax(1), self.threshold)
         known_loss = supervised.classes(known, labelled["class"])
         unlabelled_loss = masked_cross_entropy(asked, pseudo.target, pseudo.mask)
         self.note(known=known_loss, unlabelled=unlabelled_loss, kept=pseudo.kept)
         return known_loss + self.unlabelled_weight * unlabelled_loss
-
-    def _answers(self, labelled: Tensor, weak: Tensor, strong: Tensor) -> tuple[Tensor, ...]:
-        """Logits of the three kinds of view."""
-        if self.joint:
-            sizes = [len(labelled), len(weak), len(strong)]
-            return self.model.logits(torch.cat([labelled, weak, strong])).split(sizes)
-        with torch.no_grad():
-            guess = self.model.logits(weak)
-        known, asked = self.model.logits(torch.cat([labelled, strong])).split([len(labelled), len(strong)])
-        return known, guess, asked

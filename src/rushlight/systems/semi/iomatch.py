@@ -33,6 +33,7 @@ from rushlight.augment import policy
 from rushlight.card import Card, Needs, some
 from rushlight.data.dataset import Dataset
 from rushlight.engine.learner import Batch, Learner
+from rushlight.engine.pseudo import answers
 from rushlight.engine.teacher import Teacher
 from rushlight.nets.heads import MLP, Chain, Linear
 from rushlight.nets.norm import frozen_statistics
@@ -134,7 +135,8 @@ class IOMatch(Learner):
         weak = self.weak(images, generator=generator)
         strong = self.strong(unlabelled["image"], generator=generator)
         sizes = [len(labelled), len(unlabelled), len(unlabelled)]
-        features = self._features(weak[: len(labelled)], weak[len(labelled) :], strong)
+        n = len(labelled)
+        features = torch.cat(answers(self.model.encoder, weak[:n], weak[n:], strong, joint=self.joint))
         projected = self.projector(features)
         known, guess, asked = self.model.head("class")(features).split(sizes)
         detected = self.detectors(projected[: len(weak)]).unflatten(1, (2, -1)).float()
@@ -158,15 +160,6 @@ class IOMatch(Learner):
             instance_loss = self._instance_loss(projected.split(sizes), closed, labelled["row"])
             loss = loss + self.instance_weight * instance_loss
         return loss
-
-    def _features(self, labelled: Tensor, weak: Tensor, strong: Tensor) -> Tensor:
-        """Features of the three kinds of view, in this order."""
-        if self.joint:
-            return self.model.encoder(torch.cat([labelled, weak, strong]))
-        with torch.no_grad():
-            guess = self.model.encoder(weak)
-        known, asked = self.model.encoder(torch.cat([labelled, strong])).split([len(labelled), len(strong)])
-        return torch.cat([known, guess, asked])
 
     @property
     def projector(self) -> nn.Module:
