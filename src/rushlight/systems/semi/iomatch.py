@@ -147,8 +147,8 @@ class IOMatch(Learner):
         inliers = (closed.amax(1) >= self.closed_threshold) & (fused[:, -1] < 0.5)
         inlier_loss = consistency.masked_cross_entropy(asked.float(), closed, inliers)
         sure = fused.amax(1) >= self.open_threshold
-        answers = self.model.head("open").heads[1](projected[len(weak) :])
-        open_loss = consistency.masked_cross_entropy(answers.float(), fused, sure)
+        opened = self.model.head("open").heads[1](projected[len(weak) :])
+        open_loss = consistency.masked_cross_entropy(opened.float(), fused, sure)
         loss = known_loss + self.detector_weight * detector_loss + self.inlier_weight * inlier_loss
         loss = loss + self.open_weight * self._opened() * open_loss
         shares = {"kept": inliers, "sure": sure, "outliers": fused[:, -1] >= 0.5}
