@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rushlight._version import VERSION
-from rushlight.card import Card, cards, catalogue, fitting, system, task_of
+from rushlight.card import fitting, systems, table, task_of
 from rushlight.data.columns import TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.read import load
@@ -183,6 +183,51 @@ def write_predictions(table: Any, out: str | os.PathLike[str]) -> None:
     write_whole(out, content.getvalue())
 
 
+def write_masks(
+    model: Model | str | os.PathLike[str], images: Any, folder: str | os.PathLike[str], **settings: Any
+) -> int:
+    """Write a PNG mask for each image, in the pixels of the user's own image: the class of each, 255 where the model
+    did not look (what a crop cut off).
+
+    Returns:
+        How many were written.
+
+    Raises:
+        UserError: the model predicts no masks, or the folder cannot be written.
+    """
+    from io import BytesIO
+
+    from PIL import Image
+
+    from rushlight.engine.store import write_whole
+
+    model = model if isinstance(model, Model) else Model.load(model)
+    if model.facts.task != "mask":
+        raise UserError(f"this model predicts '{model.facts.task}', not masks: give --out a .csv or .parquet file")
+    data = images if isinstance(images, Dataset) else load(images, **_packing(model, settings))
+    for row, name in enumerate(data.names):
+        mask = model.predict(data["image"][row : row + 1], names=["mask"])["mask"].argmax(1)[0]
+        content = BytesIO()
+        Image.fromarray(_in_own_pixels(mask, data, row).byte().numpy()).save(content, "PNG")
+        write_whole(Path(folder) / Path(name).with_suffix(".png"), content.getvalue())
+    return len(data)
+
+
+def _in_own_pixels(mask: torch.Tensor, data: Dataset, row: int) -> torch.Tensor:
+    """A packed image's mask as one of the original's size: each pixel looks up where it was packed."""
+    if "to_original" not in data:
+        return mask
+    height, width = data["size"][row].tolist()
+    affine = torch.cat([data["to_original"][row].double(), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
+    inverse = torch.linalg.inv(affine)
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    packed = torch.stack([x, y, torch.ones_like(x)], -1).double() @ inverse.T
+    column, line = packed[..., 0].floor().long(), packed[..., 1].floor().long()
+    inside = (column >= 0) & (column < mask.shape[1]) & (line >= 0) & (line < mask.shape[0])
+    found = mask[line.clamp(0, mask.shape[0] - 1), column.clamp(0, mask.shape[1] - 1)]
+    return torch.where(inside, found, 255)
+
+
 def compare(source: Any, methods: str | Sequence[str] = "auto", **settings: Any) -> Any:
     """Run every recipe that fits, on several seeds, at an equal budget; rank them; write `report.html`.
 
@@ -246,57 +291,6 @@ def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """The systems, as a table that shows itself."""
-
-    cards: tuple[Card, ...]
-
-    def rows(self) -> list[dict[str, str]]:
-        return [
-            {
-                "id": card.id,
-                "family": card.family,
-                "role": card.role,
-                "needs": str(card.needs),
-                "gives": card.gives,
-                "paper": card.paper,
-            }
-            for card in self.cards
-        ]
-
-    def to_pandas(self) -> Any:
-        """The catalogue as a pandas DataFrame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows())
-
-    def _repr_html_(self) -> str:
-        return self.to_pandas().to_html(index=False)
-
-    def __rich__(self) -> Any:
-        return _table(self.rows())
-
-
-def _table(rows: Iterable[dict[str, Any]]) -> Any:
-    from rich.table import Table
-
-    table, rows = Table(header_style="bold"), list(rows)
-    for column in rows[0] if rows else ():
-        table.add_column(column, no_wrap=column == "id")
-    for row in rows:
-        table.add_row(*(str(value).replace("[", r"\[") for value in row.values()))
-    return table
-
-
-def systems(name: str | None = None) -> Any:
-    """The catalogue of systems, or one system's card."""
-    if name is not None:
-        return system(name).card
-    known = cards()
-    return Catalogue(tuple(known[key] for key in catalogue()))
-
-
-@dataclass(frozen=True)
 class Ledger:
     """The ledger of claims, as a table that shows itself."""
 
@@ -316,7 +310,7 @@ class Ledger:
         return self.to_pandas().to_html(index=False)
 
     def __rich__(self) -> Any:
-        return _table(self.rows())
+        return table(self.rows())
 
 
 def _ledger_row(name: str, entry: dict[str, Any]) -> dict[str, Any]:

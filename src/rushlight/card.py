@@ -7,10 +7,11 @@ declaring one there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Literal
+from typing import Any, Literal
 
 from rushlight.data.dataset import Dataset
 from rushlight.errors import UserError, nearest
@@ -142,3 +143,55 @@ def fitting(data: Dataset, task: str | None = None) -> list[tuple[Card, str]]:
     """Each card with why it does not fit the data (empty where it does)."""
     task = task or task_of(data)
     return [(card, card.lacks(data, task)) for card in cards().values()]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The systems, as a table that shows itself."""
+
+    cards: tuple[Card, ...]
+
+    def rows(self) -> list[dict[str, str]]:
+        return [
+            {
+                "id": card.id,
+                "family": card.family,
+                "role": card.role,
+                "needs": str(card.needs),
+                "gives": card.gives,
+                "paper": card.paper,
+            }
+            for card in self.cards
+        ]
+
+    def to_pandas(self) -> Any:
+        """The catalogue as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html(index=False)
+
+    def __rich__(self) -> Any:
+        return table(self.rows())
+
+
+def systems(name: str | None = None) -> Any:
+    """The catalogue of systems, or one system's card."""
+    if name is not None:
+        return system(name).card  # type: ignore[attr-defined]
+    known = cards()
+    return Catalogue(tuple(known[key] for key in catalogue()))
+
+
+def table(rows: Iterable[dict[str, Any]]) -> Any:
+    """Rows as a table for the terminal."""
+    from rich.table import Table
+
+    shown, rows = Table(header_style="bold"), list(rows)
+    for column in rows[0] if rows else ():
+        shown.add_column(column, no_wrap=column == "id")
+    for row in rows:
+        shown.add_row(*(str(value).replace("[", r"\[") for value in row.values()))
+    return shown

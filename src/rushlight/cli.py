@@ -219,13 +219,16 @@ def fit(
 def predict(
     model: Annotated[str, typer.Argument(help="The folder of a model.")],
     images: Annotated[str, typer.Argument(help="A folder of images.")],
-    out: Annotated[str, typer.Option(help="A .csv or .parquet file.")] = "predictions.csv",
+    out: Annotated[str, typer.Option(help="A .csv or .parquet file; for masks also a folder.")] = "predictions.csv",
     cache: Cache = None,
 ) -> None:
-    """Predict every image of a folder: classes with probabilities, as CSV or Parquet."""
+    """Predict every image of a folder: probabilities as CSV or Parquet; masks as PNG, in the images' own pixels."""
     from rushlight import api
     from rushlight.errors import UserError
 
+    if not Path(out).suffix:
+        _print(f"{api.write_masks(model, images, out, cache=cache):,} masks: {out}")
+        return
     if Path(out).suffix not in (".csv", ".parquet"):
         raise UserError(f"--out {out}: predictions are written as .csv or .parquet")
     table = api.predict(model, images, cache=cache)
