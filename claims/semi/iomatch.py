@@ -121,6 +121,6 @@ CLAIM = Claim(
     ),
     seeds=5,
     run=run,
-    note="No arm rejects many photos at this budget: FixMatch, which never rejects, has 80 % balanced accuracy too, so the "
-    "open-set gap of the paper's 256 × 1,024 iterations cannot show. On the seen classes all are within a point.",
+    note="No arm rejects many photos at this budget: FixMatch, which never rejects, has 80 % balanced accuracy too, so "
+    "the open-set gap of the paper's 256 × 1,024 iterations cannot show. On the seen classes all are within a point.",
 )
