@@ -408,12 +408,13 @@ def _panel(happening: Happening) -> Any:
     left = seconds * (1 - share) / share if 0 < share < 1 and seconds > 5 else None
     head = f"{len(happening.results)} of {len(happening.trials)} trials  {share:.0%}"
     head += f"  about {left / 60:.0f} min left" if left is not None and resumed < 1 else ""
-    lines = [
-        f"  {progress.stage:<16} {progress.done:4.0%}  "
-        + "  ".join(f"{name} {value:.3g}" for name, value in progress.logged.items())
-        for progress in happening.under_way.values()
-    ]
-    return Group(Text(head), ProgressBar(total=1.0, completed=share, width=60), *map(Text, lines), *_so_far(happening))
+    shown = [Text(line, no_wrap=True, overflow="ellipsis") for line in _under_way(happening)]
+    return Group(Text(head), ProgressBar(total=1.0, completed=share, width=60), *shown, *_so_far(happening))
+
+
+def _under_way(happening: Happening) -> list[str]:
+    """A line a trial: its stage, how far it is, and what it logged last."""
+    return [f"  {progress.done:4.0%}  {_words(progress)}" for progress in happening.under_way.values()]
 
 
 def _so_far(happening: Happening) -> list[Any]:
