@@ -400,16 +400,17 @@ def _panel(happening: Happening) -> Any:
     import time
 
     from rich.console import Group
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
     share, seconds = happening.share, time.monotonic() - happening.started
-    resumed = len([r for r in happening.results if r.trial in happening.trials]) / max(len(happening.trials), 1)
-    left = seconds * (1 - share) / share if 0 < share < 1 and seconds > 5 else None
-    head = f"{len(happening.results)} of {len(happening.trials)} trials  {share:.0%}"
-    head += f"  about {left / 60:.0f} min left" if left is not None and resumed < 1 else ""
+    here = share - happening.resumed / max(len(happening.trials), 1)
+    passes = sum(result.spent.passes for result in happening.results)
+    head = f"{len(happening.results)} of {len(happening.trials)} trials  {share:.0%}  {passes:,.0f} image passes spent"
+    head += f"  about {seconds * (1 - share) / here / 60:.0f} min left" if here > 0 and seconds > 5 else ""
     shown = [Text(line, no_wrap=True, overflow="ellipsis") for line in _under_way(happening)]
-    return Group(Text(head), ProgressBar(total=1.0, completed=share, width=60), *shown, *_so_far(happening))
+    return Group(Text(head), Padding(ProgressBar(total=1.0, completed=share, width=60), 0), *shown, *_so_far(happening))
 
 
 def _under_way(happening: Happening) -> list[str]:

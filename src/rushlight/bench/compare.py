@@ -45,13 +45,14 @@ class Happening:
 
     Attributes:
         trials, finished: how many there are, and are done. under_way: key → (trial, its latest progress).
-        results: the finished ones.
+        results: the finished ones; resumed: how many of them an earlier run had finished.
     """
 
     trials: list[Trial]
     results: list[Result]
     under_way: dict[str, Progress]
     started: float
+    resumed: int = 0
 
     @property
     def share(self) -> float:
@@ -326,13 +327,14 @@ def _run(
 ) -> list[Result]:
     results = [trial.load(t.key, store) for t in trials if store.has(t.key)]
     left = [t for t in trials if not store.has(t.key)]
-    started = time.monotonic()
+    started, resumed = time.monotonic(), len(results)
 
     def idle() -> None:
         if tell is not None:
             under_way = {t.key: p for t in left if (p := _progress(t, store)) is not None}
             finished = {result.trial.key for result in results}
-            tell(Happening(trials, results, {k: p for k, p in under_way.items() if k not in finished}, started))
+            under_way = {k: p for k, p in under_way.items() if k not in finished}
+            tell(Happening(trials, results, under_way, started, resumed))
 
     idle()
     if left:
