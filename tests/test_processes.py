@@ -20,7 +20,7 @@ rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 out = {}
 for dim in (5, 40):
-    a, b = torch.load(f"{folder}/in{dim}.pt")
+    a, b = torch.load(f"{folder}/in{dim}.pt", weights_only=True)
     weights = torch.eye(dim, dtype=torch.float64, requires_grad=True)
     mine = slice(rank * 8, rank * 8 + 8)
     loss = barlow_twins(a[mine] @ weights, b[mine] @ weights)
@@ -48,7 +48,7 @@ def workers(tmp_path_factory):
     command = [sys.executable, "-c", WORKER]
     running = [subprocess.Popen([*command, str(rank), str(folder)], env=environment) for rank in range(2)]
     assert [process.wait(120) for process in running] == [0, 0]
-    return data, [torch.load(folder / f"out{rank}.pt") for rank in range(2)]
+    return data, [torch.load(folder / f"out{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.parametrize("dim", [5, 40])
