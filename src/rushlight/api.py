@@ -21,6 +21,7 @@ from rushlight.engine.budget import Budget
 from rushlight.engine.model import Facts, Model
 from rushlight.engine.recipe import Recipe
 from rushlight.engine.stage import Progress, Setting
+from rushlight.engine.store import file_hash
 from rushlight.errors import UserError
 from rushlight.nets import encoders
 
@@ -79,7 +80,8 @@ def fit(
         Facts.of(data.info, (data.height, data.width), task),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        work = _work_folder(Path(out), data, recipe, budget, seed, name) if out is not None else Path(scratch)
+        depends = (data.content_hash, str(recipe), str(budget), seed, name, file_hash(start), pretrained, task, device)
+        work = _work_folder(Path(out), *depends) if out is not None else Path(scratch)
         setting = Setting(
             seed=seed,
             task=task,
@@ -95,12 +97,11 @@ def fit(
     return model
 
 
-def _work_folder(out: Path, data: Dataset, recipe: Recipe, budget: Budget, seed: int, encoder: str) -> Path:
+def _work_folder(out: Path, *depends: object) -> Path:
     """Where a training keeps its checkpoints: beside its model, by everything that its result depends on."""
     import hashlib
 
-    words = (data.content_hash, str(recipe), str(budget), seed, encoder, VERSION)
-    key = hashlib.sha256(repr(words).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr((*depends, VERSION)).encode()).hexdigest()[:12]
     return out.parent / f".{out.name}.{key}.work"
 
 

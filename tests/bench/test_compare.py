@@ -130,3 +130,16 @@ def test_a_recipe_that_fails_does_not_stop_the_others(photos: Dataset, tmp_path:
 def test_bad_settings_are_said(settings: dict, said: str, photos: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         compare(photos, ["supervised"], out=tmp_path, workers=0, **{"budget": "300", "seeds": 1, **settings})
+
+
+def test_other_weights_in_the_same_file_are_another_trial(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"one")
+    spec = trial.Trial(recipe="supervised", seed=0, budget="1", data="", weights=str(weights))
+    before = spec.key
+    assert spec.key == before
+    weights.write_bytes(b"other")
+    assert spec.key != before
+    moved = tmp_path / "moved.safetensors"
+    weights.rename(moved)
+    assert trial.Trial(recipe="supervised", seed=0, budget="1", data="", weights=str(moved)).key != before

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
@@ -42,6 +43,20 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path} could not be written ({error.strerror}): make room there, or name another folder with --out"
         ) from error
+
+
+def file_hash(path: str | os.PathLike[str] | None) -> str:
+    """SHA-256 of a file's bytes; empty for none."""
+    if path is None:
+        return ""
+    status = Path(path).stat()
+    return _hash_of(Path(path), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache
+def _hash_of(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Store:
@@ -121,10 +136,7 @@ def keep_stage(folder: Path, before: Dataset, data: Dataset, model: Model, spent
         for name, values in data.columns.items()
         if name not in before or values is not before[name]
     }
-    torch_columns = {
-        name: torch.Tensor(values) if not isinstance(values, Tensor) else values for name, values in changed.items()
-    }
-    save_file(torch_columns, folder / "columns.safetensors")
+    save_file(changed, folder / "columns.safetensors")
     write_whole(folder / "spent.json", json.dumps(asdict(spent)).encode())
 
 

@@ -25,7 +25,7 @@ from rushlight.engine.learner import Diverged
 from rushlight.engine.model import Facts, Model
 from rushlight.engine.recipe import Recipe
 from rushlight.engine.stage import Progress, Setting
-from rushlight.engine.store import Store, write_whole
+from rushlight.engine.store import Store, file_hash, write_whole
 from rushlight.errors import UserError
 from rushlight.nets import encoders
 
@@ -60,7 +60,8 @@ class Trial:
     @property
     def key(self) -> str:
         """A hash of the whole spec: equal specs have equal results, and no other spec has this key."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        spec = {**dataclasses.asdict(self), "weights": file_hash(self.weights)}  # the file's content, not its place
+        text = json.dumps(spec, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
