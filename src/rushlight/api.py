@@ -71,7 +71,7 @@ def fit(
     recipe, budget = Recipe.parse(recipe), Budget.parse(budget)
     task = task or task_of(data)
     device = hardware.device(device)
-    choice = choose.encoder(max(data.height, data.width), device) if encoder == "auto" else None
+    choice = choose.encoder(max(data.height, data.width), device, recipes=[recipe]) if encoder == "auto" else None
     name, start = (choice.name, weights or choice.weights) if choice else (encoder, weights)
     size = max(data.height, data.width)
     model = Model(

@@ -83,6 +83,8 @@ class Card:
         gives: what one has afterwards, in a few words.
         says: the paper's headline, with its figures.
         extra: the extra of this package that it needs, if any.
+        encoder: `vit` for one that works on tokens, and so needs a vision transformer.
+        tags: where it stands among methods of its kind (see `systems.pretrain.vit_ssl_survey`).
     """
 
     id: str
@@ -96,6 +98,8 @@ class Card:
     code: str = ""
     task: frozenset[str] = field(default_factory=frozenset)
     extra: str = ""
+    encoder: Literal["any", "vit"] = "any"
+    tags: tuple[str, ...] = ()
 
     def lacks(self, data: Dataset, task: str | None) -> str:
         """Why the system does not fit the data, in a few words; empty where it fits."""

@@ -62,3 +62,18 @@ def all_sum(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def all_gather(x: Float[Tensor, "rows *shape"]) -> Float[Tensor, "all_rows *shape"]:
     """All workers' `x`, one below the other in order of rank; each worker must hold equally many rows."""
     return _Gather.apply(x) if world_size() > 1 else x
+
+
+@torch.no_grad()
+def all_max(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The largest `x` of all workers, value by value; without gradient."""
+    if world_size() == 1:
+        return x
+    largest = x.contiguous().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
+
+
+def rank() -> int:
+    """This worker's number; 0 without a process group."""
+    return dist.get_rank() if world_size() > 1 else 0

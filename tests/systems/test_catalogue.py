@@ -14,6 +14,7 @@ from rushlight.card import cards, system
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.engine.budget import Budget
+from rushlight.engine.joint import AddOn
 from rushlight.engine.learner import Learner
 from rushlight.engine.model import Facts, Model
 from rushlight.engine.stage import Attack, Findings, Judge, Setting, Stage, Threat
@@ -21,7 +22,7 @@ from rushlight.nets import encoders
 
 CARDS = cards()
 STAGES = [name for name in CARDS if issubclass(system(name), Stage)]
-LEARNERS = [name for name in STAGES if issubclass(system(name), Learner)]
+LEARNERS = [name for name in STAGES if issubclass(system(name), Learner | AddOn)]
 JUDGES = [name for name in CARDS if issubclass(system(name), Judge)]
 ATTACKS = [name for name in CARDS if issubclass(system(name), Attack)]
 BUDGET = Budget(passes=400)
@@ -30,9 +31,17 @@ BUDGET = Budget(passes=400)
 def make(name: str) -> Stage:
     """A system with its defaults, its batch small enough for a test."""
     stage = system(name)()
-    if isinstance(stage, Learner):
-        stage.batch, stage.smallest_batch, stage.enough_steps = min(stage.batch, 8), 4, 8
+    if isinstance(stage, Learner | AddOn):
+        learner = learner_of(stage)
+        learner.batch, learner.smallest_batch, learner.enough_steps = min(learner.batch, 8), 4, 8
     return stage
+
+
+def learner_of(stage: Stage) -> Learner:
+    """The learner itself, or the one that an add-on adds itself to."""
+    learner = stage.learner if isinstance(stage, AddOn) else stage
+    assert isinstance(learner, Learner)
+    return learner
 
 
 def task_for(name: str) -> str:
@@ -43,15 +52,17 @@ def data_for(name: str, photos: Dataset, scenes: Dataset) -> Dataset:
     return photos.fold(TRAIN) if task_for(name) == "class" else scenes
 
 
-def start(data: Dataset, task: str, seed: int = 0) -> Model:
-    encoder = encoders.create("conv16", image_size=data.height, seed=seed)
+def start(data: Dataset, name: str, seed: int = 0) -> Model:
+    """A model to start from, of the kind that the system works on."""
+    task, vit = task_for(name), CARDS[name].encoder == "vit"
+    encoder = encoders.create(f"vit64-p{data.height // 4}" if vit else "conv16", image_size=data.height, seed=seed)
     return Model(encoder, {}, Facts.of(data.info, (data.height, data.width), task))
 
 
 def run(name: str, data: Dataset, **settings: object) -> tuple[Dataset, Model, Stage]:
     stage = make(name)
     setting = Setting(task=task_for(name), **settings)  # type: ignore[arg-type]
-    data, model = stage.run(data, start(data, task_for(name)), BUDGET, setting)
+    data, model = stage.run(data, start(data, name), BUDGET, setting)
     return data, model, stage
 
 
@@ -95,9 +106,8 @@ def test_it_has_a_page_and_a_claim(name: str) -> None:
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_step_in_each_precision(name: str, precision: str, photos: Dataset, scenes: Dataset) -> None:
     data = data_for(name, photos, scenes)
-    learner = make(name)
-    assert isinstance(learner, Learner)
-    learner.prepare(data, start(data, task_for(name)), Setting(task=task_for(name)))
+    learner = learner_of(make(name))
+    learner.prepare(data, start(data, name), Setting(task=task_for(name)))
     learner.plan = learner.plan_for(BUDGET)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
         loss = learner.step(learner.draw(learner.plan.batch, 0))
@@ -164,7 +174,7 @@ def test_it_spends_its_budget_and_no_more(name: str, photos: Dataset, scenes: Da
 @pytest.mark.parametrize("name", STAGES)
 def test_it_changes_neither_the_data_nor_the_model_it_was_given(name: str, photos: Dataset, scenes: Dataset) -> None:
     data = data_for(name, photos, scenes)
-    model, before = start(data, task_for(name)), data.content_hash
+    model, before = start(data, name), data.content_hash
     given = states(model)
     make(name).run(data, model, BUDGET, Setting(task=task_for(name)))
     assert data.content_hash == before
@@ -180,7 +190,9 @@ def test_no_stage_sees_a_test_label(name: str, photos: Dataset, tmp_path: Path) 
     labels = photos["class"].clone()
     test = photos["fold"] == TEST
     labels[test] = (labels[test] + 1) % 10
-    spec = trial.Trial(recipe=f"{name} > supervised" if name not in LEARNERS else name, seed=0, budget="400", data="")
+    recipe = f"{name} > supervised" if name not in LEARNERS else name
+    encoder = start(photos, name).encoder.name
+    spec = trial.Trial(recipe=recipe, seed=0, budget="400", data="", encoder=encoder)
     models = []
     for number, data in enumerate((photos, photos.with_columns(**{"class": labels}))):
         store = Store(tmp_path / str(number))
@@ -211,7 +223,7 @@ def test_an_attack_fools_within_its_threat(name: str, photos: Dataset) -> None:
     """It lowers accuracy, stays within its bound, and does nothing at strength 0."""
     train = photos.fold(TRAIN)
     stage = system("supervised")()
-    _, model = stage.run(train, start(train, "class"), Budget(passes=3000), Setting())
+    _, model = stage.run(train, start(train, "supervised"), Budget(passes=3000), Setting())
     test = photos.fold(TEST).select(torch.arange(60))
     images, labels = test["image"].float() / 255, test["class"]
     right = model.logits(images).argmax(1) == labels
@@ -246,6 +258,6 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_budget(photos: Dataset) ->
     stage.step = crowded  # type: ignore[method-assign]
     data = photos.fold(TRAIN)
     with pytest.warns(UserWarning, match="out of memory; going on with a batch of 8, the same budget"):
-        stage.run(data, start(data, "class"), BUDGET, Setting())
+        stage.run(data, start(data, "supervised"), BUDGET, Setting())
     assert sizes[-1] == 8
     assert stage.spent.passes > 0.9 * BUDGET.passes

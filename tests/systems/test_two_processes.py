@@ -14,12 +14,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-from test_catalogue import LEARNERS, data_for, make, start, task_for
+from test_catalogue import LEARNERS, data_for, learner_of, make, start, task_for
 
 from rushlight.augment import policy
 from rushlight.augment.policy import Policy
 from rushlight.data.dataset import Dataset
-from rushlight.engine.learner import Learner, Plan
+from rushlight.engine.learner import Plan
 from rushlight.engine.stage import Setting
 from rushlight.nets.norm import synchronise
 
@@ -30,9 +30,8 @@ ALONE = {"pu-mlc": {"consistency": 0.0}}
 
 def outcome(name: str, data: Dataset, rank: int, processes: int) -> dict[str, torch.Tensor]:
     """The loss of one step and the gradients of the network, as this process has them."""
-    learner = make(name)
-    assert isinstance(learner, Learner)
-    learner.prepare(data, start(data, task_for(name)), Setting(task=task_for(name)))
+    learner = learner_of(make(name))
+    learner.prepare(data, start(data, name), Setting(task=task_for(name)))
     synchronise(learner).double()  # so that what differs is the method, not the order of sums
     plain = policy.identity((data.height, data.width))
     for attribute, value in vars(learner).items():

@@ -225,7 +225,7 @@ def _planned(
         if setting.task != "tags":
             plan["confusions"] = lambda: judges.confusions(answers, data)
     arguments = {"fgsm-cw": {"images": attack_images}}
-    for card in (card for card in cards().values() if card.role == "judge"):
+    for card in (card for card in cards().values() if card.role == "judge" and system(card.id).audits):
         plan[card.id] = _from_catalogue(card, arguments.get(card.id, {}), model, data, setting)
     label = setting.task or task_of(own) or "class"
     plan["label-mistakes"] = lambda: mistakes.mistakes(model, own, label, seed=setting.seed, images=label_images)

@@ -35,6 +35,9 @@ from rushlight.engine.trial import Result, Trial
 from rushlight.errors import UserError
 
 BASELINES = ("supervised", "fixmatch")
+PRETRAINING = ("barlow-twins",)
+"""What `--methods auto` pretrains with: one method, since there are as many as there are learners of labels, and each
+doubles the comparison. Any other one is named: `--methods "supervised, dino > supervised"`."""
 BLOCKS = 100
 """Blocks of test images whose jackknife pseudo-values stand for a metric that is no mean over images."""
 
@@ -195,14 +198,14 @@ def so_far(happening: Happening) -> list[Any]:
 
 
 def automatic(data: Dataset, task: str) -> list[str]:
-    """The recipes that fit the data: baselines, every learner of the task, and pretraining before some of them."""
+    """The recipes that fit the data: baselines, every learner of the task, and `PRETRAINING` before some of them."""
     fits = [card for card, lacks in fitting(data, task) if not lacks and card.role == "learner"]
     learners = sorted(
         (c.id for c in fits if c.task),
         key=lambda name: (BASELINES.index(name) if name in BASELINES else len(BASELINES), name),
     )
     semi = [card.id for card in fits if card.family == "semi" and card.task]
-    pretrainers = [card.id for card in fits if not card.task]
+    pretrainers = [card.id for card in fits if card.id in PRETRAINING]
     after = [name for name in ("supervised", *semi[:1]) if name in learners]
     return learners + [f"{before} > {name}" for before in pretrainers for name in after]
 
@@ -249,8 +252,8 @@ def compare(
     device = hardware.device(device)
     data, chosen = _with_test(data, task, test_share)
     keep = data.info.keep if keep is None and task == "class" else keep
-    name, start, why = _encoder(encoder, weights, data, device)
     recipes = _recipes(methods, data, task, keep)
+    name, start, why = _encoder(encoder, weights, data, device, recipes)
     store = Store(out)
     common = Trial(
         recipe="",
@@ -406,10 +409,13 @@ def _with_test(data: Dataset, task: str, share: float) -> tuple[Dataset, tuple[s
     return held, (f"tested on {n:,} labelled images ({share:.0%}) held out from training, the same for every seed",)
 
 
-def _encoder(name: str, weights: str | None, data: Dataset, device: str) -> tuple[str, str | None, str]:
+def _encoder(
+    name: str, weights: str | None, data: Dataset, device: str, recipes: Sequence[str]
+) -> tuple[str, str | None, str]:
     if name != "auto":
         return name, weights, f"encoder {name}, as named"
-    choice = choose.encoder(max(data.height, data.width), device)
+    planned = [Recipe.parse(recipe) for recipe in recipes]
+    choice = choose.encoder(max(data.height, data.width), device, recipes=planned)
     return choice.name, weights or choice.weights, f"encoder {choice.name}: {choice.why}"
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rushlight.card import system
+from rushlight.engine.recipe import Recipe
 from rushlight.nets.encoders import SMALL
 
 PREFERRED = {
@@ -18,6 +21,11 @@ PREFERRED = {
 """Encoders worth taking where their weights have been downloaded already, best first."""
 
 
+def needs_vit(name: str) -> bool:
+    """Whether a system works on the tokens of a vision transformer."""
+    return system(name).card.encoder == "vit"
+
+
 @dataclass(frozen=True)
 class Choice:
     """An encoder, weights to start from (a file on this disk, or None), and why, in a sentence."""
@@ -27,9 +35,17 @@ class Choice:
     why: str
 
 
-def encoder(image_size: int, device: str = "cpu") -> Choice:
-    """The encoder that `--encoder auto` takes. Nothing is ever downloaded for it."""
+def encoder(image_size: int, device: str = "cpu", *, recipes: Iterable[Recipe] = ()) -> Choice:
+    """The encoder that `--encoder auto` takes. Nothing is ever downloaded for it.
+
+    Args:
+        recipes: what will be trained: where one of them works on tokens, all get a vision transformer.
+    """
     kind = "cpu" if device == "cpu" else "gpu"
+    tokens = next((step.name for recipe in recipes for step in recipe.steps if needs_vit(step.name)), None)
+    if tokens is not None:
+        name = "vit96" if kind == "cpu" or image_size <= 64 else "vit_small_patch16_224"
+        return Choice(name, None, f"'{tokens}' works on the tokens of a vision transformer, at {image_size} px")
     if image_size >= 96:
         for name in PREFERRED[kind]:
             path = _cached(name)

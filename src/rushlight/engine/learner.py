@@ -37,6 +37,7 @@ from rushlight.engine.teacher import Teacher
 from rushlight.errors import UserError
 from rushlight.nets.heads import Linear
 from rushlight.nets.norm import synchronise
+from rushlight.nets.vit import is_vit
 
 import lightning.pytorch as L  # isort: skip  (after torchvision is known to import)
 from lightning.fabric.utilities.warnings import PossibleUserWarning  # isort: skip
@@ -85,6 +86,8 @@ class Learner(L.LightningModule, Stage):
             gives `enough_steps`: a small budget buys many small steps rather than a few large ones.
         least: sizes that parts may shrink to where the smallest batch still does not give `enough_steps`.
         optimiser, learning_rate, weight_decay, schedule, warm_up: of the training; see `engine.optimise`.
+        last_weight_decay: where the weight decay goes by a half cosine; None keeps it as it is.
+        clip: largest norm of each parameter's gradient; None clips none.
         model: the network in training, set before `build`; `build` gives it its heads.
         given: the model that came in (a teacher, an annotator), in evaluation mode.
     """
@@ -99,6 +102,8 @@ class Learner(L.LightningModule, Stage):
     weight_decay: float = 5e-4
     schedule: optimise.ScheduleName = "cosine"
     warm_up: float = 0.05
+    last_weight_decay: float | None = None
+    clip: float | None = None
     card: ClassVar[Card]
     model: Model
     _at: int = 0
@@ -145,6 +150,14 @@ class Learner(L.LightningModule, Stage):
         seed = _mix(self.setting.seed, self.at, self.process, stream)
         return torch.Generator(self.device).manual_seed(seed)
 
+    def joint_generator(self, stream: int = 0) -> torch.Generator:
+        """The same generator on every process of this step: for what is drawn for the joined batch (see `mine`)."""
+        return torch.Generator(self.device).manual_seed(_mix(self.setting.seed, self.at, stream, 11))
+
+    def mine(self, joined: Tensor) -> Tensor:
+        """This process's rows of values that were drawn for the joined batch."""
+        return joined[self.process :: self.processes]
+
     def note(self, **values: Tensor | float) -> None:
         """Log values of this step: they show in the progress and in the trial's record."""
         self._noted = {name: v.detach() if isinstance(v, Tensor) else v for name, v in values.items()}
@@ -177,6 +190,10 @@ class Learner(L.LightningModule, Stage):
         return self.trainer.global_rank if self._trainer is not None else 0
 
     @property
+    def processes(self) -> int:
+        return self.trainer.world_size if self._trainer is not None else 1
+
+    @property
     def name(self) -> str:
         return self.card.id
 
@@ -202,6 +219,9 @@ class Learner(L.LightningModule, Stage):
         lacks = self.card.lacks(data, setting.task)
         if lacks:
             raise UserError(f"'{self.name}' does not fit this data: it {lacks}")
+        if self.card.encoder == "vit" and not is_vit(model.encoder):
+            raise UserError(f"'{self.name}' works on the tokens of a vision transformer, and '{model.encoder.name}' is "
+                            "none: name one, such as --encoder vit96")  # fmt: skip
         largest = self.batch
         while True:
             try:
@@ -238,11 +258,10 @@ class Learner(L.LightningModule, Stage):
     def draw(self, batch: int, step: int) -> Batch:
         """The raw columns of one step's batch: epochs of permutations, one after the other, in each stream."""
         drawn = {}
-        processes = self.trainer.world_size if self._trainer is not None else 1
         for stream, (part, times) in enumerate(self.parts.items()):
             rows = self._rows[part]
             chosen = rows[_permuted(len(rows), round(batch * times), step, _mix(self.setting.seed, stream))]
-            chosen = chosen[self.process :: processes]
+            chosen = self.mine(chosen)
             columns = self._columns[chosen.to(self._columns.device) if self._columns.device else chosen]
             drawn[part] = columns.to(self.device, non_blocking=True).set("row", chosen.to(self.device))
         return drawn
@@ -330,7 +349,15 @@ class Learner(L.LightningModule, Stage):
         factor = optimise.schedule(self.schedule, self.progress, warm_up=self.warm_up)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["peak"] * factor
+            if self.last_weight_decay is not None and not group.get("plain"):
+                fall = optimise.half_cosine(self.progress)
+                group["weight_decay"] = self.last_weight_decay + (self.weight_decay - self.last_weight_decay) * fall
         return None
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.clip is not None:
+            for group in optimizer.param_groups:
+                optimise.clip_each(group["params"], self.clip)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["elapsed"] = self._elapsed()

@@ -65,6 +65,20 @@ def schedule(name: ScheduleName, progress: float, *, warm_up: float = 0.0) -> fl
     return 1.0
 
 
+def half_cosine(progress: float) -> float:
+    """From 1 to 0 by half a cosine, as `progress` goes from 0 to 1."""
+    return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+@torch.no_grad()
+def clip_each(parameters: Iterable[Tensor], largest: float) -> None:
+    """Scale the gradient of each parameter by itself to a norm of at most `largest` (DINO's and iBOT's clipping)."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients:
+        norms = torch._foreach_norm(gradients)
+        torch._foreach_mul_(gradients, [(largest / (norm + 1e-6)).clamp(max=1) for norm in norms])
+
+
 class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You et al., 2017), as Barlow Twins uses it.
 

@@ -7,7 +7,7 @@ instrument. All stages have one form, so they chain: see `rushlight.engine.recip
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,13 +97,27 @@ class Findings:
 
 
 class Judge(ABC):
-    """Something that measures a model on data, and changes neither."""
+    """Something that measures a model on data, and changes neither.
+
+    Attributes:
+        audits: whether `audit` runs it unasked; not where it trains models of its own (a study).
+    """
 
     card: ClassVar[Card]
+    audits: ClassVar[bool] = True
 
     @abstractmethod
     def judge(self, model: Model, data: Dataset, setting: Setting = Setting()) -> Findings:
         """What it found."""
+
+    def judge_all(self, models: Mapping[str, Model], data: Dataset, setting: Setting = Setting()) -> Findings:
+        """Several models side by side. By default each is judged for itself, and the numbers stand in one table."""
+        found = {name: self.judge(model, data, setting) for name, model in models.items()}
+        measured = list(dict.fromkeys(key for each in found.values() for key in each.numbers))
+        table: dict[str, list[Any]] = {"model": list(found)}
+        table |= {key: [each.numbers.get(key, float("nan")) for each in found.values()] for key in measured}
+        notes = tuple(dict.fromkeys(note for each in found.values() for note in each.notes))
+        return Findings(self.card.id, tables={"models": table}, notes=notes)
 
 
 @dataclass(frozen=True)

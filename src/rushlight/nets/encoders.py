@@ -1,4 +1,4 @@
-"""Encoders: any timm model by its name, and two small ones for small machines.
+"""Encoders: any timm model by its name, and a few small ones for small machines.
 
 An encoder takes images in [0, 1] and normalises them itself, so that everything outside it (views, attacks, models)
 speaks of the same images. It gives pooled features, the last feature map, and a pyramid of maps for dense heads.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -18,8 +18,11 @@ import rushlight._torchvision  # noqa: F401  (before timm)
 from rushlight.errors import UserError, nearest
 from rushlight.nets import local_global
 
-SMALL = ("conv16", "conv32", "vit96")
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SMALL = ("conv16", "conv32", "vit64", "vit96")
+VITS = {"vit64": (64, 4, 4), "vit96": (96, 6, 3)}
+"""Of the small vision transformers: width, blocks and attention heads."""
+MEAN = "mean"
+"""Added to a name (`vit96+mean`): pooled features are the mean of the last map."""
 
 
 class Encoder(nn.Module):
@@ -89,7 +92,13 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class Timm(Encoder):
-    """A timm model without its head."""
+    """A timm model without its head.
+
+    Attributes:
+        pool: `default`, the model's own (a ViT's class token); or `mean`, that of the last map.
+    """
+
+    pool: Literal["default", "mean"] = "default"
 
     def __init__(self, name: str, image_size: int, pretrained: bool = False, **settings: Any):
         import timm
@@ -121,7 +130,12 @@ class Timm(Encoder):
         return features
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(self.normalise(images))
+        return self.maps(images).mean((2, 3)) if self.pool == "mean" else self.model(self.normalise(images))
+
+    def pool_by_mean(self) -> None:
+        """From now on pooled features are the mean of the tokens: for pretraining that never trains a class token."""
+        if self.pool != "mean":
+            self.pool, self.name = "mean", f"{self.name}+{MEAN}"
 
 
 def _timm_model(name: str, image_size: int, pretrained: bool, settings: dict[str, Any]) -> nn.Module:
@@ -158,8 +172,9 @@ def create(
     """An encoder by its name.
 
     Args:
-        name: `conv16`, `conv32`, `vit96`, or any timm model; `+local-global` after it widens its 3×3
-            convolutions (see `nets.local_global`).
+        name: `conv16`, `conv32`, `vit64`, `vit96` (`vit96-p7`: with patches of 7 pixels), or any timm model;
+            `+local-global` after it widens its 3×3 convolutions (see `nets.local_global`), `+mean` pools a timm
+            model's features by their mean.
         image_size: side of the images in pixels (a ViT's position grid is made for it).
         seed: of the initial weights; None draws from PyTorch's global generator.
         pretrained: fetch timm's pretrained weights from the Hub.
@@ -169,22 +184,27 @@ def create(
         UserError: no such encoder; weights that cannot be read, or that do not fit.
     """
     name, plus, addition = name.partition("+")
-    if plus and addition != local_global.SUFFIX:
+    if plus and addition not in (local_global.SUFFIX, MEAN):
         raise UserError(
-            f"there is no encoder '{name}+{addition}': what can be added to one is '+{local_global.SUFFIX}'"
+            f"there is no encoder '{name}+{addition}': "
+            f"what can be added to one is '+{local_global.SUFFIX}' or '+{MEAN}'"
         )
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         if name in ("conv16", "conv32"):
             encoder: Encoder = Conv(name, int(name.removeprefix("conv")))
-        elif name == "vit96":
-            encoder = _small_vit(image_size)
+        elif name.partition("-p")[0] in VITS:
+            encoder = _small_vit(name, image_size)
         else:
             encoder = Timm(name, image_size, pretrained)
     if weights is not None:
         load_weights(encoder, Path(weights))
-    if plus:
+    if addition == MEAN:
+        if not isinstance(encoder, Timm):
+            raise UserError(f"'{name}' pools by the mean already: leave '+{MEAN}' away")
+        encoder.pool_by_mean()
+    elif plus:
         encoder = _widen(encoder, seed)
     return encoder
 
@@ -197,19 +217,30 @@ def _widen(encoder: Encoder, seed: int | None) -> Encoder:
         return local_global.widen(encoder)
 
 
-def _small_vit(image_size: int) -> Timm:
-    """A ViT of 0.7 million parameters: patches of 4 pixels (8 above 64 pixels), 6 blocks of width 96."""
+def _small_vit(name: str, image_size: int) -> Timm:
+    """A small ViT: `vit96` has 0.7 million parameters, `vit64` 0.2. Patches of 4 pixels (8 above 64 pixels, 16 above
+    128), or as the name says.
+
+    Raises:
+        UserError: the image does not divide into patches of the named size.
+    """
+    kind, _, named = name.partition("-p")
     patch = 4 if image_size <= 64 else 8 if image_size <= 128 else 16
+    if named:
+        patch = int(named) if named.isdecimal() and int(named) else 0
+        if not patch or image_size % patch:
+            raise UserError(f"'{name}': images of {image_size} pixels do not divide into patches of '{named}' pixels")
+    width, depth, heads = VITS[kind]
     encoder = Timm(
         "vit_tiny_patch16_224",
         image_size,
         patch_size=patch,
-        embed_dim=96,
-        depth=6,
-        num_heads=3,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
         dynamic_img_size=True,
     )
-    encoder.name = "vit96"
+    encoder.name = name
     return encoder
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Reads = Literal["pooled", "maps", "pyramid"]
@@ -36,29 +38,54 @@ class Linear(Head):
 
 
 class MLP(Head):
-    """Linear layers with ReLU between them: projectors and predictors.
+    """Linear layers with ReLU (or GELU) between them: projectors and predictors.
 
     Args:
         widths: of the input, each hidden layer and the output.
         norm: batch norm after each hidden layer.
         last_norm: an affine-free batch norm after the output.
         bias: of the linear layers.
+        activation: `relu` or `gelu`.
     """
 
-    def __init__(self, *, widths: Sequence[int], norm: bool = True, last_norm: bool = False, bias: bool = True):
+    def __init__(
+        self,
+        *,
+        widths: Sequence[int],
+        norm: bool = True,
+        last_norm: bool = False,
+        bias: bool = True,
+        activation: Literal["relu", "gelu"] = "relu",
+    ):
         super().__init__()
         self.config = {"widths": list(widths), "norm": norm, "last_norm": last_norm, "bias": bias}
+        self.config |= {"activation": activation}
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths[:-1]):
             layers += [nn.Linear(inputs, outputs, bias=bias)]
             layers += [nn.BatchNorm1d(outputs)] if norm else []
-            layers += [nn.ReLU(inplace=True)]
+            layers += [nn.ReLU(inplace=True) if activation == "relu" else nn.GELU()]
         layers += [nn.Linear(widths[-2], widths[-1], bias=bias)]
         layers += [nn.BatchNorm1d(widths[-1], affine=False)] if last_norm else []
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(features)
+
+
+class Prototypes(Head):
+    """Cosines with learnable prototypes: both sides have length 1. Works on the last axis.
+
+    DINO's weight-normed last layer with its gain fixed at 1, SwAV's and MSN's prototypes.
+    """
+
+    def __init__(self, *, width: int, outputs: int, std: float = 0.02):
+        super().__init__()
+        self.config = {"width": width, "outputs": outputs, "std": std}
+        self.weight = nn.Parameter(torch.randn(outputs, width) * std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
 
 
 class Chain(Head):

@@ -9,13 +9,14 @@ from sklearn.linear_model import LogisticRegression
 from rushlight.data import fashion
 from rushlight.data.dataset import Dataset
 from rushlight.engine.budget import Budget
+from rushlight.engine.joint import crop_scale
 from rushlight.engine.model import Model
 from rushlight.engine.recipe import Recipe
 from rushlight.engine.stage import Setting
 from rushlight.nets import encoders
 from rushlight.objectives.redundancy import barlow_twins
 from rushlight.objectives.spectrum import effective_rank, singular_values
-from rushlight.systems.pretrain.barlow_twins import BarlowTwins, crop_scale, projector_widths
+from rushlight.systems.pretrain.barlow_twins import BarlowTwins, projector_widths
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_the_step_is_the_papers_loss_of_two_different_policies_each_in_its_own_f
     learner = prepared(photos)
     batch = learner.draw(32, 0)
     rng = learner.generator()
-    first, second = learner.views
+    first, second = learner.policies
     assert (first.blur, first.solarize) == (1.0, 0.0)
     assert (second.blur, second.solarize) == (0.1, 0.2)
     views = [view(batch["views"]["image"], generator=rng) for view in (first, second)]
@@ -85,7 +86,13 @@ def test_both_views_carry_gradients(photos):
 @pytest.mark.parametrize(("given", "widths"), [(None, [256, 256, 256]), ([96, 40], [96, 40])])
 def test_the_projector_is_four_times_as_wide_as_the_encoder_unless_told(photos, given, widths):
     head = prepared(photos, projector=given).model.head("projector")
-    assert head.config == {"widths": [64, *widths], "norm": True, "last_norm": False, "bias": False}
+    assert head.config == {
+        "widths": [64, *widths],
+        "norm": True,
+        "last_norm": False,
+        "bias": False,
+        "activation": "relu",
+    }
 
 
 def test_wide_encoders_get_the_papers_projector():

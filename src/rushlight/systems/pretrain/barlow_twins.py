@@ -27,18 +27,17 @@ from torch import Tensor
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
-from rushlight.engine.learner import Batch, Learner
+from rushlight.engine.joint import JointEmbedding, crop_scale
+from rushlight.engine.learner import Batch
 from rushlight.engine.optimise import OptimiserName
 from rushlight.nets.heads import MLP
 from rushlight.objectives.redundancy import barlow_twins
 
 LARS_RATE, LARS_PLAIN = 0.2, 0.0048
 """The paper's learning rates at a batch of 256: of weights, and of biases and norms."""
-SMALLEST_CROP = 16 * 16
-"""Pixels that a view looks at, at least: of smaller crops little can be said (at 224×224, 0.08 is 63×63)."""
 
 
-class BarlowTwins(Learner):
+class BarlowTwins(JointEmbedding):
     """Features without labels: two views' embeddings agree, and no dimension repeats another."""
 
     card = Card(
@@ -51,6 +50,7 @@ class BarlowTwins(Learner):
         needs=Needs("image"),
         gives="an encoder trained without labels, and its projector",
         says="ImageNet: 73.2 % top-1 by a linear probe; 55.0 % when fine-tuned on 1 % of the labels",
+        tags=("redundancy reduction", "instance discrimination"),
     )
 
     def __init__(
@@ -84,7 +84,6 @@ class BarlowTwins(Learner):
         super().__init__()
         self.weight, self.scale, self.flip = weight, scale, flip
         self.projector = list(projector) if projector is not None else None
-        self.parts = {"views": 1}
         self.batch, self.smallest_batch = batch, min(batch, 64)
         self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
         self.learning_rate = learning_rate or (LARS_RATE if optimiser == "lars" else 2e-3)
@@ -94,12 +93,10 @@ class BarlowTwins(Learner):
         widths = self.projector or projector_widths(width)
         self.model.heads.update({"projector_head": MLP(widths=[width, *widths], bias=False)})
         scale = self.scale or crop_scale(data.height, data.width)
-        self.views = policy.barlow_pair((data.height, data.width), scale=scale, flip=self.flip)
+        self.policies = policy.barlow_pair((data.height, data.width), scale=scale, flip=self.flip)
 
     def step(self, batch: Batch) -> Tensor:
-        images, generator = batch["views"]["image"], self.generator()
-        views = [view(images, generator=generator) for view in self.views]
-        one, other = (self.model.logits(view, "projector") for view in views)
+        one, other = (self.model.logits(view, "projector") for view in self.views(batch))
         return barlow_twins(one, other, weight=self.weight)
 
     def groups(self) -> list[dict]:
@@ -113,8 +110,3 @@ class BarlowTwins(Learner):
 def projector_widths(encoder: int) -> list[int]:
     """The default projector on an encoder of this width: the paper's 8192-8192-8192 for a ResNet-50's 2048."""
     return [min(4 * encoder, 8192)] * 3
-
-
-def crop_scale(height: int, width: int) -> tuple[float, float]:
-    """The paper's range of a crop's area; where a 0.08th of the image has fewer than 16×16 pixels, more of it."""
-    return min(max(0.08, SMALLEST_CROP / (height * width)), 1.0), 1.0

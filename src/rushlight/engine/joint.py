@@ -1,0 +1,112 @@
+"""The joint-embedding core: views → encoder → projector, and what adds itself to every method of this kind.
+
+A method of joint embedding makes views of one image agree. Which views, is told by `policies` (those of the image's
+full size first, then the smaller ones) and made by `look`; an add-on, such as a style shared by a whole batch or
+stain augmentation, replaces `look`, and with `per_view` asks the method to compare only what shares a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from tensordict import TensorDict
+from torch import Tensor
+
+from rushlight.augment.policy import Policy
+from rushlight.data.dataset import Dataset
+from rushlight.engine.budget import Budget
+from rushlight.engine.learner import Batch, Learner
+from rushlight.engine.model import Model
+from rushlight.engine.recipe import Recipe
+from rushlight.engine.stage import Setting, Stage
+from rushlight.errors import UserError
+
+SMALLEST_CROP = 16 * 16
+"""Pixels that a view looks at, at least: of smaller crops little can be said (at 224×224, 0.08 is 63×63)."""
+
+Look = Callable[[Sequence[Policy], TensorDict, torch.Generator], list[Tensor]]
+"""(policies, raw columns of the batch, generator) → one view of every image a policy."""
+
+
+def plain(policies: Sequence[Policy], columns: TensorDict, generator: torch.Generator) -> list[Tensor]:
+    """Each policy's view of the images."""
+    return [policy(columns["image"], generator=generator) for policy in policies]
+
+
+def crop_scale(height: int, width: int, smallest: float = 0.08, largest: float = 1.0) -> tuple[float, float]:
+    """A range of a crop's area; where the `smallest` share has fewer than 16×16 pixels, more of the image."""
+    return min(max(smallest, SMALLEST_CROP / (height * width)), largest), largest
+
+
+class JointEmbedding(Learner):
+    """Base of methods that make views of one image agree.
+
+    Attributes:
+        policies: of the views; set in `build`.
+        look: makes the views. An add-on replaces it before the training.
+        per_view: compare only what shares a view (negatives, assignments to prototypes); set by an add-on whose
+            views have one style each.
+    """
+
+    parts = {"views": 1}
+    batch, smallest_batch = 256, 64
+    policies: Sequence[Policy]
+    per_view: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look: Look = plain
+
+    def views(self, batch: Batch) -> list[Float[Tensor, "batch 3 height width"]]:
+        """The views of this step's images, one list entry a policy."""
+        return self.look(self.policies, batch["views"], self.generator())
+
+    def embed(self, views: Sequence[Tensor], head: str = "projector", network: Model | None = None) -> list[Tensor]:
+        """A head's output for each view; neighbouring views of one size share a forward."""
+        network = network or self.model
+        return forward_by_size(lambda images: network.logits(images, head), views)
+
+
+def forward_by_size(network: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
+    """A network's outputs for several views: one forward for all neighbouring views of one size."""
+    outputs: list[Tensor] = []
+    start = 0
+    for end in range(1, len(views) + 1):
+        if end == len(views) or views[end].shape != views[start].shape:
+            joined = network(torch.cat(list(views[start:end])) if end - start > 1 else views[start])
+            outputs += joined.chunk(end - start)
+            start = end
+    return outputs
+
+
+class AddOn(Stage):
+    """Something that changes how a joint-embedding learner sees, whichever learner it is.
+
+    A subclass makes its learner with `self.learner = joint(base)` and sets the learner's `look` and `per_view`.
+    """
+
+    learner: JointEmbedding
+
+    def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:
+        lacks = self.card.lacks(data, setting.task)
+        if lacks:
+            raise UserError(f"'{self.card.id}' does not fit this data: it {lacks}")
+        result = self.learner.run(data, model, budget, setting)
+        self.spent = self.learner.spent
+        return result
+
+
+def joint(text: str) -> Any:
+    """A joint-embedding learner, written as in a recipe: `"simclr(temperature=0.2)"`.
+
+    Raises:
+        UserError: it cannot be read, or is no joint-embedding learner.
+    """
+    steps = Recipe.parse(text).steps
+    learner = steps[0].stage()
+    if len(steps) > 1 or not isinstance(learner, JointEmbedding):
+        raise UserError(f"'{text}' is no joint-embedding learner: simclr, swav, dino and their kind are")
+    return learner

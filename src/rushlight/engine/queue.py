@@ -1,0 +1,57 @@
+"""A queue of past embeddings: MoCo's negatives, NNCLR's support set, SwAV's small-batch scores."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rushlight.errors import UserError
+from rushlight.processes import all_gather
+
+
+class Queue(nn.Module):
+    """The last `size` embeddings of all processes, first in, first out; filled at first with random directions.
+
+    Args:
+        size: how many are kept; the joined batch must divide it, so that no embedding outlives another.
+        width: of each.
+        normalise: the random directions to length 1.
+    """
+
+    values: Tensor
+    position: Tensor
+    pushed: Tensor
+
+    def __init__(self, size: int, width: int, *, normalise: bool = True):
+        super().__init__()
+        start = torch.randn(size, width)
+        self.register_buffer("values", nn.functional.normalize(start, dim=1) if normalise else start)
+        self.register_buffer("position", torch.zeros((), dtype=torch.long))
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
+
+    @property
+    def full(self) -> bool:
+        """Whether all of it are real embeddings."""
+        return int(self.pushed) >= len(self.values)
+
+    @torch.no_grad()
+    def push(self, embeddings: Float[Tensor, "batch width"]) -> None:
+        """Replace the oldest embeddings by these (of all processes).
+
+        Raises:
+            UserError: the joined batch does not divide the queue's size.
+        """
+        joined = all_gather(embeddings.detach().to(self.values.dtype))
+        size, rows = len(self.values), len(joined)
+        if size % rows:
+            raise UserError(f"a queue of {size} does not divide into batches of {rows}: give a multiple of the batch")
+        at = int(self.position)
+        self.values[at : at + rows] = joined
+        self.position.fill_((at + rows) % size)
+        self.pushed.add_(rows).clamp_(max=size)
+
+
+def fitting(wanted: int, images: int, batch: int) -> int:
+    """A queue's size for a data set: `wanted`, but at most the data's images, and a multiple of the batch."""
+    return max(min(wanted, images) // batch, 1) * batch

@@ -1,0 +1,132 @@
+"""The token core: what masked and token-level methods ask of a vision transformer.
+
+Everything here works on timm's `VisionTransformer` inside of our `Timm` encoder, so that what is trained stays an
+encoder like any other. Tokens are in reading order; prefix tokens (class, registers) come first and are never masked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from rushlight.nets.encoders import Encoder
+
+
+def is_vit(encoder: nn.Module) -> bool:
+    """Whether an encoder is a vision transformer whose tokens can be masked."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    return isinstance(getattr(encoder, "model", None), VisionTransformer)
+
+
+def patch_size(encoder: Any) -> int:
+    """The side of its patches, in pixels."""
+    return encoder.model.patch_embed.patch_size[0]
+
+
+def grid_of(encoder: Any, height: int, width: int) -> tuple[int, int]:
+    """(rows, columns) of patches in an image of this size."""
+    rows, columns = encoder.model.patch_embed.dynamic_feat_size((height, width))
+    return int(rows), int(columns)
+
+
+def sincos(rows: int, columns: int, width: int, *, column_first: bool = True) -> Float[Tensor, "cells width"]:
+    """Fixed sine–cosine positions of a grid, in reading order.
+
+    Args:
+        column_first: the first half of the channels tells the column, the second the row (MAE); MoCo-v3 and MultiMAE
+            have it the other way round.
+
+    Raises:
+        ValueError: the width is not divisible by 4.
+    """
+    if width % 4:
+        raise ValueError(f"sine–cosine positions need a width divisible by 4, not {width}")
+    rate = 1 / 10000 ** (torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    halves = []
+    for place in (column, row) if column_first else (row, column):
+        angle = place.flatten()[:, None] * rate
+        halves.append(torch.cat([angle.sin(), angle.cos()], 1))
+    return torch.cat(halves, 1).float()
+
+
+def fix_positions(encoder: Any, *, column_first: bool = True) -> None:
+    """Give a ViT fixed sine–cosine positions (zero for its class token), which no training changes."""
+    model = encoder.model
+    rows, columns = model.patch_embed.grid_size
+    positions = sincos(rows, columns, model.embed_dim, column_first=column_first)
+    extra = model.pos_embed.shape[1] - rows * columns
+    with torch.no_grad():
+        model.pos_embed.copy_(torch.cat([positions.new_zeros(extra, positions.shape[1]), positions])[None])
+    model.pos_embed.requires_grad_(False)
+
+
+def encode(
+    encoder: Any,
+    images: Float[Tensor, "batch 3 height width"],
+    *,
+    visible: Int[Tensor, "batch kept"] | None = None,
+    masked: Bool[Tensor, "batch rows columns"] | None = None,
+    mask_token: Float[Tensor, "width"] | None = None,
+) -> tuple[Float[Tensor, "batch prefix width"], Float[Tensor, "batch tokens width"]]:
+    """(prefix tokens, patch tokens) after the last norm, for images in [0, 1].
+
+    Args:
+        visible: the numbers of the patches that the network sees (MAE); None shows all.
+        masked: the patches whose embedding is replaced by
+        mask_token: (SimMIM, iBOT), before positions are added.
+    """
+    model = encoder.model
+    tokens = model.patch_embed(encoder.normalise(images))
+    if masked is not None:
+        assert mask_token is not None
+        shape = masked.view(len(masked), *tokens.shape[1:-1], 1)
+        tokens = torch.where(shape, mask_token.to(tokens.dtype), tokens)
+    tokens = model._pos_embed(tokens)
+    prefix = model.num_prefix_tokens
+    if visible is not None:
+        tokens = torch.cat([tokens[:, :prefix], gather(tokens[:, prefix:], visible)], 1)
+    tokens = model.norm(model.blocks(model.norm_pre(tokens)))
+    return tokens[:, :prefix], tokens[:, prefix:]
+
+
+def gather(tokens: Float[Tensor, "batch tokens width"], rows: Int[Tensor, "batch n"]) -> Float[Tensor, "batch n width"]:
+    """The tokens with these numbers."""
+    return tokens.gather(1, rows[..., None].expand(-1, -1, tokens.shape[2]))
+
+
+def pooled(encoder: Encoder, prefix: Tensor, patches: Tensor) -> Float[Tensor, "batch width"]:
+    """What the encoder's `forward` gives for these tokens: its class token, or their mean."""
+    mean = getattr(encoder, "pool", "default") == "mean" or prefix.shape[1] == 0
+    return patches.mean(1) if mean else prefix[:, 0]
+
+
+def patchify(images: Float[Tensor, "batch channels height width"], patch: int) -> Float[Tensor, "batch tokens values"]:
+    """Each patch's values in a row (row, column, channel), patches in reading order."""
+    n, channels, height, width = images.shape
+    cells = images.view(n, channels, height // patch, patch, width // patch, patch)
+    return cells.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, patch * patch * channels)
+
+
+def unpatchify(
+    patches: Float[Tensor, "batch tokens values"], patch: int, grid: tuple[int, int]
+) -> Float[Tensor, "batch channels height width"]:
+    """The images whose patches these are."""
+    rows, columns = grid
+    cells = patches.view(len(patches), rows, columns, patch, patch, -1)
+    return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, rows * patch, columns * patch)
+
+
+def drop_paths(encoder: Any, rate: float) -> None:
+    """Let a ViT's residual branches be dropped in training with a probability that rises linearly to `rate`."""
+    from timm.layers import DropPath
+
+    blocks = encoder.model.blocks
+    for number, block in enumerate(blocks):
+        share = rate * number / max(len(blocks) - 1, 1)
+        for name in ("drop_path1", "drop_path2"):
+            setattr(block, name, DropPath(share) if share else nn.Identity())
