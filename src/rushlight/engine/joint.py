@@ -52,6 +52,7 @@ class JointEmbedding(Learner):
     """
 
     parts = {"views": 1}
+    reads = ("image",)  # an add-on whose `look` needs further columns names them
     batch, smallest_batch = 256, 64
     policies: Sequence[Policy]
     per_view: bool = False

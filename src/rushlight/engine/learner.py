@@ -84,6 +84,7 @@ class Learner(L.LightningModule, Stage):
             whose task column is known, every other name from all rows.
         batch: images of a part of size 1, the paper's. It is halved, not below `smallest_batch`, until the budget
             gives `enough_steps`: a small budget buys many small steps rather than a few large ones.
+        reads: the columns that a batch holds; None takes all but those of `PROVENANCE`.
         least: sizes that parts may shrink to where the smallest batch still does not give `enough_steps`.
         optimiser, learning_rate, weight_decay, schedule, warm_up: of the training; see `engine.optimise`.
         last_weight_decay: where the weight decay goes by a half cosine; None keeps it as it is.
@@ -93,6 +94,7 @@ class Learner(L.LightningModule, Stage):
     """
 
     parts: dict[str, float] = {"labelled": 1}
+    reads: tuple[str, ...] | None = None
     least: dict[str, float] = {}
     batch: int = 64
     smallest_batch: int = 16
@@ -244,7 +246,7 @@ class Learner(L.LightningModule, Stage):
         self.build(data)
         self.data = data
         self._rows = {part: self.rows(data, part) for part in self.parts}
-        self._columns = data.columns.exclude(*PROVENANCE)
+        self._columns = data.columns.select(*self.reads) if self.reads else data.columns.exclude(*PROVENANCE)
         if setting.device != "cpu":
             self.to(setting.device)
             self._columns = self._columns.to(setting.device) if _fits(self._columns, setting.device) else self._columns
@@ -369,7 +371,14 @@ class Learner(L.LightningModule, Stage):
         return self._before + time.monotonic() - self._start
 
     def _seed_everything(self, step: int) -> None:
-        torch.manual_seed(_mix(self.setting.seed, step, 7))
+        """Seed what takes no generator (dropout). Not by `torch.manual_seed`: while no GPU is in use, it keeps a
+        formatted traceback for each kind of them, which costs more than a small step's views."""
+        seed = _mix(self.setting.seed, step, 7)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
 
     def _checkpoint_path(self) -> Path | None:
         return self.setting.folder / "checkpoint.ckpt" if self.setting.folder is not None else None
