@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rushlight.card import Card
 from rushlight.data.dataset import Dataset
+from rushlight.data.pool import Pool
 from rushlight.engine.budget import Budget, Spent
 from rushlight.engine.model import Model
 
@@ -66,11 +67,13 @@ class Stage(ABC):
         card: what it is.
         spends: whether it takes a part of a recipe's budget.
         spent: what the last run really used.
+        pool: of a curator's last run: which images it kept, and why the others are gone; else None.
     """
 
     card: ClassVar[Card]
     spends: ClassVar[bool] = True
     spent: Spent = Spent()
+    pool: Pool | None = None
 
     @abstractmethod
     def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:
