@@ -227,6 +227,22 @@ def test_several_captions_of_one_image_are_no_contradiction(tmp_path):
     assert decode_text(data["caption"])[0] == "one"
 
 
+@pytest.mark.parametrize("heads", ["licence,creator", "License,Photographer", "license,author"])
+def test_licence_and_creator(tmp_path, heads):
+    text = f"image,{heads}\n1.png,CC BY 2.0,Zoë\n2.png,,ann\n"
+    data = read(four(tmp_path), labels=table(tmp_path, text))
+    assert decode_text(data["licence"]) == ["CC BY 2.0", "", "", ""]
+    assert decode_text(data["creator"]) == ["Zoë", "ann", "", ""]
+    assert data.known("creator").tolist() == [True, True, False, False]
+    assert data.label_names == [], "they are no labels: nothing learns to tell them, and no test hides them"
+
+
+def test_two_licences_of_one_image_are_a_contradiction(tmp_path):
+    text = "image,licence,creator\n1.png,CC BY,ann\n1.png,CC BY-NC,ben\n"
+    with pytest.raises(UserError, match="column 'licence' is 'CC BY' in row 2 and 'CC BY-NC' in row 3"):
+        read(four(tmp_path), labels=table(tmp_path, text))
+
+
 def test_formulas_stay_text(tmp_path):
     text = 'image,class\n1.png,=cmd|\' /C calc\'!A0\n2.png,"=HYPERLINK(""http://x"")"\n3.png,@SUM(1)\n'
     data = read(four(tmp_path), labels=table(tmp_path, text))

@@ -9,6 +9,7 @@
 | `boxes`     | float32, N×M×6: x1, y1, x2, y2 (pixels), class, visibility          | visibility −1      |
 | `keypoints` | float32, N×M×K×3: x, y (pixels), visibility (COCO's 0, 1, 2)        | visibility −1      |
 | `caption`   | uint8, N×L: UTF-8, zero-padded                                      | empty              |
+| `licence`, `creator` | uint8, N×L: UTF-8: the image's licence, and whom it names  | empty              |
 | `domain`    | int64, N                                                            | −1                 |
 | `depth`     | float32, N×H×W                                                      | NaN                |
 | `instance`  | int16, N×H×W: which object a pixel belongs to, 0 background         | −1                 |
@@ -61,6 +62,8 @@ KINDS: dict[str, Kind] = {
         Kind("boxes", torch.float32, ("M", "6"), "last", geometric=True),
         Kind("keypoints", torch.float32, ("M", "K", "3"), "last", geometric=True),
         Kind("caption", torch.uint8, ("L",), "empty", unknown=0),
+        Kind("licence", torch.uint8, ("L",), "empty", unknown=0, label=False),
+        Kind("creator", torch.uint8, ("L",), "empty", unknown=0, label=False),
         Kind("domain", torch.int64, ()),
         Kind("depth", torch.float32, ("H", "W"), "nan", unknown=float("nan"), geometric=True),
         Kind("instance", torch.int16, ("H", "W"), geometric=True),

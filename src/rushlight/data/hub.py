@@ -20,7 +20,7 @@ from rushlight.data.dataset import Dataset, Info
 from rushlight.data.decode import to_uint8
 from rushlight.data.listing import Listing
 from rushlight.data.pack import pack
-from rushlight.data.table import natural
+from rushlight.data.table import TEXTS, natural
 from rushlight.errors import UserError
 
 TORCHVISION = {
@@ -324,8 +324,8 @@ def _label_columns(result: Listing, tables: list[Any]) -> None:
         elif isinstance(getattr(feature, "feature", None), datasets.ClassLabel):
             names = tuple(feature.feature.names)
             result.labels["tags"], result.meaning["tag_names"] = _tags(values, len(names)), names
-        elif name in ("caption", "text"):
-            result.labels["caption"] = [str(value or "") for value in values]
+        elif text := next((kind for kind, names in TEXTS.items() if name in names), None):
+            result.labels[text] = [str(value or "") for value in values]
         elif name in ("label", "class") and "class" not in result.labels:
             texts = ["" if value is None else str(value) for value in values]
             names = tuple(sorted(set(texts) - {""}, key=natural))
@@ -337,7 +337,8 @@ def _is_label(name: str, feature: Any) -> bool:
     import datasets
 
     listed = isinstance(getattr(feature, "feature", None), datasets.ClassLabel)
-    return listed or isinstance(feature, datasets.ClassLabel) or name in ("caption", "text", "label", "class")
+    texts = {heading for headings in TEXTS.values() for heading in headings}
+    return listed or isinstance(feature, datasets.ClassLabel) or name in {"label", "class", *texts}
 
 
 def _tags(values: list, count: int) -> np.ndarray:

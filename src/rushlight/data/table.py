@@ -2,8 +2,8 @@
 
 A column names the image; then either `class`; or `tags`, separated by `|` (the tags listed are present and
 all others absent; a lone `|` says that none is present); or one column a tag with 1, 0 or blank. `fold` (or
-`split`), `domain` and `caption` may stand beside them. Cells are text and stay text: nothing in them is
-interpreted or run.
+`split`), `domain`, `caption`, `licence` and `creator` (or `photographer`) may stand beside them. Cells are text
+and stay text: nothing in them is interpreted or run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ EITHER = ("labels", "categories")
 """Tags if a bar occurs in a cell, else classes."""
 FOLD = ("fold", "split", "subset", "partition")
 DOMAIN = ("domain", "site", "source_domain")
-CAPTION = ("caption", "text", "description")
+TEXTS = {
+    "caption": ("caption", "text", "description"),
+    "licence": ("licence", "license"),
+    "creator": ("creator", "photographer", "author"),
+}
 FOLDS = {
     "train": TRAIN, "training": TRAIN, "0": TRAIN, "test": TEST, "testing": TEST, "1": TEST, "": -1, "-1": -1,
     "val": TEST, "valid": TEST, "validation": TEST, "unlabelled": TRAIN, "unlabeled": TRAIN,
@@ -196,7 +200,7 @@ def join(listing: Listing, table: Table) -> Listing:
     rows = _rows_of_images(listing, table, image)
     table, merged = _one_row_an_image(listing, table, rows, image)
     used = {image}
-    for read in (_class, _tag_list, _fold, _domain, _caption):
+    for read in (_class, _tag_list, _fold, _domain, _texts):
         used |= read(listing, table, merged)
     if not {"class", "tags"} & listing.labels.keys():
         used |= _tag_columns(listing, table, merged, used)
@@ -317,8 +321,8 @@ def _merge(
 
 
 def _telling(table: Table, image: int) -> set[int]:
-    """The columns of labels, in which two rows of one image may not differ; several captions are no error."""
-    found = {table.find(names) for names in (CLASS, TAGS, EITHER, FOLD, DOMAIN)} - {None, image}
+    """The columns in which two rows of one image may not differ: labels and licences; several captions are no error."""
+    found = {table.find(names) for names in (CLASS, TAGS, EITHER, FOLD, DOMAIN, TEXTS["licence"])} - {None, image}
     labels = {table.find(names) for names in (CLASS, TAGS, EITHER)} - {None}
     others = set() if labels else {table.find([name]) for name in table.header} - {image}
     flags = {i for i in others if i is not None and (_ONE | _ZERO) & set(table.column(i))}
@@ -392,7 +396,7 @@ def _tag_columns(listing: Listing, table: Table, rows: list[int], used: set[int]
     columns = {i: table.column(i) for i in range(len(table.header)) if i not in used and table.header[i]}
     tags = {i: cells for i, cells in columns.items() if not any(cells) or (_ONE | _ZERO) & set(cells)}
     if not any(any(cells) for cells in tags.values()):
-        if {"boxes", "fold", "domain", "caption"} & listing.labels.keys() or not columns:
+        if {"boxes", "fold", "domain", *TEXTS} & listing.labels.keys() or not columns:
             return set()
         raise UserError(
             f"the label file '{table.file}' has no label column, only {_quoted(table.header)}: call the "
@@ -443,15 +447,19 @@ def _domain(listing: Listing, table: Table, rows: list[int]) -> set[int]:
     return {index}
 
 
-def _caption(listing: Listing, table: Table, rows: list[int]) -> set[int]:
-    index = table.find(CAPTION)
-    if index is None:
-        return set()
-    texts = [""] * len(listing.names)
-    for row, text in zip(rows, table.column(index)):
-        texts[row] = text.replace("\0", "")
-    listing.labels["caption"] = texts
-    return {index}
+def _texts(listing: Listing, table: Table, rows: list[int]) -> set[int]:
+    """Captions, licences and creators, as they are written."""
+    used = set()
+    for name, headings in TEXTS.items():
+        index = table.find(headings)
+        if index is None:
+            continue
+        texts = [""] * len(listing.names)
+        for row, text in zip(rows, table.column(index)):
+            texts[row] = text.replace("\0", "")
+        listing.labels[name] = texts
+        used.add(index)
+    return used
 
 
 def is_table(path: Path) -> bool:
