@@ -34,6 +34,8 @@ SAME = {
     "All rights reserved": ["All rights reserved", "  All   rights reserved "],
     "MIT": ["MIT"],
     "photo by Ann": ["photo by Ann"],
+    "attribution required, no redistribution": ["attribution required, no redistribution"],
+    "not in the public domain": ["not in the public domain"],
     "": ["", "  "],
 }
 

@@ -2,34 +2,40 @@
 
 Read are Creative Commons' names and addresses, and the names that Flickr gives its licences. Versions and countries
 are left out: `CC BY 2.0`, `cc-by-4.0`, `Attribution License` and `https://creativecommons.org/licenses/by/2.0/` are
-one licence.
+one licence. In doubt a text is none of them, so that a rule which allows `CC BY` does not allow it.
 """
 
 from __future__ import annotations
 
 import re
 
-_PARTS = {
-    "BY": ("by", "attribution"),
-    "NC": ("nc", "noncommercial", "non commercial"),
-    "ND": ("nd", "noderivs", "noderivatives", "no derivs", "no derivatives"),
-    "SA": ("sa", "sharealike", "share alike"),
+_LIMITS = {
+    "NC": r"nc|non ?commercial",
+    "ND": r"nd|no ?deriv\w*",
+    "SA": r"sa|share ?alike",
 }
-_ORDER = ("NC", "ND", "SA")
+_ANY = "|".join(_LIMITS.values())
+_BY = re.compile(
+    r".*\bcc by\b.*"
+    r"|.*\bcreative ?commons\b.*\battribution\b.*"
+    r"|.*\bcreativecommons org licenses by\b.*"
+    rf"|by( ({_ANY}))*( [\d ]+)?"
+    rf"|attribution( ({_ANY}))*( licen[cs]e)?( [\d ]+)?"
+)
+_ZERO = re.compile(r".*\b(cc0|cc zero|publicdomain zero)\b.*")
+_PUBLIC = re.compile(
+    r"pdm( [\d ]+)?|public domain( mark)?( [\d ]+)?|.*\bpublicdomain mark\b.*|no known copyright restrictions"
+)
 
 
 def normal(text: str) -> str:
     """A licence's common name; what is none of Creative Commons' comes back as it stands, spaces tidied."""
     tidy = " ".join(text.split())
     words = " ".join(re.sub(r"[^a-z0-9]+", " ", tidy.lower()).split())
-    if re.search(r"\b(cc0|cc zero|publicdomain zero)\b", words):
+    if _ZERO.fullmatch(words):
         return "CC0"
-    if re.search(r"\b(public ?domain|pdm|no known copyright restrictions)\b", words):
+    if _PUBLIC.fullmatch(words):
         return "public domain"
-    has = {part for part, names in _PARTS.items() if any(re.search(rf"\b{name}\b", words) for name in names)}
-    named = re.search(r"\b(cc|creative ?commons|attribution)\b", words) or re.fullmatch(
-        r"by( (nc|nd|sa))*( [\d ]+)?", words
-    )
-    if "BY" not in has or not named:
+    if not _BY.fullmatch(words):
         return tidy
-    return "-".join(["CC BY", *(part for part in _ORDER if part in has)])
+    return "-".join(["CC BY", *(part for part, names in _LIMITS.items() if re.search(rf"\b({names})\b", words))])
