@@ -7,8 +7,8 @@ The same encoder (`conv16`, 32×32), heads, loss, teacher and optimiser in each 
 differs is how it comes by its views. Every arm draws views of the same settings, those of our learner's policies:
 
 - ours: `Learner.run` as a trial runs it.
-- lightly: its data set on a folder of PNG files, its view transforms, a loader; in our precision, and in float32, as its
-  examples train.
+- lightly: its data set on a folder of PNG files, its view transforms, a loader; in our precision, and in float32, as
+  its examples train.
 - solo-learn: the same with its data set and its transforms for CIFAR.
 - bare: views that are ready.
 

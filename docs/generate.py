@@ -388,6 +388,42 @@ def _command_section(command: Command) -> str:
     return "\n".join([*parts, table(["", "default", "what it is"], rows)] if rows else parts)
 
 
+# Tables within pages --------------------------------------------------------------------------------------------------
+
+
+def filled(page: str, ledger: dict[str, Any]) -> str:
+    """A page with its marked tables in place: `<!-- table: members -->` and `<!-- table: taxonomy -->`."""
+    made = {"members": members_table, "taxonomy": taxonomy_table}
+    return re.sub(r"<!-- table: (\w+) -->", lambda mark: made[mark[1]](ledger), page)
+
+
+def members_table(ledger: dict[str, Any]) -> str:
+    """What each pretraining method gained in the protocol that all of them share (`rushlight.bench.members`)."""
+    rows = []
+    for name, entry in ledger.items():
+        effects = {effect["name"]: effect for effect in entry["effects"]}
+        if "linear gain" in effects and "knn gain" in effects:
+            recorded = entry["recorded"]
+            rows.append((effects["linear gain"]["mean"], [
+                f"[`{name}`](systems/{name}.md)",
+                entry["data"].split(", ")[2],
+                *(f"{effects[gain]['mean']:+.1f} ({effects[gain]['low']:+.1f} … {effects[gain]['high']:+.1f})"
+                  for gain in ("linear gain", "knn gain")),
+                *(f"{sum(recorded[key]) / len(recorded[key]):.1f}" for key in ("linear pretrained", "knn pretrained")),
+                f"{entry['minutes'] / entry['seeds']:.1f}",
+            ]))  # fmt: skip
+    head = ["method", "encoder", "linear probe: gain", "neighbours: gain", "linear %", "neighbours %", "minutes a seed"]
+    return table(head, [row for _, row in sorted(rows, reverse=True)]) if rows else NO_CLAIMS
+
+
+def taxonomy_table(ledger: dict[str, Any]) -> str:
+    """The survey's taxonomy with the systems of this catalogue."""
+    from rushlight.card import system
+
+    columns = system("vit-ssl-survey").taxonomy()  # type: ignore[attr-defined]
+    return table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
@@ -415,9 +451,10 @@ def generate(out: Path = OUT) -> None:
     home = {name: page for page, names in shown.items() for name in names}
     made |= {"systems/index.md": systems_index(shown, entries), "ledger.md": ledger_page(entries, home)}
     made |= {"cli.md": cli_page()}
+    made |= {path.name: path.read_text(encoding="utf-8") for path in out.glob("*.md")}
     for name, text in made.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text(text, encoding="utf-8")
+        (out / name).write_text(filled(text, entries), encoding="utf-8")
 
 
 def on_config(config: Any) -> Any:

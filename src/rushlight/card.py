@@ -161,6 +161,7 @@ class Catalogue:
                 "id": card.id,
                 "family": card.family,
                 "role": card.role,
+                "kind": card.tags[0] if card.tags else "",
                 "needs": str(card.needs),
                 "gives": card.gives,
                 "paper": card.paper,
@@ -178,7 +179,14 @@ class Catalogue:
         return self.to_pandas().to_html(index=False)
 
     def __rich__(self) -> Any:
-        return table(self.rows())
+        """Family by family; what else a card says is in `to_pandas` and `rushlight systems ID`."""
+        families = dict.fromkeys(card.family for card in self.cards)
+        rows = [
+            {"family": "" if number else family, "id": card.id, "role": card.role, "gives": card.gives}
+            for family in sorted(families)
+            for number, card in enumerate(card for card in self.cards if card.family == family)
+        ]
+        return table(rows)
 
 
 def systems(name: str | None = None) -> Any:
@@ -189,13 +197,18 @@ def systems(name: str | None = None) -> Any:
     return Catalogue(tuple(known[key] for key in catalogue()))
 
 
+def transposed(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Columns of equal length as rows."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def table(rows: Iterable[dict[str, Any]]) -> Any:
     """Rows as a table for the terminal."""
     from rich.table import Table
 
     shown, rows = Table(header_style="bold"), list(rows)
     for column in rows[0] if rows else ():
-        shown.add_column(column, no_wrap=column == "id")
+        shown.add_column(column, no_wrap=column == "id", overflow="fold")
     for row in rows:
         shown.add_row(*(str(value).replace("[", r"\[") for value in row.values()))
     return shown

@@ -290,11 +290,20 @@ def export(
 @app.command()
 def systems(
     name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A system, for its whole card.")] = None,
+    taxonomy: Annotated[
+        bool, typer.Option("--taxonomy", help="Show how methods without labels are related, family by family.")
+    ] = False,
 ) -> None:
     """List the systems, or show one."""
     import rushlight
 
-    if name is None:
+    if taxonomy:
+        from rushlight.card import system as find
+        from rushlight.card import table, transposed
+
+        columns = find("vit-ssl-survey").taxonomy()  # type: ignore[attr-defined]
+        _print(table(transposed({key: columns[key] for key in ("family", "systems", "strong", "weak")})))
+    elif name is None:
         _print(rushlight.systems())
     else:
         _print(_card(name))
