@@ -68,12 +68,14 @@ class Stage(ABC):
         spends: whether it takes a part of a recipe's budget.
         spent: what the last run really used.
         pool: of a curator's last run: which images it kept, and why the others are gone; else None.
+        findings: numbers and notes that the last run has for a report; else None.
     """
 
     card: ClassVar[Card]
     spends: ClassVar[bool] = True
     spent: Spent = Spent()
     pool: Pool | None = None
+    findings: Findings | None = None
 
     @abstractmethod
     def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:
