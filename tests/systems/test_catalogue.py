@@ -66,6 +66,16 @@ def run(name: str, data: Dataset, **settings: object) -> tuple[Dataset, Model, S
     return data, model, stage
 
 
+TRAINED: dict[str, tuple[Dataset, Model, Stage]] = {}
+
+
+def run_once(name: str, photos: Dataset, scenes: Dataset) -> tuple[Dataset, Model, Stage]:
+    """`run` at seed 0, shared by the tests that only look at what came out."""
+    if name not in TRAINED:
+        TRAINED[name] = run(name, data_for(name, photos, scenes))
+    return TRAINED[name]
+
+
 def states(model: Model) -> dict[str, torch.Tensor]:
     return {name: values.clone() for name, values in model.state_dict().items()}
 
@@ -120,7 +130,7 @@ def test_a_step_in_each_precision(name: str, precision: str, photos: Dataset, sc
 
 @pytest.mark.parametrize("name", STAGES)
 def test_saved_and_loaded_it_predicts_the_same(name: str, photos: Dataset, scenes: Dataset, tmp_path: Path) -> None:
-    data, model, _ = run(name, data_for(name, photos, scenes))
+    data, model, _ = run_once(name, photos, scenes)
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")
     assert loaded.facts == model.facts
@@ -132,8 +142,8 @@ def test_saved_and_loaded_it_predicts_the_same(name: str, photos: Dataset, scene
 
 @pytest.mark.parametrize("name", STAGES)
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(name: str, photos: Dataset, scenes: Dataset) -> None:
-    data = data_for(name, photos, scenes)
-    one, again, other = (run(name, data, seed=seed) for seed in (3, 3, 4))
+    one, data = run_once(name, photos, scenes), data_for(name, photos, scenes)
+    again, other = (run(name, data, seed=seed) for seed in (0, 4))
     assert_equal(one[1], again[1])
     assert one[0].content_hash == again[0].content_hash
     pools = [stage.pool.to_csv() if stage.pool is not None else "" for _, _, stage in (one, again, other)]
@@ -149,7 +159,7 @@ class Cut(Exception):
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_cut_run_goes_on_to_the_same_bits(name: str, photos: Dataset, scenes: Dataset, tmp_path: Path) -> None:
     data = data_for(name, photos, scenes)
-    _, whole, _ = run(name, data)
+    _, whole, _ = run_once(name, photos, scenes)
 
     def cut(model: Model, spent: object) -> None:
         raise Cut
@@ -167,7 +177,7 @@ def test_a_cut_run_goes_on_to_the_same_bits(name: str, photos: Dataset, scenes: 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_it_spends_its_budget_and_no_more(name: str, photos: Dataset, scenes: Dataset) -> None:
-    _, _, stage = run(name, data_for(name, photos, scenes))
+    _, _, stage = run_once(name, photos, scenes)
     assert stage.spent.passes <= BUDGET.passes
     step = stage.spent.passes / stage.spent.steps
     assert stage.spent.passes > BUDGET.passes - 2 * step
