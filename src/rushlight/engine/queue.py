@@ -55,3 +55,16 @@ class Queue(nn.Module):
 def fitting(wanted: int, images: int, batch: int) -> int:
     """A queue's size for a data set: `wanted`, but at most the data's images, and a multiple of the batch."""
     return max(min(wanted, images) // batch, 1) * batch
+
+
+def sized(wanted: int | None, images: int, batch: int, *, largest: int) -> int:
+    """A queue's size as the user gave it; None takes `largest`, but what fits the data (see `fitting`).
+
+    Raises:
+        UserError: what was given does not divide into batches.
+    """
+    if wanted is None:
+        return fitting(largest, images, batch)
+    if wanted < batch or wanted % batch:
+        raise UserError(f"a queue of {wanted} does not divide into batches of {batch}: give a multiple of the batch")
+    return wanted

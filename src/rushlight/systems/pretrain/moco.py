@@ -1,0 +1,119 @@
+"""MoCo-v2: features without labels, from telling an image's other view from a queue of past images.
+
+Contrast needs many negatives, and a large batch is a dear way to have them. Momentum contrast keeps them: the keys of
+the last K images wait in a queue. They were made by earlier networks, and are comparable only if the network that makes
+them changes slowly; so keys come from a copy of the query encoder that follows it as a moving average. One view
+passes the query encoder and its projector, q = g(f(x)), the other the key encoder, k = g′(f′(x′)), both normalised, and
+
+    ℓ = −log exp(⟨q, k⟩/τ) / ( exp(⟨q, k⟩/τ) + Σ_{n ∈ queue} exp(⟨q, n⟩/τ) )            (MoCo, eq. 1)
+    θ′ ← m·θ′ + (1 − m)·θ                                                              (MoCo, eq. 2)
+
+Gradients flow through q alone. After the step, the batch's keys replace the oldest ones of the queue. The second version
+is the first with SimCLR's projector and blur, and a cosine schedule.
+
+Shared: the views' family, the masked log-softmax, the queue (of all processes' keys), the moving average (of parameters;
+the key encoder's batch statistics are its own), the projector's MLP.
+Chen et al., 2020, arXiv:2003.04297, after He et al., 2019, arXiv:1911.05722; code: facebookresearch/moco.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rushlight.augment import policy
+from rushlight.card import Card, Needs
+from rushlight.data.dataset import Dataset
+from rushlight.engine.joint import JointEmbedding, crop_scale
+from rushlight.engine.learner import Batch
+from rushlight.engine.optimise import OptimiserName
+from rushlight.engine.queue import Queue, sized
+from rushlight.engine.teacher import Teacher
+from rushlight.nets.heads import MLP
+from rushlight.objectives.contrastive import against_queue
+
+
+class MoCo(JointEmbedding):
+    """Features without labels: an image's other view is told from a queue of past images."""
+
+    card = Card(
+        id="moco",
+        title="Improved Baselines with Momentum Contrastive Learning",
+        paper="arXiv:2003.04297",
+        code="facebookresearch/moco",
+        family="pretrain",
+        role="learner",
+        needs=Needs("image"),
+        gives="an encoder trained without labels, and its projector",
+        says="ImageNet, ResNet-50: 71.1 % top-1 by a linear probe after 800 epochs at a batch of 256",
+        tags=("contrastive", "instance discrimination"),
+    )
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.2,
+        momentum: float = 0.999,
+        queue: int | None = None,
+        projector: Sequence[int] | None = None,
+        scale: tuple[float, float] | None = None,
+        flip: bool = True,
+        batch: int = 256,
+        optimiser: OptimiserName = "adamw",
+        learning_rate: float | None = None,
+        weight_decay: float = 1e-4,
+        warm_up: float = 0.05,
+    ):
+        """
+        Args:
+            temperature: τ.
+            momentum: m of the key encoder, which rises to it as (1 + t)/(10 + t) over the steps t.
+            queue: K, how many keys wait, a multiple of the batch; None takes the paper's 65536, but at most a key
+                for each image.
+            projector: widths of its layers; None takes the encoder's width, then 128.
+            scale: share of the image's area that a view shows; None takes the paper's 0.2 to 1, but no crop of
+                less than 16×16 pixels' area.
+            flip: mirror half of the views.
+            batch: images a step (two views each).
+            optimiser: `adamw`; `sgd` is the paper's.
+            learning_rate: at its peak; None takes 2e-3, and for SGD 0.03, which is multiplied by batch/256.
+            weight_decay: of weights.
+            warm_up: share of the steps in which the learning rate rises (the paper: 0).
+        """
+        super().__init__()
+        self.temperature, self.momentum, self.scale, self.flip = temperature, momentum, scale, flip
+        self.wanted = queue
+        self.projector = list(projector) if projector is not None else None
+        self.batch, self.smallest_batch = batch, min(batch, 64)
+        self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
+        self.learning_rate = learning_rate or (0.03 if optimiser == "sgd" else 2e-3)
+
+    def build(self, data: Dataset) -> None:
+        width, size = self.model.encoder.width, (data.height, data.width)
+        widths = self.projector or [width, 128]
+        self.model.heads.update({"projector_head": MLP(widths=[width, *widths], norm=False)})
+        self.key_encoder = Teacher(self.model, momentum=self.momentum, own_statistics=True)
+        self.queue = Queue(sized(self.wanted, len(data), self.batch, largest=65536), widths[-1])
+        view = policy.self_supervised(size, scale=self.scale or crop_scale(*size, smallest=0.2), flip=self.flip)
+        self.policies = [view, view]
+
+    def step(self, batch: Batch) -> Tensor:
+        one, other = self.views(batch)
+        queries = self.model.logits(one, "projector")
+        with torch.no_grad():
+            self.keys = self.key_encoder.network.logits(other, "projector")
+        return against_queue(queries, self.keys, self.queue.values, temperature=self.temperature)
+
+    def after_step(self) -> None:
+        """The keys join the queue, and the key encoder follows: before the next keys are made, as published."""
+        self.queue.push(self.keys)
+        self.key_encoder.update(self.model)
+
+    def groups(self) -> list[dict]:
+        groups = super().groups()
+        if self.optimiser == "sgd":
+            for group in groups:
+                group["scale"] = self.plan.batch / 256
+        return groups

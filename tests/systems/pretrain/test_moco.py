@@ -1,0 +1,138 @@
+"""MoCo-v2: its loss, its queue, its key encoder, and that it learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+
+from rushlight.data import fashion
+from rushlight.data.dataset import Dataset
+from rushlight.engine.budget import Budget
+from rushlight.engine.model import Model
+from rushlight.engine.recipe import Recipe
+from rushlight.engine.stage import Setting
+from rushlight.errors import UserError
+from rushlight.nets import encoders
+from rushlight.systems.pretrain.moco import MoCo
+
+
+@pytest.fixture(scope="module")
+def photos() -> Dataset:
+    return fashion.load().select(torch.arange(1500))
+
+
+def fresh() -> Model:
+    return Model(encoders.create("conv16", seed=0, image_size=28))
+
+
+def prepared(photos: Dataset, **settings) -> MoCo:
+    learner = MoCo(**settings)
+    learner.prepare(photos, fresh(), Setting(seed=3, task=None))
+    learner.plan = learner.plan_for(Budget(passes=2e3))
+    return learner
+
+
+def probe(model: Model, photos: Dataset) -> float:
+    """Accuracy of a linear probe with 500 labels on the other photos."""
+    features = model.predict(photos["image"], names=["features"])["features"]
+    features = ((features - features.mean(0)) / features.std(0).clamp(min=1e-6)).numpy()
+    labels = photos["class"].numpy()
+    return LogisticRegression(C=0.1, max_iter=300).fit(features[:500], labels[:500]).score(features[500:], labels[500:])
+
+
+def test_it_learns_features_without_labels_and_hands_on_the_query_encoder(photos):
+    data = photos.without("class")
+    trained, _ = Recipe.parse("moco(batch=64)").run(data, fresh(), Budget(passes=14e3), Setting(task=None))
+    assert trained.head_names == ["projector"]
+    before, after = probe(fresh(), photos), probe(trained, photos)
+    assert after > before + 0.03
+    assert after > 0.68
+
+
+def test_the_step_tells_each_key_from_the_queue_and_only_queries_carry_gradients(photos):
+    learner = prepared(photos, queue=512).double()
+    batch, rng = learner.draw(16, 0), learner.generator()
+    one, other = (view(batch["views"]["image"], generator=rng) for view in learner.policies)
+    q = F.normalize(learner.model.logits(one, "projector"), dim=1)
+    k = F.normalize(learner.key_encoder.network.logits(other, "projector"), dim=1).detach()
+    queue = learner.queue.values.clone()
+    losses = []
+    for i in range(16):
+        own = (q[i] @ k[i] / 0.2).exp()
+        losses.append(-(own / (own + sum((q[i] @ n / 0.2).exp() for n in queue))).log())
+    loss = sum(losses) / 16
+    expected = torch.autograd.grad(loss, list(learner.model.parameters()))
+    learner.step(batch).backward()
+    torch.testing.assert_close(learner.step(batch), loss)
+    for parameter, gradient in zip(learner.model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, atol=1e-9, rtol=1e-6)
+    assert all(p.grad is None for p in learner.key_encoder.parameters())
+    assert torch.equal(learner.queue.values, queue)  # it is changed after the step
+
+
+def test_after_k_over_b_steps_no_old_key_remains(photos):
+    learner = prepared(photos, queue=96, batch=32)
+    first, seen = learner.queue.values.clone(), []
+    for at in range(4):
+        learner.at = at
+        learner.step(learner.draw(32, at))
+        learner.after_step()
+        seen.append(learner.keys)
+        left = (learner.queue.values[:, None] == first).all(2).any()
+        assert bool(left) == (at < 2)
+    assert torch.equal(learner.queue.values, torch.cat([seen[3], seen[1], seen[2]]))
+    assert learner.queue.full
+
+
+def test_the_key_encoder_follows_by_a_moving_average_with_statistics_of_its_own(photos):
+    learner = prepared(photos, momentum=0.9)
+    learner.key_encoder.warm = False
+    keys, queries = learner.key_encoder.network, learner.model
+    assert keys.training
+    for key, query in zip(keys.parameters(), queries.parameters(), strict=True):
+        assert torch.equal(key, query)
+    start = [p.detach().clone() for p in keys.parameters()]
+    with torch.no_grad():
+        for parameter in queries.parameters():
+            parameter.add_(1.0)
+    learner.step(learner.draw(32, 0))
+    for _ in range(3):
+        learner.queue.push(learner.keys)
+        learner.key_encoder.update(queries)
+    for key, first in zip(keys.parameters(), start, strict=True):
+        torch.testing.assert_close(key, 0.9**3 * first + (1 - 0.9**3) * (first + 1))
+    norm = [name for name, _ in keys.named_buffers() if name.endswith("running_mean")]
+    assert norm
+    assert all(not torch.equal(keys.get_buffer(name), queries.get_buffer(name)) for name in norm)
+
+
+def test_its_views_and_projector_are_the_second_versions(photos):
+    learner = prepared(photos)
+    first, second = learner.policies
+    assert first == second
+    assert (first.jitter, first.grayscale, first.blur, first.flip, first.solarize) == (0.8, 0.2, 0.5, 0.5, 0.0)
+    assert (first.brightness, first.contrast, first.saturation, first.hue) == (0.4, 0.4, 0.4, 0.1)
+    assert first.crop_scale == (256 / 784, 1.0)
+    head = learner.model.head("projector").config
+    assert (head["widths"], head["norm"]) == ([64, 64, 128], False)
+
+
+@pytest.mark.parametrize(("images", "given", "size"), [(1500, None, 1280), (100, None, 256), (1500, 4096, 4096)])
+def test_the_queue_is_as_long_as_the_data_unless_told(photos, images, given, size):
+    learner = MoCo(queue=given)
+    learner.prepare(photos.select(torch.arange(images)), fresh(), Setting(task=None))
+    assert len(learner.queue.values) == size
+
+
+def test_a_queue_that_does_not_divide_into_batches_is_refused(photos):
+    with pytest.raises(UserError, match="a queue of 1000 does not divide into batches of 256"):
+        prepared(photos, queue=1000)
+
+
+def test_sgd_is_the_papers(photos):
+    learner = prepared(photos, optimiser="sgd", batch=128)
+    weights, plain = learner.configure_optimizers().param_groups
+    assert weights["lr"] == plain["lr"] == pytest.approx(0.03 * learner.plan.batch / 256)
+    assert (weights["weight_decay"], plain["weight_decay"]) == (1e-4, 0.0)
