@@ -17,6 +17,7 @@ __all__ = [
     "audit",
     "claims",
     "compare",
+    "curate",
     "export",
     "fit",
     "load",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from rushlight.api import audit, claims, compare, export, fit, load, look, predict, systems
+    from rushlight.api import audit, claims, compare, curate, export, fit, load, look, predict, systems
     from rushlight.data.dataset import Dataset
     from rushlight.engine.model import Model
     from rushlight.errors import UserError

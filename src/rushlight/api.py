@@ -25,7 +25,7 @@ from rushlight.engine.store import file_hash
 from rushlight.errors import UserError
 from rushlight.nets import encoders
 
-__all__ = ["audit", "claims", "compare", "export", "fit", "load", "look", "predict", "systems"]
+__all__ = ["audit", "claims", "compare", "curate", "export", "fit", "load", "look", "predict", "systems"]
 
 
 def look(source: Any, **settings: Any) -> Any:
@@ -272,6 +272,41 @@ def audit(model: Model | str | os.PathLike[str], data: Any, *, out: str | Path |
         Path(out).mkdir(parents=True, exist_ok=True)
         write(audit_report(found), Path(out) / "audit.html")
     return found
+
+
+def curate(
+    data: Any, recipe: str | Recipe, *, out: str | os.PathLike[str] | None = None, copy: bool = False, **settings: Any
+) -> Any:
+    """Run curators: which images are kept, and why the others are not.
+
+    Args:
+        data: a `Dataset`, or anything that `load` takes.
+        recipe: one or several curators in a row, such as `"pass(cap=20)"`.
+        out: a folder for `curation.csv`, `audit.json`, `review.csv` and `curation.html`; None writes none.
+        copy: put the kept files there too, byte for byte.
+        settings: as for `rushlight.bench.curation.curate`: `budget` for curators that train, `seed`, …
+
+    Returns:
+        A `Curation`: it shows itself, and has `.kept` (a `Dataset`), `.pool`, `.verdict` and `.to_pandas()`.
+
+    Raises:
+        UserError: the recipe holds something else than curators, or what they need is missing.
+    """
+    from rushlight.bench import curation
+
+    data, recipe = load(data), curation.curators(recipe, settings.get("budget"))
+    if copy and out is None:
+        raise UserError("the kept files are copied into the folder out=…: name one")
+    if out is not None:
+        curation.check_out(Path(out), data, recipe, copy=copy)
+    done = curation.curate(data, recipe, **settings)
+    if out is not None:
+        from rushlight.report.curation import curation_report
+        from rushlight.report.html import write
+
+        curation.write(done, Path(out), copy=copy)
+        write(curation_report(done), Path(out) / "curation.html")
+    return done
 
 
 def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *, tolerance: float = 1e-4) -> float:

@@ -271,6 +271,53 @@ def audit(
 
 
 @app.command()
+def curate(
+    source: Source,
+    recipe: Annotated[str, typer.Argument(help="Curators in a row, such as 'pass(cap=20)'.")],
+    out: Annotated[
+        str, typer.Option(help="Folder for curation.csv, audit.json, review.csv and curation.html.")
+    ] = "kept",
+    copy: Annotated[bool, typer.Option("--copy", help="Put the kept files there too, byte for byte.")] = False,
+    labels: Labels = None,
+    masks: Masks = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Image passes (200k) or time (10m), for curators that train.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    encoder: EncoderName = "auto",
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    size: Size = None,
+    fit: Fit = "squash",
+    cache: Cache = None,
+    device: Device = "auto",
+) -> None:
+    """Keep the images that may be used and are wanted: a reason for each one that is gone, and an account."""
+    import rushlight
+    from rushlight.bench.curation import curators
+
+    curators(recipe, budget)
+    data = _load(source, labels, masks, _small(source, size, device), fit, cache)
+    with _progress("curating") as tell:
+        done = rushlight.curate(
+            data,
+            recipe,
+            out=out,
+            copy=copy,
+            budget=budget,
+            seed=seed,
+            encoder=encoder,
+            weights=weights,
+            pretrained=pretrained,
+            device=device,
+            command=_command(),
+            on_progress=lambda progress: tell(progress.done, _words(progress)),
+        )
+    _print(done)
+    _print(f"report: {Path(out) / 'curation.html'}")
+
+
+@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="The folder of a model.")],
     out: Annotated[str | None, typer.Option(help="The file; by default model.onnx in the model's folder.")] = None,

@@ -130,6 +130,16 @@ def test_a_later_pool_of_what_an_earlier_one_kept() -> None:
     assert both.select(data).names == ["b"]
 
 
+def test_of_two_measures_the_later_stages_stays() -> None:
+    first = Pool(("a", "b", "c")).score("review", torch.tensor([1.0, 2.0, 3.0])).score("side", torch.tensor([5.0] * 3))
+    later = Pool(("c", "a")).score("review", torch.tensor([1.0, torch.nan])).score("side", torch.tensor([5.0] * 2))
+    both = first.then(later)
+    assert both.scores["review"].nan_to_num(-1).tolist() == [-1, -1, 1]
+    assert both.scores["side"].tolist() == [5, 5, 5]
+    with pytest.raises(ValueError, match="other values of 'review'"):
+        first.merge(later)
+
+
 def test_it_writes_and_shows_itself(tmp_path: Path) -> None:
     from rich.console import Console
 

@@ -109,6 +109,14 @@ class Pool:
 
     __or__ = merge
 
+    def then(self, later: Pool) -> Pool:
+        """Merged with the pool of a later stage; of scores that both have and that differ, the later stage's stay."""
+        both = [name for name in self.scores if name in later.scores]
+        theirs = later._spread(tuple(dict.fromkeys((*self.names, *later.names))))
+        other = [name for name in both if _differ(self.scores[name], theirs.scores[name][: len(self)])]
+        scores = {name: values for name, values in self.scores.items() if name not in other}
+        return Pool(self.names, self.against, scores).merge(later)
+
     def _spread(self, names: tuple[str, ...]) -> Pool:
         """The same, over more images; nothing is known of the new ones."""
         if names == self.names:
@@ -170,12 +178,13 @@ class Pool:
         }
         return pandas.DataFrame({**columns, **{name: values.numpy() for name, values in self.scores.items()}})
 
-    def to_csv(self) -> str:
-        """The table as CSV text; kept is 1 or 0, and a score that was not measured is blank."""
+    def to_csv(self, **texts: Sequence[str]) -> str:
+        """The table as CSV text, with further columns; kept is 1 or 0, a score that was not measured is blank."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["name", "kept", "reasons", *self.scores])
+        writer.writerow(["name", "kept", "reasons", *self.scores, *texts])
         columns = [[_cell(value) for value in values.tolist()] for values in self.scores.values()]
+        columns += [list(values) for values in texts.values()]
         kept = self.kept.int().tolist()
         writer.writerows(zip(self.names, kept, map(BETWEEN.join, self.reasons), *columns, strict=True))
         return text.getvalue()
@@ -235,8 +244,12 @@ def _cell(value: float) -> str:
     return "" if value != value else f"{value:.6g}"
 
 
-def _joined(name: str, mine: Tensor, theirs: Tensor) -> Tensor:
+def _differ(mine: Tensor, theirs: Tensor) -> bool:
     both = ~mine.isnan() & ~theirs.isnan()
-    if not torch.equal(mine[both], theirs[both]):
+    return not torch.equal(mine[both], theirs[both])
+
+
+def _joined(name: str, mine: Tensor, theirs: Tensor) -> Tensor:
+    if _differ(mine, theirs):
         raise ValueError(f"two pools have other values of '{name}' for one image: name one of the scores otherwise")
     return torch.where(mine.isnan(), theirs, mine)

@@ -163,7 +163,9 @@ class Pass(Stage):
         against = {reason: [reasons.get(name) == reason and name not in allowed for name in given]
                    for reason in dict.fromkeys(reasons.values())}  # fmt: skip
         fine = torch.tensor([float(name in allowed) for name in given])
-        return {reason: torch.tensor(hit, dtype=torch.bool) for reason, hit in against.items()}, {"licence": fine}
+        return {reason: torch.tensor(hit, dtype=torch.bool) for reason, hit in against.items()}, {
+            "licence allowed": fine
+        }
 
     def _small(self, data: Dataset, rows: Tensor) -> Judged:
         sizes = data["size"][rows] if "size" in data else torch.tensor([[data.height, data.width]]).expand(len(rows), 2)
