@@ -86,6 +86,12 @@ def mean_iou(matrix: Int[Tensor, "classes classes"]) -> float:
     return float((both / union)[union > 0].mean())
 
 
+def dice(matrix: Int[Tensor, "classes classes"]) -> Float[Tensor, "classes"]:
+    """Dice of each class, 2 TP / (2 TP + FP + FN), from true × predicted counts; NaN for one that occurs in neither."""
+    matrix = matrix.double()
+    return 2 * matrix.diagonal() / (matrix.sum(0) + matrix.sum(1))
+
+
 def mean_average_precision(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> float:
     """Mean over tags of average precision, among the entries that are known; tags never present do not count."""
     values = [_average_precision(s[t >= 0], t[t >= 0]) for s, t in zip(scores.T, true.T, strict=True) if (t == 1).any()]
