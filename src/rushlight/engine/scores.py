@@ -5,6 +5,8 @@ Every score keeps its parts, image by image, so that intervals can account for t
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +38,18 @@ class Scores:
     @property
     def metric(self) -> str:
         return METRICS[self.task]
+
+
+def over_seeds(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean and Student's interval of paired differences over seeds; its ends are NaN for fewer than two."""
+    from scipy.stats import t
+
+    n, mean = len(values), sum(values) / len(values)
+    if n < 2:
+        return mean, math.nan, math.nan
+    error = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * error
+    return mean, mean - half, mean + half
 
 
 def evaluate(model: Model, data: Dataset, task: str | None = None) -> Scores:
