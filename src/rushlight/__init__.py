@@ -20,6 +20,7 @@ __all__ = [
     "curate",
     "export",
     "fit",
+    "judge",
     "load",
     "look",
     "predict",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from rushlight.api import audit, claims, compare, curate, export, fit, load, look, predict, systems
+    from rushlight.api import audit, claims, compare, curate, export, fit, judge, load, look, predict, systems
     from rushlight.data.dataset import Dataset
     from rushlight.engine.model import Model
     from rushlight.errors import UserError

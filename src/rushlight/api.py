@@ -25,7 +25,7 @@ from rushlight.engine.store import file_hash
 from rushlight.errors import UserError
 from rushlight.nets import encoders
 
-__all__ = ["audit", "claims", "compare", "curate", "export", "fit", "load", "look", "predict", "systems"]
+__all__ = ["audit", "claims", "compare", "curate", "export", "fit", "judge", "load", "look", "predict", "systems"]
 
 
 def look(source: Any, **settings: Any) -> Any:
@@ -272,6 +272,38 @@ def audit(model: Model | str | os.PathLike[str], data: Any, *, out: str | Path |
         Path(out).mkdir(parents=True, exist_ok=True)
         write(audit_report(found), Path(out) / "audit.html")
     return found
+
+
+def judge(
+    recipe: str, data: Any, *, models: Any = None, out: str | os.PathLike[str] | None = None, **settings: Any
+) -> Any:
+    """Run one judge of the catalogue on one model, on several side by side, or on none.
+
+    Args:
+        recipe: a judge with its arguments, such as `"backbones(shots=5)"`.
+        data: a `Dataset`, or anything that `load` takes; its labels are the truth.
+        models: a `Model`; a mapping of names to them; folders, names of encoders or of timm models (a list, or text
+            separated by commas; `resnet18@64` reads images of 64 pixels, `resnet18=FILE.safetensors` loads weights);
+            or None: the judge gets an untrained encoder that suits the data.
+        out: a folder for `judge.html` and a CSV file of each table; None writes none.
+        settings: as for `rushlight.bench.judging.judge`: `pretrained`, `encoder`, `seed`, `task`, `device`, …
+
+    Returns:
+        A `Judged`: it shows itself, and has `.findings`, `.table(name)` and `.to_pandas()`.
+
+    Raises:
+        UserError: no such judge or model, or data that lacks what the judge needs.
+    """
+    from rushlight.bench import judging
+
+    done = judging.judge(recipe, load(data), models, **settings)
+    if out is not None:
+        from rushlight.report.html import write
+        from rushlight.report.judge import judge_report
+
+        judging.write(done, Path(out))
+        write(judge_report(done), Path(out) / "judge.html")
+    return done
 
 
 def curate(

@@ -271,6 +271,52 @@ def audit(
 
 
 @app.command()
+def judge(
+    recipe: Annotated[str, typer.Argument(help="A judge with its arguments, such as 'backbones(shots=5)'.")],
+    source: Source,
+    models: Annotated[
+        str | None,
+        typer.Option(help="Folders of models, encoders or timm models, separated by commas: 'model/, resnet18@64'."),
+    ] = None,
+    out: Annotated[str, typer.Option(help="Folder for judge.html and a CSV file of each table.")] = "judged",
+    labels: Labels = None,
+    masks: Masks = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    encoder: EncoderName = "auto",
+    pretrained: Pretrained = False,
+    task: Task = None,
+    size: Size = None,
+    fit: Fit = "squash",
+    cache: Cache = None,
+    device: Device = "auto",
+) -> None:
+    """Run one judge on one model, on several side by side, or on none, and write what it found."""
+    import rushlight
+    from rushlight.bench import judging
+    from rushlight.engine import recipe as recipes
+
+    recipes.judge(recipe)
+    judging.check(models)
+    data = _load(source, labels, masks, _small(source, size, device), fit, cache)
+    with _progress("judging") as tell:
+        done = rushlight.judge(
+            recipe,
+            data,
+            models=models,
+            out=out,
+            seed=seed,
+            encoder=encoder,
+            pretrained=pretrained,
+            task=task,
+            device=device,
+            command=_command(),
+            on_progress=lambda progress: tell(progress.done, _words(progress)),
+        )
+    _print(done)
+    _print(f"report: {Path(out) / 'judge.html'}")
+
+
+@app.command()
 def curate(
     source: Source,
     recipe: Annotated[str, typer.Argument(help="Curators in a row, such as 'pass(cap=20)'.")],

@@ -11,7 +11,7 @@ from rushlight.card import system
 from rushlight.data.dataset import Dataset
 from rushlight.engine.budget import Budget, Spent
 from rushlight.engine.model import Model
-from rushlight.engine.stage import Setting, Stage
+from rushlight.engine.stage import Judge, Setting, Stage
 from rushlight.errors import UserError, nearest
 
 
@@ -36,9 +36,26 @@ class Step:
         """
         kind = system(self.name)
         if not issubclass(kind, Stage):
-            role = kind.card.role
-            raise UserError(f"'{self.name}' is a {role}, not a stage of a recipe: `rushlight audit` uses it")
-        known = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+            role, user = kind.card.role, "judge" if issubclass(kind, Judge) else "audit"
+            raise UserError(f"'{self.name}' is a {role}, not a stage of a recipe: `rushlight {user}` uses it")
+        return self._made(kind)
+
+    def judge(self) -> Judge:
+        """The judge, made with its arguments.
+
+        Raises:
+            UserError: no such system, one that is no judge, or an argument it does not have.
+        """
+        kind = system(self.name)
+        if not issubclass(kind, Judge):
+            user = "fit" if issubclass(kind, Stage) else "audit"
+            raise UserError(f"'{self.name}' is a {kind.card.role}, not a judge: `rushlight {user}` uses it")
+        if self.share is not None:
+            raise UserError(f"'{self.name}' is a judge, and takes no share of a budget: leave 'share' away")
+        return self._made(kind)
+
+    def _made(self, kind: type) -> Any:
+        known = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]  # type: ignore[misc]
         for name in self.arguments:
             if name not in known:
                 hint = nearest(name, known)
@@ -99,6 +116,19 @@ class Recipe:
             spent = spent + stage.spent
         facts = {"recipe": str(self), "seed": setting.seed, "budget": str(budget)}
         return model.with_facts(**facts), spent
+
+
+def judge(text: str) -> Step:
+    """Read one judge with its arguments, `"backbones(seeds=3)"`: `.judge()` makes it.
+
+    Raises:
+        UserError: it cannot be read, is no judge, or several stand in a row.
+    """
+    if ">" in text:
+        raise UserError(f"'{text}' names several: judges do not chain, so name one")
+    step = _parse_step(text.strip(), text)
+    step.judge()
+    return step
 
 
 def _later(setting: Setting, before: Spent) -> Any:

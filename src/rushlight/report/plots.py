@@ -110,6 +110,24 @@ def robustness(
     return _svg(figure)
 
 
+def curves(
+    lines: Mapping[str, tuple[Sequence[Number], Sequence[Number]]],
+    x_label: str,
+    y_label: str,
+    *,
+    colours: Mapping[str, str] | None = None,
+) -> str:
+    """Lines as they are: name → (x, y)."""
+    with _figure("lines") as (figure, axes):
+        for i, (name, (x, y)) in enumerate(lines.items()):
+            style = "-o" if i < SERIES else "--o"
+            axes.plot(x, y, style, color=_of(name, i, colours), markersize=3.5 if len(x) < 50 else 0)
+        axes.set(xlabel=printable(x_label), ylabel=printable(y_label))
+        axes.xaxis.set_major_formatter(_short)
+        axes.yaxis.set_major_formatter(_short)
+    return _svg(figure)
+
+
 def spectrum(values: Float[np.ndarray, " n"]) -> str:
     """Singular values of the features, as shares of the largest, on a logarithmic axis."""
     values = np.sort(np.asarray(values, dtype=float))[::-1]
