@@ -153,6 +153,8 @@ def test_copies_replace_those_of_an_earlier_run_and_nothing_else(folder: Path, t
     assert len(list((out / "images").rglob("*.png"))) == 5
     rushlight.curate(data, f"pass({QUIET})", out=out, copy=True)
     assert len(list((out / "images").rglob("*.png"))) == 3
+    with pytest.raises(UserError, match="holds copies of an earlier run: add --copy"):
+        rushlight.curate(data, f"pass({QUIET})", out=out)
     mine = tmp_path / "mine"
     (mine / "images").mkdir(parents=True)
     (mine / "images" / "holiday.png").write_bytes(b"mine")

@@ -22,12 +22,13 @@ def crops() -> torch.Tensor:
 
 
 def test_the_cascade_finds_faces_and_little_else() -> None:
-    """On 64×64 pictures with a real face enlarged to 50×50, and others: measured 97 % and 2 %."""
+    """On 64×64 pictures with a real face enlarged to 50×50, and others: measured 91 % and 0 %; 97 % and 2 %."""
     large = F.interpolate(crops()[:, None].float(), size=(50, 50), mode="bilinear")
     images = F.pad(large, (7, 7, 7, 7), value=128.0).byte().expand(-1, 3, -1, -1)
-    found = detect.create("lbp")(list(images)) >= 0.5
-    assert found[:100].float().mean() > 0.9
-    assert found[100:].float().mean() < 0.06
+    found = detect.create("lbp")(list(images))
+    for threshold, hits, false in ((0.5, 0.85, 0.03), (0.25, 0.9, 0.06)):
+        assert (found[:100] >= threshold).float().mean() > hits
+        assert (found[100:] >= threshold).float().mean() < false
 
 
 def test_an_image_smaller_than_the_window_scores_nothing() -> None:

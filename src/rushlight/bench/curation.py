@@ -237,14 +237,18 @@ def check_out(out: Path, data: Dataset, recipe: Recipe, *, copy: bool) -> None:
     reads = any(str(value) for step in recipe.steps for key, value in step.arguments.items() if key == "verdicts")
     if review.is_file() and _has_verdicts(review) and not reads:
         raise UserError(f"{review} holds verdicts: have them read with verdicts={str(review)!r}, or name another --out")
+    copies, known = (out / COPIES).exists(), (out / AUDIT).is_file()
     if not copy:
+        if copies and known:
+            raise UserError(f"{out / COPIES} holds copies of an earlier run: add --copy to replace them, or name "
+                            "another --out")  # fmt: skip
         return
     root = originals.folder(data)
     if root is None:
         raise UserError(f"there are no files of '{data.info.source}' to copy: --copy needs a folder of images")
     if out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"--out {out} lies inside '{root}': the copies would be read as images of it; name another")
-    if (out / COPIES).exists() and not (out / AUDIT).is_file():
+    if copies and not known:
         raise UserError(f"{out / COPIES} exists and is no curation's: name another folder with --out")
 
 

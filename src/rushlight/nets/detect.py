@@ -32,8 +32,8 @@ PEOPLE = (
 FETCH = "fetch"
 PERSON = 1
 """The class `person` among COCO's 91 numbers, as torchvision counts them."""
-WINDOWS = (1, 2, 4)
-"""Overlapping windows that have to agree for a score of ¼, ½ and 1; scikit-image's own rule is four."""
+WINDOWS = (1, 2, 4, 8)
+"""Overlapping windows that have to agree for a score of ⅛, ¼, ½ and 1; scikit-image's own rule is four."""
 
 
 def create(name: str, weights: str | None = None, device: str = "cpu") -> Detector:
