@@ -72,6 +72,24 @@ def test_the_step_tells_each_key_from_the_queue_and_only_queries_carry_gradients
     assert torch.equal(learner.queue.values, queue)  # it is changed after the step
 
 
+def test_queries_and_keys_share_statistics_with_other_images(photos):
+    """Queries are normalised in groups as they come, keys in shuffled groups, and both come back in order."""
+    learner = prepared(photos, group=8)
+    batch, rng = learner.draw(16, 0), learner.generator()
+    one, other = (view(batch["views"]["image"], generator=rng) for view in learner.policies)
+    order = torch.randperm(16, generator=learner.joint_generator(1))
+    assert order[:8].sort().values.tolist() != list(range(8))
+    network = learner.key_encoder.network
+    expected = torch.empty(16, 128)
+    for rows in (order[:8], order[8:]):
+        expected[rows] = network.logits(other[rows], "projector")
+    learner.step(batch)
+    torch.testing.assert_close(learner.keys, expected)
+    plain = torch.cat([learner.model.logits(half, "projector") for half in (one[:8], one[8:])])
+    torch.testing.assert_close(learner.grouped(learner.model, one, torch.arange(16)), plain)
+    assert not torch.allclose(learner.model.logits(one, "projector"), plain)
+
+
 def test_after_k_over_b_steps_no_old_key_remains(photos):
     learner = prepared(photos, queue=96, batch=32)
     first, seen = learner.queue.values.clone(), []
@@ -87,7 +105,7 @@ def test_after_k_over_b_steps_no_old_key_remains(photos):
 
 
 def test_the_key_encoder_follows_by_a_moving_average_with_statistics_of_its_own(photos):
-    learner = prepared(photos, momentum=0.9)
+    learner = prepared(photos, momentum=0.9, queue=512)
     learner.key_encoder.warm = False
     keys, queries = learner.key_encoder.network, learner.model
     assert keys.training
@@ -99,8 +117,7 @@ def test_the_key_encoder_follows_by_a_moving_average_with_statistics_of_its_own(
             parameter.add_(1.0)
     learner.step(learner.draw(32, 0))
     for _ in range(3):
-        learner.queue.push(learner.keys)
-        learner.key_encoder.update(queries)
+        learner.after_step()
     for key, first in zip(keys.parameters(), start, strict=True):
         torch.testing.assert_close(key, 0.9**3 * first + (1 - 0.9**3) * (first + 1))
     norm = [name for name, _ in keys.named_buffers() if name.endswith("running_mean")]
@@ -116,11 +133,14 @@ def test_its_views_and_projector_are_the_second_versions(photos):
     assert (first.brightness, first.contrast, first.saturation, first.hue) == (0.4, 0.4, 0.4, 0.1)
     assert first.crop_scale == (256 / 784, 1.0)
     head = learner.model.head("projector").config
-    assert (head["widths"], head["norm"]) == ([64, 64, 128], False)
+    assert (head["widths"], head["norm"]) == ([64, 64, 128], True)
+    assert not prepared(photos, norm=False).model.head("projector").config["norm"]
 
 
-@pytest.mark.parametrize(("images", "given", "size"), [(1500, None, 1280), (100, None, 256), (1500, 4096, 4096)])
-def test_the_queue_is_as_long_as_the_data_unless_told(photos, images, given, size):
+@pytest.mark.parametrize(
+    ("images", "given", "size"), [(1500, None, 256), (1100, None, 256), (100, None, 256), (1500, 4096, 4096)]
+)
+def test_the_queue_has_a_key_for_every_fourth_image_unless_told(photos, images, given, size):
     learner = MoCo(queue=given)
     learner.prepare(photos.select(torch.arange(images)), fresh(), Setting(task=None))
     assert len(learner.queue.values) == size

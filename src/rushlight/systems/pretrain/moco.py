@@ -8,11 +8,12 @@ passes the query encoder and its projector, q = g(f(x)), the other the key encod
     ℓ = −log exp(⟨q, k⟩/τ) / ( exp(⟨q, k⟩/τ) + Σ_{n ∈ queue} exp(⟨q, n⟩/τ) )            (MoCo, eq. 1)
     θ′ ← m·θ′ + (1 − m)·θ                                                              (MoCo, eq. 2)
 
-Gradients flow through q alone. After the step, the batch's keys replace the oldest ones of the queue. The second version
-is the first with SimCLR's projector and blur, and a cosine schedule.
+Gradients flow through q alone. After the step, the batch's keys replace the oldest ones of the queue. Batch norm would
+betray which key was made beside the query; so it works on groups of the batch, and keys are shuffled among them. The
+second version is the first with SimCLR's projector and blur, and a cosine schedule.
 
-Shared: the views' family, the masked log-softmax, the queue (of all processes' keys), the moving average (of parameters;
-the key encoder's batch statistics are its own), the projector's MLP.
+Shared: the views' family, the masked log-softmax, the queue (of all processes' keys), the moving average (of
+parameters; the key encoder's batch statistics are its own), the projector's MLP.
 Chen et al., 2020, arXiv:2003.04297, after He et al., 2019, arXiv:1911.05722; code: facebookresearch/moco.
 """
 
@@ -21,13 +22,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.engine.joint import JointEmbedding, crop_scale
 from rushlight.engine.learner import Batch
+from rushlight.engine.model import Model
 from rushlight.engine.optimise import OptimiserName
 from rushlight.engine.queue import Queue, sized
 from rushlight.engine.teacher import Teacher
@@ -57,7 +61,9 @@ class MoCo(JointEmbedding):
         temperature: float = 0.2,
         momentum: float = 0.999,
         queue: int | None = None,
+        group: int = 32,
         projector: Sequence[int] | None = None,
+        norm: bool = True,
         scale: tuple[float, float] | None = None,
         flip: bool = True,
         batch: int = 256,
@@ -71,8 +77,10 @@ class MoCo(JointEmbedding):
             temperature: τ.
             momentum: m of the key encoder, which rises to it as (1 + t)/(10 + t) over the steps t.
             queue: K, how many keys wait, a multiple of the batch; None takes the paper's 65536, but at most a key
-                for each image.
+                for every fourth image.
+            group: images that share batch statistics, queries in order and keys shuffled (the paper: 32 on a GPU).
             projector: widths of its layers; None takes the encoder's width, then 128.
+            norm: batch norm in the projector (the paper: none).
             scale: share of the image's area that a view shows; None takes the paper's 0.2 to 1, but no crop of
                 less than 16×16 pixels' area.
             flip: mirror half of the views.
@@ -84,8 +92,8 @@ class MoCo(JointEmbedding):
         """
         super().__init__()
         self.temperature, self.momentum, self.scale, self.flip = temperature, momentum, scale, flip
-        self.wanted = queue
-        self.projector = list(projector) if projector is not None else None
+        self.wanted, self.group = queue, group
+        self.projector, self.norm = list(projector) if projector is not None else None, norm
         self.batch, self.smallest_batch = batch, min(batch, 64)
         self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
         self.learning_rate = learning_rate or (0.03 if optimiser == "sgd" else 2e-3)
@@ -93,18 +101,33 @@ class MoCo(JointEmbedding):
     def build(self, data: Dataset) -> None:
         width, size = self.model.encoder.width, (data.height, data.width)
         widths = self.projector or [width, 128]
-        self.model.heads.update({"projector_head": MLP(widths=[width, *widths], norm=False)})
+        self.model.heads.update({"projector_head": MLP(widths=[width, *widths], norm=self.norm)})
         self.key_encoder = Teacher(self.model, momentum=self.momentum, own_statistics=True)
-        self.queue = Queue(sized(self.wanted, len(data), self.batch, largest=65536), widths[-1])
+        self.queue = Queue(sized(self.wanted, len(data) // 4, self.batch, largest=65536), widths[-1])
         view = policy.self_supervised(size, scale=self.scale or crop_scale(*size, smallest=0.2), flip=self.flip)
         self.policies = [view, view]
 
     def step(self, batch: Batch) -> Tensor:
         one, other = self.views(batch)
-        queries = self.model.logits(one, "projector")
+        order = torch.arange(len(one) * self.processes, device=self.device)
+        shuffled = torch.randperm(len(order), generator=self.joint_generator(1), device=self.device)
+        queries = self.grouped(self.model, one, order)
         with torch.no_grad():
-            self.keys = self.key_encoder.network.logits(other, "projector")
+            self.keys = self.grouped(self.key_encoder.network, other, shuffled)
         return against_queue(queries, self.keys, self.queue.values, temperature=self.temperature)
+
+    def grouped(
+        self, network: Model, images: Float[Tensor, "batch 3 height width"], order: Int[Tensor, "joined"]
+    ) -> Float[Tensor, "batch dim"]:
+        """A network's embeddings, where the joined batch, in this order, is divided into groups with batch
+        statistics of their own. As a query's group is not its key's, these do not betray which key is its own."""
+        if not any(isinstance(module, _BatchNorm) for module in network.modules()):
+            return network.logits(images, "projector")
+        groups = list(order.chunk(max(len(order) // self.group, 1)))
+        if self.processes > 1:  # row j of the joined batch is with process j modulo their number (see `mine`)
+            groups = [rows[rows % self.processes == self.process] // self.processes for rows in groups]
+        embeddings = torch.cat([network.logits(images[rows], "projector") for rows in groups])
+        return embeddings[torch.cat(groups).argsort()]
 
     def after_step(self) -> None:
         """The keys join the queue, and the key encoder follows: before the next keys are made, as published."""
