@@ -470,6 +470,23 @@ def barlow_pair(
     return first, replace(first, blur=0.1, solarize=0.2)
 
 
+def multi_crop(
+    size: int | Size,
+    local_size: int | Size,
+    *,
+    local: int = 8,
+    scale: tuple[float, float] = (0.4, 1.0),
+    local_scale: tuple[float, float] = (0.05, 0.4),
+    flip: bool = True,
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),
+) -> list[Policy]:
+    """DINO's crops: two large views of `size`, the first always blurred, the second blurred in one of ten and
+    solarized in one of five; then `local` small ones of `local_size`, blurred in one of two."""
+    first = self_supervised(size, scale=scale, flip=flip, jitter=jitter, blur=1.0)
+    small = self_supervised(local_size, scale=local_scale, flip=flip, jitter=jitter, blur=0.5)
+    return [first, replace(first, blur=0.1, solarize=0.2), *[small] * local]
+
+
 def dense_weak(size: int | Size, *, scale: tuple[float, float] = (0.5, 2.0), flip: bool = True) -> Policy:
     """For masks: rescale by 0.5 to 2, crop at a random place (black, and 255 in masks, outside), flip."""
     return Policy(_pair(size), zoom=scale, flip=0.5 if flip else 0.0, padding="zeros")

@@ -7,6 +7,7 @@ stain augmentation, replaces `look`, and with `per_view` asks the method to comp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from rushlight.engine.model import Model
 from rushlight.engine.recipe import Recipe
 from rushlight.engine.stage import Setting, Stage
 from rushlight.errors import UserError
+from rushlight.nets.encoders import Encoder
+from rushlight.nets.vit import is_vit, patch_size
 
 SMALLEST_CROP = 16 * 16
 """Pixels that a view looks at, at least: of smaller crops little can be said (at 224×224, 0.08 is 63×63)."""
@@ -36,9 +39,28 @@ def plain(policies: Sequence[Policy], columns: TensorDict, generator: torch.Gene
     return [policy(columns["image"], generator=generator) for policy in policies]
 
 
-def crop_scale(height: int, width: int, smallest: float = 0.08, largest: float = 1.0) -> tuple[float, float]:
-    """A range of a crop's area; where the `smallest` share has fewer than 16×16 pixels, more of the image."""
-    return min(max(smallest, SMALLEST_CROP / (height * width)), largest), largest
+def crop_scale(
+    height: int, width: int, smallest: float = 0.08, largest: float = 1.0, *, pixels: int = SMALLEST_CROP
+) -> tuple[float, float]:
+    """A range of a crop's area; where the `smallest` share has fewer than 16×16 `pixels`, more of the image."""
+    return min(max(smallest, pixels / (height * width)), largest), largest
+
+
+def local_size(encoder: Encoder, height: int, width: int, share: float = 96 / 224) -> tuple[int, int]:
+    """(height, width) of the small views of multi-crop: that share of the image's, in whole patches, at least two."""
+    unit = patch_size(encoder) if is_vit(encoder) else 4
+    rows, columns = (max(round(share * side / unit), 2) * unit for side in (height, width))
+    return min(rows, height), min(columns, width)
+
+
+def local_scale(height: int, width: int, smallest: float = 0.05, largest: float = 0.4) -> tuple[float, float]:
+    """The range of a small view's area; of small images no less than 8×8 pixels."""
+    return crop_scale(height, width, smallest, largest, pixels=8 * 8)
+
+
+def prototypes_for(images: int, largest: int) -> int:
+    """How many outputs or prototypes a data set asks for: one for about 16 images, a power of two from 256 on."""
+    return min(max(2 ** round(math.log2(max(images / 16, 1))), 256), largest)
 
 
 class JointEmbedding(Learner):

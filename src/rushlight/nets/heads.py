@@ -104,6 +104,17 @@ class Chain(Head):
         return self.heads(features)
 
 
+def prototype_head(width: int, outputs: int, hidden: int | None = None, bottleneck: int = 256) -> Chain:
+    """DINO's head: an MLP of three layers with GELU to a bottleneck of length 1, then cosines with prototypes.
+
+    Args:
+        hidden: width of the MLP; None takes six times the encoder's, at most the paper's 2048.
+    """
+    hidden = hidden or min(6 * width, 2048)
+    mlp = MLP(widths=[width, hidden, hidden, bottleneck], norm=False, activation="gelu")
+    return Chain(mlp, Prototypes(width=bottleneck, outputs=outputs))
+
+
 def describe(head: nn.Module) -> dict[str, Any]:
     """A head as plain JSON: its kind and its configuration."""
     return {"kind": f"{type(head).__module__}:{type(head).__name__}", **head.config}  # type: ignore[dict-item]
