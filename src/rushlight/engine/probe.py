@@ -138,19 +138,22 @@ def protocol_probe(
     optimiser: Literal["lars", "adamw"] = "adamw",
     learning_rate: float | None = None,
     epochs: int = 90,
-    warm_up: int = 10,
+    warm_up: float = 1 / 9,
     batch: int = 256,
+    least_steps: int = 1000,
     seed: int = 0,
 ) -> nn.Sequential:
     """A linear probe by the Battle of the Backbones' protocol, on cached features: batch norm without affine
     parameters (ε = 1e-6), a linear layer (normal weights of 0.01), no weight decay, warm-up, then a half cosine.
 
     Cached features carry no augmentation, and a hundredth of ImageNet's images takes a hundredth of its steps: there
-    LARS at 0.1/256, the paper's, has hardly moved when 90 epochs are over; so AdamW is the default.
+    LARS at 0.1/256, the paper's, has hardly moved when 90 epochs are over; so AdamW is the default, and small sets get
+    more epochs.
 
     Args:
         targets: classes, or tags (1, 0, −1 unknown, which count for nothing).
         learning_rate: at a batch of 256 (it is scaled by the batch); by default 0.1 for LARS, 0.003 for AdamW.
+        warm_up: share of the epochs (the paper: 10 of 90). least_steps: more epochs are taken until there are so many.
 
     Returns:
         Features → logits, in evaluation mode.
@@ -164,6 +167,7 @@ def protocol_probe(
     probe = nn.Sequential(nn.BatchNorm1d(features.shape[1], eps=1e-6, affine=False), linear)
     batch = min(batch, len(features))
     rate = (learning_rate or {"lars": 0.1, "adamw": 3e-3}[optimiser]) * batch / 256
+    epochs = max(epochs, -(-least_steps // max(len(features) // batch, 1)))
     with torch.inference_mode(False), torch.enable_grad():
         _train(probe, features.clone(), targets, optimiser, rate, epochs, warm_up, batch, seed)
     return probe.eval()
@@ -176,7 +180,7 @@ def _train(
     name: Literal["lars", "adamw"],
     rate: float,
     epochs: int,
-    warm_up: int,
+    warm_up: float,
     batch: int,
     seed: int,
 ) -> None:
@@ -188,7 +192,7 @@ def _train(
         for step, rows in enumerate(order):
             progress = (epoch + step / steps) / epochs
             for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * optimise.schedule("cosine", progress, warm_up=warm_up / epochs)
+                group["lr"] = group["peak"] * optimise.schedule("cosine", progress, warm_up=warm_up)
             optimiser.zero_grad()
             _loss(probe(features[rows]), targets[rows]).backward()
             optimiser.step()
