@@ -133,10 +133,3 @@ class MoCoV3(JointEmbedding):
     def after_step(self) -> None:
         """The key side follows: before the next keys are made, with the next step's momentum, as published."""
         self.key_encoder.update(self.model, rising(self.momentum, self.progress))
-
-    def groups(self) -> list[dict]:
-        groups = super().groups()
-        if self.optimiser == "lars":
-            for group in groups:
-                group["scale"] = self.plan.batch / 256
-        return groups
