@@ -1,6 +1,6 @@
 """Every learner on two processes equals itself on one with the joined batch: the loss and its gradients.
 
-Views are taken away (they are drawn by each process for itself); what remains is the method: norms, queues,
+Views and dropped paths are taken away (each process draws them for itself); what remains is the method: norms, queues,
 correlations and normalisers over the joined batch.
 """
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from test_catalogue import LEARNERS, data_for, learner_of, make, start, task_for
+from timm.layers import DropPath
 
 from rushlight.augment import policy
 from rushlight.augment.policy import Policy
@@ -41,6 +42,9 @@ def outcome(name: str, data: Dataset, rank: int, processes: int) -> dict[str, to
             setattr(learner, attribute, type(value)(plain for _ in value))
         elif attribute in ALONE.get(name, {}):
             setattr(learner, attribute, ALONE[name][attribute])
+    for module in learner.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 0.0
     learner.plan = Plan(BATCH, 10, 1.0, 1.0)
     learner.generator = lambda stream=0: torch.Generator().manual_seed(0)  # type: ignore[method-assign]
     learner._trainer = SimpleNamespace(global_rank=rank, world_size=processes, global_step=5)  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -50,34 +50,33 @@ def block_patches(
     n: int,
     grid: tuple[int, int],
     *,
-    ratio: float = 0.3,
+    ratio: float | Float[Tensor, "n"] = 0.3,
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
     smallest: int = 4,
     blocks: int = 10,
     generator: torch.Generator,
 ) -> Bool[Tensor, "n rows columns"]:
-    """Mask rectangles of patches, one after another, never more than ⌊ratio · patches⌋ in all (iBOT, BEiT).
+    """Mask rectangles of patches, one after another, never more than ⌊ratio · patches⌋ in all (iBOT, BEiT); the ratio
+    may be each image's own.
 
     Whole batches at once: each round draws a rectangle an image, of an area between `smallest` patches and
     the room that is left, and drops it where it would add more than that room. (iBOT's code tries each
     rectangle up to ten times and stops at its first failure; here `blocks` rounds are drawn in any case.)
     """
     rows, columns = grid
-    limit = int(ratio * rows * columns)
     device = generator.device
+    limit = (torch.as_tensor(ratio, device=device).expand(n) * rows * columns + 1e-6).long()
     masked = torch.zeros(n, rows, columns, dtype=torch.bool, device=device)
-    if limit < 1:
-        return masked
     for draw in torch.rand(blocks, n, 4, generator=generator, device=device):
         room = limit - masked.flatten(1).sum(1)
-        block = _rectangles(draw, room, grid, min(smallest, limit), aspect)
+        block = _rectangles(draw, room, grid, limit.clamp(max=smallest), aspect)
         added = (block & ~masked).flatten(1).sum(1)
         masked = masked | (block & (added <= room)[:, None, None])
     return masked
 
 
 def _rectangles(
-    draw: Tensor, room: Tensor, grid: tuple[int, int], smallest: int, aspect: tuple[float, float]
+    draw: Tensor, room: Tensor, grid: tuple[int, int], smallest: Tensor, aspect: tuple[float, float]
 ) -> Tensor:
     rows, columns = grid
     area = smallest + draw[:, 0] * (room - smallest).clamp(min=0)

@@ -83,6 +83,14 @@ class JointEmbedding(Learner):
         super().__init__()
         self.look: Look = plain
 
+    def groups(self) -> list[dict]:
+        """The learning rate of LARS is the papers' for a batch of 256, and grows with it."""
+        groups = super().groups()
+        if self.optimiser == "lars":
+            for group in groups:
+                group["scale"] = self.plan.batch / 256
+        return groups
+
     def views(self, batch: Batch) -> list[Float[Tensor, "batch 3 height width"]]:
         """The views of this step's images, one list entry a policy."""
         return self.look(self.policies, batch["views"], self.generator())

@@ -71,8 +71,8 @@ def encode(
     *,
     visible: Int[Tensor, "batch kept"] | None = None,
     masked: Bool[Tensor, "batch rows columns"] | None = None,
-    mask_token: Float[Tensor, "width"] | None = None,
-) -> tuple[Float[Tensor, "batch prefix width"], Float[Tensor, "batch tokens width"]]:
+    mask_token: Float[Tensor, "dim"] | None = None,
+) -> tuple[Float[Tensor, "batch prefix dim"], Float[Tensor, "batch tokens dim"]]:
     """(prefix tokens, patch tokens) after the last norm, for images in [0, 1].
 
     Args:
@@ -119,6 +119,53 @@ def unpatchify(
     rows, columns = grid
     cells = patches.view(len(patches), rows, columns, patch, patch, -1)
     return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, rows * patch, columns * patch)
+
+
+class PatchDecoder(nn.Module):
+    """A light transformer that says what stands in every patch, from the tokens of the visible ones (MAE).
+
+    Args:
+        inputs: width of the encoder's tokens.
+        outputs: values a patch.
+        width, depth, heads: of the decoder's own blocks.
+    """
+
+    def __init__(self, *, inputs: int, outputs: int, width: int, depth: int, heads: int):
+        super().__init__()
+        from timm.models.vision_transformer import Block
+
+        self.embed = nn.Linear(inputs, width)
+        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.predict = nn.Linear(width, outputs)
+
+    def forward(
+        self,
+        prefix: Float[Tensor, "batch prefix inputs"],
+        visible: Float[Tensor, "batch kept inputs"],
+        rows: Int[Tensor, "batch kept"],
+        grid: tuple[int, int],
+    ) -> Float[Tensor, "batch tokens outputs"]:
+        """Values of all patches of a grid; `rows` are the numbers of the visible ones."""
+        count, tokens = prefix.shape[1], self.embed(torch.cat([prefix, visible], 1))
+        hidden = self.mask_token.to(tokens.dtype).expand(len(tokens), grid[0] * grid[1], -1)
+        places = rows[..., None].expand(-1, -1, tokens.shape[2])
+        cells = hidden.scatter(1, places, tokens[:, count:]) + sincos(*grid, tokens.shape[2]).to(tokens)
+        return self.predict(self.norm(self.blocks(torch.cat([tokens[:, :count], cells], 1))))[:, count:]
+
+
+def decoder_size(encoder: Any) -> dict[str, int]:
+    """Width, depth and heads of MAE's decoder for an encoder: the paper's 512, 8 and 16 for 12 blocks of width 768;
+    two thirds of the width for narrower ones, and a quarter of the blocks for shallower ones."""
+    width, depth = encoder.model.embed_dim, len(encoder.model.blocks)
+    width = min(max(round(width * 2 / 3 / 32), 1) * 32, 512)
+    return {"width": width, "depth": 8 if depth >= 12 else max(depth // 4, 1), "heads": max(width // 32, 1)}
+
+
+def normalised_patches(patches: Float[Tensor, "batch tokens values"]) -> Float[Tensor, "batch tokens values"]:
+    """Each patch with mean 0 and (unbiased) variance 1: MAE's targets."""
+    return (patches - patches.mean(2, keepdim=True)) / (patches.var(2, keepdim=True) + 1e-6).sqrt()
 
 
 def drop_paths(encoder: Any, rate: float) -> None:

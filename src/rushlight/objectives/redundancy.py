@@ -67,3 +67,46 @@ def _by_correlation(a: Tensor, b: Tensor, rows: int) -> tuple[Tensor, Tensor]:
 def _by_gram(a: Tensor, b: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     diagonal = torch.linalg.vecdot(a, b, dim=0) / rows
     return diagonal, torch.vdot((a @ a.T).flatten(), (b @ b.T).flatten()) / rows**2
+
+
+def vicreg(
+    a: Float[Tensor, "batch dim"],
+    b: Float[Tensor, "batch dim"],
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+) -> Float[Tensor, ""]:
+    """VICReg's loss (arXiv 2105.04906, equation 6): views agree, each dimension varies, no two vary together.
+
+    Args:
+        a, b: expander outputs of the two views; row i of both is the same image.
+        invariance: λ, of their mean squared difference.
+        variance: μ, of the hinge that asks each dimension for a standard deviation of at least 1 over the joined batch.
+        covariance: ν, of the squared covariances of different dimensions, divided by their number D.
+
+    Raises:
+        ValueError: if the joined batch is a single row.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (x.float() if x.dtype.itemsize < 4 else x for x in (a, b))
+        rows = len(a) * world_size()
+        if rows < 2:
+            raise ValueError("VICReg needs two images a batch: one has no variance")
+        alike = all_sum((a - b).square().sum()) / (rows * a.shape[1])
+        spreads = [_spread(x, rows) for x in (a, b)]
+        hinge = sum(spread for spread, _ in spreads) / 2
+        return invariance * alike + variance * hinge + covariance * sum(shared for _, shared in spreads)
+
+
+def _spread(x: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """The mean hinge of the standard deviations, and the sum of squared covariances of different dimensions, over D."""
+    centred = x - all_sum(x.sum(0)) / rows
+    variances = all_sum(centred.square().sum(0)) / (rows - 1)
+    if x.shape[1] > rows:  # the smaller Gram matrix has the same sum of squares
+        joined = all_gather(centred)
+        total = (joined @ joined.T).square().sum()
+    else:
+        total = all_sum(centred.T @ centred).square().sum()
+    shared = (total / (rows - 1) ** 2 - variances.square().sum()) / x.shape[1]
+    return (1 - (variances + 1e-4).sqrt()).relu().mean(), shared

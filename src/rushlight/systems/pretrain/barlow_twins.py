@@ -102,8 +102,7 @@ class BarlowTwins(JointEmbedding):
     def groups(self) -> list[dict]:
         weights, plain = super().groups()
         if self.optimiser == "lars":
-            weights["scale"] = self.plan.batch / 256
-            plain["scale"] = LARS_PLAIN / LARS_RATE * self.plan.batch / 256
+            plain["scale"] *= LARS_PLAIN / LARS_RATE
         return [weights, plain]
 
 

@@ -94,10 +94,3 @@ class SimCLR(JointEmbedding):
     def step(self, batch: Batch) -> Tensor:
         views = self.embed(self.views(batch))
         return info_nce(views, temperature=self.temperature, per_view=self.per_view)
-
-    def groups(self) -> list[dict]:
-        groups = super().groups()
-        if self.optimiser == "lars":
-            for group in groups:
-                group["scale"] = self.plan.batch / 256
-        return groups
