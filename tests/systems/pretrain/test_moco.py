@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from rushlight.data.dataset import Dataset
 from rushlight.engine.budget import Budget
 from rushlight.engine.model import Model
 from rushlight.engine.recipe import Recipe
+from rushlight.engine.shuffle import in_groups, shuffled
 from rushlight.engine.stage import Setting
 from rushlight.errors import UserError
 from rushlight.nets import encoders
@@ -86,8 +89,30 @@ def test_queries_and_keys_share_statistics_with_other_images(photos):
     learner.step(batch)
     torch.testing.assert_close(learner.keys, expected)
     plain = torch.cat([learner.model.logits(half, "projector") for half in (one[:8], one[8:])])
-    torch.testing.assert_close(learner.grouped(learner.model, one, torch.arange(16)), plain)
+    together, _ = shuffled(learner, 16, 8)
+    torch.testing.assert_close(in_groups(lambda x: learner.model.logits(x, "projector"), one, together), plain)
     assert not torch.allclose(learner.model.logits(one, "projector"), plain)
+
+
+def test_networks_without_batch_norm_are_not_divided(photos):
+    learner = MoCo(norm=False)
+    vit = Model(encoders.create("vit64-p7", seed=0, image_size=28))
+    learner.prepare(photos, vit, Setting(task=None))
+    assert [len(groups) for groups in shuffled(learner, 256, 32)] == [1, 1]
+    assert [len(groups) for groups in shuffled(prepared(photos), 256, 32)] == [8, 8]
+
+
+def test_several_processes_divide_what_one_divides(photos):
+    learner, found = prepared(photos), []
+    for process in range(2):
+        learner._trainer = SimpleNamespace(global_rank=process, world_size=2, global_step=0)
+        found.append(shuffled(learner, 32, 16))
+    learner._trainer = None
+    for kind, groups in enumerate(shuffled(learner, 64, 16)):
+        assert len(groups) == 4
+        for number, rows in enumerate(groups):
+            both = [2 * found[process][kind][number] + process for process in range(2)]
+            assert sorted(rows.tolist()) == sorted(torch.cat(both).tolist())
 
 
 def test_after_k_over_b_steps_no_old_key_remains(photos):

@@ -13,27 +13,26 @@ betray which key was made beside the query; so it works on groups of the batch, 
 second version is the first with SimCLR's projector and blur, and a cosine schedule.
 
 Shared: the views' family, the masked log-softmax, the queue (of all processes' keys), the moving average (of
-parameters; the key encoder's batch statistics are its own), the projector's MLP.
+parameters; the key encoder's batch statistics are its own), shuffled batch norm, the projector's MLP.
 Chen et al., 2020, arXiv:2003.04297, after He et al., 2019, arXiv:1911.05722; code: facebookresearch/moco.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.engine.joint import JointEmbedding, crop_scale
 from rushlight.engine.learner import Batch
-from rushlight.engine.model import Model
 from rushlight.engine.optimise import OptimiserName
 from rushlight.engine.queue import Queue, sized
+from rushlight.engine.shuffle import in_groups, shuffled
 from rushlight.engine.teacher import Teacher
 from rushlight.nets.heads import MLP
 from rushlight.objectives.contrastive import against_queue
@@ -109,25 +108,12 @@ class MoCo(JointEmbedding):
 
     def step(self, batch: Batch) -> Tensor:
         one, other = self.views(batch)
-        order = torch.arange(len(one) * self.processes, device=self.device)
-        shuffled = torch.randperm(len(order), generator=self.joint_generator(1), device=self.device)
-        queries = self.grouped(self.model, one, order)
+        together, apart = shuffled(self, len(one), self.group)
+        queries = in_groups(partial(self.model.logits, name="projector"), one, together)
         with torch.no_grad():
-            self.keys = self.grouped(self.key_encoder.network, other, shuffled)
+            keys = partial(self.key_encoder.network.logits, name="projector")
+            self.keys = in_groups(keys, other, apart)
         return against_queue(queries, self.keys, self.queue.values, temperature=self.temperature)
-
-    def grouped(
-        self, network: Model, images: Float[Tensor, "batch 3 height width"], order: Int[Tensor, "joined"]
-    ) -> Float[Tensor, "batch dim"]:
-        """A network's embeddings, where the joined batch, in this order, is divided into groups with batch
-        statistics of their own. As a query's group is not its key's, these do not betray which key is its own."""
-        if not any(isinstance(module, _BatchNorm) for module in network.modules()):
-            return network.logits(images, "projector")
-        groups = list(order.chunk(max(len(order) // self.group, 1)))
-        if self.processes > 1:  # row j of the joined batch is with process j modulo their number (see `mine`)
-            groups = [rows[rows % self.processes == self.process] // self.processes for rows in groups]
-        embeddings = torch.cat([network.logits(images[rows], "projector") for rows in groups])
-        return embeddings[torch.cat(groups).argsort()]
 
     def after_step(self) -> None:
         """The keys join the queue, and the key encoder follows: before the next keys are made, as published."""
