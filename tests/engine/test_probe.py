@@ -107,6 +107,24 @@ def test_euclidean_neighbours_are_scikit_learns():
     assert np.array_equal(probe.euclidean_neighbours(bank, labels, queries, k=5).numpy(), expected)
 
 
+def test_a_bank_that_asks_itself_leaves_each_image_out():
+    bank, labels = clusters(40)
+    for row in range(40):
+        others = torch.arange(40) != row
+        expected = probe.euclidean_neighbours(bank[others], labels[others], bank[row : row + 1], k=3)
+        assert probe.euclidean_neighbours(bank, labels, k=3)[row] == expected[0]
+    assert probe.nearest_tags(bank[:3], torch.ones(3, 2, dtype=torch.int8), k=5).tolist() == [[1, 1]] * 3
+
+
+def test_data_are_divided_by_their_folds_or_anew():
+    photos = fashion.load()
+    train, test = probe.divided(photos, "class")
+    assert (len(train), len(test)) == (12_000, 2_000)
+    train, test = probe.divided(photos.fold(TEST), "class")
+    assert (len(train), len(test)) == (1_500, 500)
+    assert "fold" in train
+
+
 def test_tags_of_the_nearest_are_counted_where_they_are_known():
     bank, _ = clusters(40)
     queries, _ = clusters(10, 1)

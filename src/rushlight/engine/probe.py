@@ -6,6 +6,7 @@ Retrieval is in `engine.retrieval`, dense tasks in `engine.dense_probe`, fine-tu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,14 +15,19 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from rushlight.data.columns import TEST, TRAIN
+from rushlight.data.dataset import Dataset
+from rushlight.data.split import hold_out
 from rushlight.engine import optimise
 from rushlight.engine.model import Model
 from rushlight.engine.preprocessing import Preprocessing, Reader
 from rushlight.engine.scores import mean_average_precision
+from rushlight.nets import encoders
 
 __all__ = [
     "Preprocessing",
     "Reader",
+    "divided",
     "euclidean_neighbours",
     "features",
     "knn_accuracy",
@@ -32,6 +38,7 @@ __all__ = [
     "protocol_probe",
     "standardise",
     "tag_probe",
+    "untrained",
 ]  # fmt: skip
 
 
@@ -40,11 +47,33 @@ def features(model: Model, images: UInt8[Tensor, "n 3 height width"], *, batch: 
     return model.predict(images, batch=batch, names=["features"])["features"]
 
 
+def untrained(model: Model, seed: int = 0) -> Model:
+    """The model's encoder as nobody trained it, drawn by the seed, without heads."""
+    encoder = encoders.create(model.encoder.name, image_size=max(model.facts.image_size), seed=seed)
+    device = next(model.parameters()).device
+    return Model(encoder, {}, replace(model.facts, recipe="")).to(device).eval()
+
+
 def standardise(bank: Float[Tensor, "m dim"], *others: Float[Tensor, "n dim"]) -> tuple[Tensor, ...]:
     """Each set with the bank's mean subtracted and divided by its standard deviation; constant features become 0."""
     mean, std = bank.mean(0), bank.std(0, correction=0)
     std = torch.where(std > 1e-6 * mean.abs().clamp(min=1e-6), std, torch.inf)
     return tuple((values - mean) / std for values in (bank, *others))
+
+
+def divided(data: Dataset, column: str, seed: int = 0, *, share: float = 0.25) -> tuple[Dataset, Dataset]:
+    """The rows whose label is known, as those that probes learn from and those that they are asked about: the data's
+    own folds where both hold labels, else a share is held out.
+
+    Raises:
+        UserError: fewer than two different images with a known label.
+    """
+    labelled = data.select(data.known(column))
+    parts = (labelled.fold(TRAIN), labelled.fold(TEST))
+    if not all(len(part) for part in parts):
+        held = hold_out(labelled.without("fold"), share, seed, column)
+        parts = (held.fold(TRAIN), held.fold(TEST))
+    return parts
 
 
 # --- nearest neighbours ---
@@ -78,28 +107,37 @@ def knn_accuracy(
 
 
 def euclidean_neighbours(
-    bank: Float[Tensor, "m dim"], labels: Int[Tensor, "m"], queries: Float[Tensor, "n dim"], *, k: int = 5
+    bank: Float[Tensor, "m dim"], labels: Int[Tensor, "m"], queries: Float[Tensor, "n dim"] | None = None, *, k: int = 5
 ) -> Int[Tensor, "n"]:
     """The commonest class among the k nearest by Euclidean distance; of equally common ones the smallest number, as
-    in scikit-learn's KNeighborsClassifier."""
+    in scikit-learn's KNeighborsClassifier. Without queries the bank asks itself, each image without itself."""
     votes = F.one_hot(labels[_nearest(bank, queries, k)], int(labels.max()) + 1).sum(1)
     return votes.argmax(1)
 
 
 def nearest_tags(
-    bank: Float[Tensor, "m dim"], tags: Int[Tensor, "m tags"], queries: Float[Tensor, "n dim"], *, k: int = 5
+    bank: Float[Tensor, "m dim"],
+    tags: Int[Tensor, "m tags"],
+    queries: Float[Tensor, "n dim"] | None = None,
+    *,
+    k: int = 5,
 ) -> Float[Tensor, "n tags"]:
     """Of each tag the share of the k nearest images (Euclidean) that bear it, among those where it is known; 0 where
-    it is known of none."""
+    it is known of none. Without queries the bank asks itself, each image without itself."""
     near = tags[_nearest(bank, queries, k)]
     return (near == 1).sum(1) / (near >= 0).sum(1).clamp(min=1)
 
 
-def _nearest(bank: Tensor, queries: Tensor, k: int) -> Int[Tensor, "n k"]:
-    # Differences, not the product form of the distance: that one loses small distances among large values.
-    parts = queries.double().split(500)
-    every = [torch.cdist(part, bank.double(), compute_mode="donot_use_mm_for_euclid_dist") for part in parts]
-    return torch.cat([far.topk(min(k, len(bank)), dim=1, largest=False).indices for far in every])
+def _nearest(bank: Tensor, queries: Tensor | None, k: int) -> Int[Tensor, "n k"]:
+    mean = bank.double().mean(0)  # distances come from products, which lose small ones beside a large offset
+    bank = bank.double() - mean
+    asked, found = bank if queries is None else queries.double() - mean, []
+    for rows in torch.arange(len(asked)).split(500):
+        far = torch.cdist(asked[rows], bank)
+        if queries is None:
+            far[torch.arange(len(rows)), rows] = torch.inf
+        found.append(far.topk(min(k, len(bank) - (queries is None)), dim=1, largest=False).indices)
+    return torch.cat(found)
 
 
 # --- linear probes ---

@@ -116,13 +116,27 @@ class Judge(ABC):
         """What it found."""
 
     def judge_all(self, models: Mapping[str, Model], data: Dataset, setting: Setting = Setting()) -> Findings:
-        """Several models side by side. By default each is judged for itself, and the numbers stand in one table."""
+        """Several models side by side. By default each is judged for itself: the numbers stand in one table, and each
+        table has a first column that names the model."""
         found = {name: self.judge(model, data, setting) for name, model in models.items()}
         measured = list(dict.fromkeys(key for each in found.values() for key in each.numbers))
-        table: dict[str, list[Any]] = {"model": list(found)}
-        table |= {key: [each.numbers.get(key, float("nan")) for each in found.values()] for key in measured}
+        tables: dict[str, dict[str, list[Any]]] = {"models": {"model": list(found)}}
+        tables["models"] |= {key: [each.numbers.get(key, float("nan")) for each in found.values()] for key in measured}
+        for title in dict.fromkeys(title for each in found.values() for title in each.tables):
+            tables[title] = _stacked({name: each.tables.get(title, {}) for name, each in found.items()})
+        curves = {f"{title}: {name}": curve for name, each in found.items() for title, curve in each.curves.items()}
         notes = tuple(dict.fromkeys(note for each in found.values() for note in each.notes))
-        return Findings(self.card.id, tables={"models": table}, notes=notes)
+        return Findings(self.card.id, tables=tables, curves=curves, notes=notes)
+
+
+def _stacked(tables: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
+    """Tables below each other, with a first column that names the model; what a table lacks is empty."""
+    keys = list(dict.fromkeys(key for table in tables.values() for key in table))
+    rows = {name: len(next(iter(table.values()), [])) for name, table in tables.items()}
+    stacked: dict[str, list[Any]] = {"model": [name for name, n in rows.items() for _ in range(n)]}
+    for key in keys:
+        stacked[key] = [value for name, table in tables.items() for value in table.get(key, [""] * rows[name])]
+    return stacked
 
 
 @dataclass(frozen=True)

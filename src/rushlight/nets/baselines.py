@@ -10,6 +10,8 @@ Reference: Corley et al., "Revisiting pre-trained remote sensing model benchmark
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -66,6 +68,22 @@ def mosaiks(
     ys, xs = (y[:, None] + offsets)[:, None, :, None], (x[:, None] + offsets)[:, None, None, :]
     patches = images[row[:, None, None, None], torch.arange(channels)[:, None, None], ys, xs]
     return Random(whiten(patches.flatten(1)).view_as(patches), bias)
+
+
+def every(
+    bank: Float[Tensor, "m channels height width"], *others: Float[Tensor, "n channels height width"], seed: int = 0
+) -> dict[str, tuple[Tensor, ...]]:
+    """Each baseline's features of the bank (whose patches MOSAIKS draws) and of the others, by name."""
+    channels = bank.shape[1]
+    made: dict[str, Callable[[Tensor], Tensor]] = {
+        "image statistics": statistics,
+        "RCF": rcf(channels, seed=seed),
+        "MOSAIKS": mosaiks(bank, seed=seed),
+    }
+    return {
+        name: tuple(torch.cat([features(part) for part in images.split(250)]) for images in (bank, *others))
+        for name, features in made.items()
+    }
 
 
 def whiten(patches: Float[Tensor, "n dim"], floor: float = 1e-3) -> Float[Tensor, "n dim"]:
