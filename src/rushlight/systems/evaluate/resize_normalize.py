@@ -233,8 +233,8 @@ class ResizeNormalize(Judge):
         best = max(transposed(simple), key=lambda row: row["score"])
         word = "is no worse than" if best["score"] >= numbers["recommended"] else "stays below"
         return (
-            f"Recommended for {encoder}: {contract}; it scores {100 * numbers['recommended']:.1f} %, and the worst of the "
-            f"grid costs {100 * numbers['costs at most']:.1f} points.",
+            f"Recommended for {encoder}: {contract}; it scores {100 * numbers['recommended']:.1f} %, and the worst of "
+            f"the grid costs {100 * numbers['costs at most']:.1f} points.",
             f"The best baseline ({best['baseline']} at {best['size']} px, {100 * best['score']:.1f} %) {word} it.",
             "It was chosen among training images, each left out in turn; scores are of test images.",
         )
