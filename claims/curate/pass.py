@@ -147,7 +147,8 @@ CLAIM = Claim(
     f"{BUDGET.passes:,.0f} image passes each",
     baseline="the same learners on as many images drawn from the whole pool",
     metric="the mean over the learners of the absolute difference of linear probes: the item of "
-    f"{TESTS:,} other scenes, and face or none on 200 crops (five folds); the share of images with a face before and after",
+    f"{TESTS:,} other scenes, and face or none on 200 crops (five folds); the share of images with a face before "
+    "and after",
     effects=(
         Effect("items", "on items, curated and uncurated pools differ by at most 2 points (2 − difference is above 0)"),
         Effect("faces", "on faces, by at most 5 points (5 − difference is above 0)"),
