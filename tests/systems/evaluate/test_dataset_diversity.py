@@ -115,6 +115,7 @@ def test_classes_are_asked_by_accuracy_on_a_held_out_quarter() -> None:
     found = study(data, task="class", cells=["start", "all"], seeds=1, labels=10)
     assert 0 <= found.numbers["all: accuracy"] <= 1
     assert "10 labelled images, 16 test images" in found.notes[-1]
+    assert "Intervals cover seeds, not the choice of test images." in found.notes[-1]
     assert "classes" not in found.tables
 
 

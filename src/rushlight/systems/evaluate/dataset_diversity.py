@@ -141,8 +141,11 @@ class DatasetDiversity(Judge):
                 n = 0 if cell == "start" else len(given[cell.removesuffix(EPOCHS)])
                 runs.append({"cell": cell, "seed": seed, "images": n, "steps": spent.steps, "passes": spent.passes,
                              METRIC[task]: value, "parts": parts})  # fmt: skip
-        about = f"Target '{pools.name_of(data, target)}': {len(few)} labelled images, {len(test)} test images, "
-        return self._findings(runs, task, data, f"{about}{self.seeds} seeds, {self.learner}; no test image in a pool.")
+        about = (
+            f"Target '{pools.name_of(data, target)}': {len(few)} labelled images, {len(test)} test images, {self.seeds} "
+            f"seeds, {self.learner}; no test image in a pool. Intervals cover seeds, not the choice of test images."
+        )
+        return self._findings(runs, task, data, about)
 
     def _foreign(self, data: Dataset) -> dict[str, Dataset]:
         if self.foreign is None:
