@@ -7,18 +7,23 @@ data set, from which some are gone, draws the others as before.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rushlight.data.columns import decode_text
 from rushlight.data.dataset import Dataset
-from rushlight.data.pool import Pool
+from rushlight.data.licences import normal
+from rushlight.data.pool import BETWEEN, Pool
 
 Judged = tuple[dict[str, Bool[Tensor, "n"]], dict[str, Float[Tensor, "n"]]]
 """Reasons against some rows, and scores of them."""
 Rule = Callable[[Dataset, Int[Tensor, "n"]], Judged]
+NAMED = 12
+"""So many licences that are not allowed are named, the commonest; the others count together."""
 
 
 def judge(rule: Rule, data: Dataset, pool: Pool, *, everything: bool) -> Pool:
@@ -41,6 +46,31 @@ def listed(reason: str, names: Sequence[str]) -> Rule:
         return {reason: torch.tensor([here[row] in asked for row in rows.tolist()], dtype=torch.bool)}, {}
 
     return rule
+
+
+def licensed(licences: Sequence[str]) -> Rule:
+    """A rule against images without one of these licences, whoever wrote them down; also a score: is it allowed."""
+    allowed = {normal(name) for name in licences}
+
+    def rule(data: Dataset, rows: Tensor) -> Judged:
+        given = [normal(text) for text in decode_text(data["licence"][rows])]
+        strange = Counter(name for name in given if name not in allowed)
+        common = {name for name, _ in strange.most_common(NAMED)}
+        reasons = {name: _not_allowed(name, name in common) for name in strange}
+        against = {
+            reason: torch.tensor([reasons.get(name) == reason for name in given], dtype=torch.bool)
+            for reason in dict.fromkeys(reasons.values())
+        }
+        return against, {"licence allowed": torch.tensor([float(name in allowed) for name in given])}
+
+    return rule
+
+
+def _not_allowed(name: str, named: bool) -> str:
+    if not name:
+        return "licence: none is given"
+    shown = f"'{name.replace(BETWEEN.strip(), ',')[:60]}' is" if named else "others are"
+    return f"licence: {shown} not allowed"
 
 
 def not_first(n: int, pairs: Sequence[tuple[int, int]]) -> Bool[Tensor, "n"]:

@@ -32,8 +32,7 @@ from rushlight.card import Card, Needs
 from rushlight.data import duplicates, originals, reviews
 from rushlight.data.columns import decode_text
 from rushlight.data.dataset import Dataset
-from rushlight.data.licences import normal
-from rushlight.data.pool import BETWEEN, Pool
+from rushlight.data.pool import Pool
 from rushlight.engine import rules
 from rushlight.engine.budget import Budget, Spent
 from rushlight.engine.model import Model
@@ -41,9 +40,6 @@ from rushlight.engine.rules import Judged, Rule
 from rushlight.engine.stage import Findings, Setting, Stage
 from rushlight.errors import UserError
 from rushlight.nets import detect
-
-NAMED = 12
-"""So many licences that are not allowed are named, the commonest; the others count together."""
 
 
 class Pass(Stage):
@@ -136,7 +132,7 @@ class Pass(Stage):
         """What judges one image at a time, from cheap to dear."""
         found: list[Rule] = []
         if self.licences is not None and "licence" in data:
-            found.append(self._licensed)
+            found.append(rules.licensed(self.licences))
         if self.attribution and "creator" in data:
             found.append(_attributed)
         found += [rules.listed("takedown: asked for", reviews.names(self.takedown))] if self.takedown else []
@@ -149,23 +145,6 @@ class Pass(Stage):
         return found + [self._detected(name, each) for name, each in self.detectors.items()]
 
     # --- one image at a time ---
-
-    def _licensed(self, data: Dataset, rows: Tensor) -> Judged:
-        allowed = {normal(name) for name in self.licences or ()}
-        given = [normal(text) for text in decode_text(data["licence"][rows])]
-        strange = Counter(name for name in given if name not in allowed)
-        named = {name for name, _ in strange.most_common(NAMED)}
-        reasons = {"": "licence: none is given"} | {
-            name: f"licence: {_words(name)} is not allowed" if name in named else "licence: others are not allowed"
-            for name in strange
-            if name
-        }
-        against = {reason: [reasons.get(name) == reason and name not in allowed for name in given]
-                   for reason in dict.fromkeys(reasons.values())}  # fmt: skip
-        fine = torch.tensor([float(name in allowed) for name in given])
-        return {reason: torch.tensor(hit, dtype=torch.bool) for reason, hit in against.items()}, {
-            "licence allowed": fine
-        }
 
     def _small(self, data: Dataset, rows: Tensor) -> Judged:
         sizes = data["size"][rows] if "size" in data else torch.tensor([[data.height, data.width]]).expand(len(rows), 2)
@@ -252,11 +231,6 @@ class Pass(Stage):
 
 def _attributed(data: Dataset, rows: Tensor) -> Judged:
     return {"attribution: no creator is given": ~data.known("creator")[rows]}, {}
-
-
-def _words(name: str) -> str:
-    """A licence's name as part of a reason."""
-    return f"'{name.replace(BETWEEN.strip(), ',')[:60]}'"
 
 
 def _most(pool: Pool) -> str:

@@ -142,8 +142,9 @@ class DatasetDiversity(Judge):
                 runs.append({"cell": cell, "seed": seed, "images": n, "steps": spent.steps, "passes": spent.passes,
                              METRIC[task]: value, "parts": parts})  # fmt: skip
         about = (
-            f"Target '{pools.name_of(data, target)}': {len(few)} labelled images, {len(test)} test images, {self.seeds} "
-            f"seeds, {self.learner}; no test image in a pool. Intervals cover seeds, not the choice of test images."
+            f"Target '{pools.name_of(data, target)}': {len(few)} labelled images, {len(test)} test images, "
+            f"{self.seeds} seeds, {self.learner}; no test image in a pool. "
+            "Intervals cover seeds, not the choice of test images."
         )
         return self._findings(runs, task, data, about)
 
