@@ -22,7 +22,7 @@ def sinkhorn(
         epsilon: of the entropy; smaller is sharper.
         iterations: rounds of scaling columns, then rows; rows come last, and are exact.
     """
-    scores = scores.float() / epsilon
+    scores = (scores.float() if scores.dtype.itemsize < 4 else scores) / epsilon
     shares = (scores - all_max(scores.amax())).exp()
     rows, columns = len(scores) * world_size(), scores.shape[1]
     shares = shares / all_sum(shares.sum())

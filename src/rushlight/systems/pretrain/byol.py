@@ -78,7 +78,7 @@ class BYOL(JointEmbedding):
         super().__init__()
         self.hidden, self.outputs, self.momentum = hidden, outputs, momentum
         self.scale, self.flip = scale, flip
-        self.batch, self.smallest_batch = batch, min(batch, 64)
+        self.batch, self.smallest_batch = batch, min(batch, 32)
         self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
         self.learning_rate = learning_rate or (0.2 if optimiser == "lars" else 2e-3)
 

@@ -99,7 +99,7 @@ class MSN(JointEmbedding):
         self.prototypes, self.outputs, self.hidden = prototypes, outputs, hidden
         self.temperature, self.sharpening, self.entropy_weight = temperature, sharpening, entropy_weight
         self.drop, self.focal, self.scale, self.focal_scale, self.flip = drop, focal, scale, focal_scale, flip
-        self.momentum, self.batch, self.smallest_batch = momentum, batch, min(batch, 64)
+        self.momentum, self.batch, self.smallest_batch = momentum, batch, min(batch, 32)
         self.learning_rate, self.weight_decay, self.last_weight_decay = learning_rate, weight_decay, last_weight_decay
         self.clip, self.warm_up = clip, warm_up
 
@@ -125,7 +125,7 @@ class MSN(JointEmbedding):
         target, anchor, *focal = self.views(batch)
         wanted = self.target(self.teacher(target)["projector"])
         anchors = [self.masked(anchor), *self.embed(focal)]
-        scores = [self.centres(each).float() for each in anchors]
+        scores = [in_full(self.centres(each)) for each in anchors]
         losses = torch.stack([cross_entropy(each, wanted, temperature=self.temperature) for each in scores])
         match = all_sum(losses.sum()) / (losses.numel() * world_size())
         probabilities = [(each / self.temperature).softmax(1) for each in scores]
@@ -137,7 +137,7 @@ class MSN(JointEmbedding):
     @torch.no_grad()
     def target(self, embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch prototypes"]:
         """Sharpened assignments with equal shares of the prototypes."""
-        logs = (self.centres(embeddings).float() / self.temperature).log_softmax(1) / self.sharpening
+        logs = (in_full(self.centres(embeddings)) / self.temperature).log_softmax(1) / self.sharpening
         return sinkhorn(logs.log_softmax(1), epsilon=1.0, iterations=3)
 
     def masked(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
@@ -156,6 +156,11 @@ class MSN(JointEmbedding):
 
     def after_step(self) -> None:
         self.teacher.update(self.model, self.momentum + (1 - self.momentum) * self.progress)
+
+
+def in_full(values: Tensor) -> Tensor:
+    """In float32 at least."""
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def too_uneven(probabilities: Float[Tensor, "anchors prototypes"]) -> Float[Tensor, ""]:

@@ -101,7 +101,7 @@ class SwAV(JointEmbedding):
         self.wanted, self.queue_from, self.freeze = queue, queue_from, freeze
         self.projector = list(projector) if projector is not None else None
         self.local, self.scale, self.small_scale, self.flip = local, scale, small_scale, flip
-        self.batch, self.smallest_batch = batch, min(batch, 64)
+        self.batch, self.smallest_batch = batch, min(batch, 32)
         self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
         self.learning_rate = learning_rate or (0.3 if optimiser == "lars" else 2e-3)
 

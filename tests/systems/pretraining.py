@@ -1,0 +1,48 @@
+"""What the tests of pretraining methods share: photos, a prepared learner, and how much its features gain."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from rushlight.data import fashion
+from rushlight.data.dataset import Dataset
+from rushlight.engine import probe
+from rushlight.engine.budget import Budget
+from rushlight.engine.learner import Learner
+from rushlight.engine.model import Model
+from rushlight.engine.recipe import Recipe
+from rushlight.engine.stage import Setting
+from rushlight.nets import encoders
+
+
+@cache
+def photos(n: int = 1500) -> Dataset:
+    return fashion.load().select(torch.arange(n))
+
+
+def fresh(encoder: str = "conv16", seed: int = 0) -> Model:
+    return Model(encoders.create(encoder, image_size=28, seed=seed))
+
+
+def prepared(kind: type[Learner], encoder: str = "conv16", budget: float = 2e3, **settings: Any) -> Any:
+    """A learner that is ready for its first step on photos without labels."""
+    learner = kind(**settings)
+    data = photos().without("class")
+    learner.prepare(data, fresh(encoder), Setting(seed=3, task=None))
+    learner.plan = learner.plan_for(Budget(passes=budget))
+    return learner
+
+
+def trained(recipe: str, encoder: str = "conv16", passes: float = 8e3) -> Model:
+    data = photos().without("class")
+    return Recipe.parse(recipe).run(data, fresh(encoder), Budget(passes=passes), Setting(task=None))[0]
+
+
+def probed(model: Model) -> float:
+    """Accuracy of a linear probe with 500 labels on the other photos."""
+    data = photos()
+    features, labels = probe.features(model, data["image"]), data["class"]
+    return probe.linear_accuracy(features[:500], labels[:500], features[500:], labels[500:], c=0.1)
