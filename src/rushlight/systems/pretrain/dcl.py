@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ from rushlight.errors import UserError
 from rushlight.nets.heads import MLP
 from rushlight.objectives.contrastive import against_queue, coupling, in_batch, info_nce, nearest
 
-Form = Literal["simclr", "moco", "nnclr"]
+FORMS = ("simclr", "moco", "nnclr")
 
 
 class DCL(JointEmbedding):
@@ -65,7 +65,7 @@ class DCL(JointEmbedding):
     def __init__(
         self,
         *,
-        form: Form = "simclr",
+        form: str = "simclr",
         decoupled: bool = True,
         weighted: bool = False,
         sigma: float = 0.5,
@@ -110,7 +110,7 @@ class DCL(JointEmbedding):
             UserError: there is no such form.
         """
         super().__init__()
-        if form not in get_args(Form):
+        if form not in FORMS:
             raise UserError(f"dcl has no form '{form}': simclr, moco and nnclr are known")
         self.form, self.momentum, self.wanted, self.group = form, momentum, queue, group
         self.decoupled = decoupled
