@@ -10,7 +10,7 @@ import rushlight._torchvision  # noqa: F401
 # isort: split
 from lightly.loss import BarlowTwinsLoss
 
-from rushlight.objectives.redundancy import barlow_twins, standardise
+from rushlight.objectives.redundancy import barlow_twins, standardise, vicreg
 
 
 def views(rows: int, dim: int, seed: int = 0, dtype=torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,3 +125,48 @@ def test_standardise_uses_the_biased_deviation():
 def test_one_row_has_no_variance():
     with pytest.raises(ValueError, match="more than 1 value"):
         barlow_twins(torch.zeros(1, 4), torch.zeros(1, 4))
+
+
+# VICReg ---------------------------------------------------------------------------------------------------------------
+
+
+def plain_vicreg(a: torch.Tensor, b: torch.Tensor, sim: float, std: float, cov: float) -> torch.Tensor:
+    """The paper's equations 1 to 6, dimension by dimension."""
+    n, d = a.shape
+    total = sim * sum((a[i] - b[i]).square().sum() for i in range(n)) / (n * d)
+    for z in (a, b):
+        centred = z - z.mean(0)
+        hinge = sum((1 - ((centred[:, j].square().sum() / (n - 1)) + 1e-4).sqrt()).clamp(min=0) for j in range(d)) / d
+        shared = torch.zeros((), dtype=a.dtype)
+        for i in range(d):
+            for j in range(d):
+                if i != j:
+                    shared = shared + ((centred[:, i] * centred[:, j]).sum() / (n - 1)).square()
+        total = total + std * hinge / 2 + cov * shared / d
+    return total
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (5, 12)])
+def test_vicreg_is_plain_loops_and_lightlys_by_either_gram_matrix(shape):
+    from lightly.loss import VICRegLoss
+
+    torch.manual_seed(1)
+    a, b = (0.7 * torch.randn(*shape, dtype=torch.float64) for _ in range(2))
+    a.requires_grad_(), b.requires_grad_()
+    loss, expected = vicreg(a, b), plain_vicreg(a, b, 25.0, 25.0, 1.0)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(loss, VICRegLoss()(a, b))
+    for mine, theirs in zip(torch.autograd.grad(loss, (a, b)), torch.autograd.grad(expected, (a, b)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_vicregs_terms_each_do_their_part():
+    constant, spread = torch.ones(8, 4), 5 * torch.randn(8, 4)
+    alone = {"invariance": 0.0, "variance": 0.0, "covariance": 0.0}
+    assert float(vicreg(constant, constant, **(alone | {"variance": 1.0}))) == pytest.approx(0.99, abs=1e-3)
+    assert float(vicreg(spread, spread, **(alone | {"variance": 1.0}))) < 0.2
+    assert float(vicreg(spread, spread, **(alone | {"invariance": 1.0}))) == 0
+    copied = spread[:, :1].expand(-1, 4)
+    assert float(vicreg(copied, copied, **(alone | {"covariance": 1.0}))) > 10
+    with pytest.raises(ValueError, match="two images"):
+        vicreg(constant[:1], constant[:1])
