@@ -50,16 +50,14 @@ def same(got: torch.Tensor, want: torch.Tensor, *inputs: torch.Tensor) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
 
 
-def by_loops(views, labels=None, *, per_view=False, denominator="own", weights=None):
+def by_loops(views, *, per_view=False, denominator="own", weights=None):
     """The module's equation as it stands, anchor by anchor and pair by pair."""
-    batch = len(views[0])
-    labels = labels if labels is not None else list(range(batch))
     z = [(i, v, row / row.norm()) for v, view in enumerate(views) for i, row in enumerate(view)]
     losses = []
     for a, (i, v, anchor) in enumerate(z):
         s = [anchor @ key / T for _, _, key in z]
-        positives = [k for k, (j, _, _) in enumerate(z) if labels[j] == labels[i] and k != a]
-        negatives = [k for k, (j, w, _) in enumerate(z) if labels[j] != labels[i] and (not per_view or v == w)]
+        positives = [k for k, (j, _, _) in enumerate(z) if j == i and k != a]
+        negatives = [k for k, (j, w, _) in enumerate(z) if j != i and (not per_view or v == w)]
         total = 0
         for p in positives:
             besides = {"own": [p], "none": [], "all": positives}[denominator]
@@ -108,19 +106,31 @@ def test_several_views_are_the_equation(denominator, per_view):
     same(found, by_loops(views, per_view=per_view, denominator=denominator), *views)
 
 
-def test_with_labels_it_is_supervised_contrast():
+def test_masked_by_labels_it_is_supervised_contrast():
     """Khosla et al., 2020, eq. 2: all but the anchor itself stand in the denominator."""
-    views, labels = two(6), torch.tensor([4, 9, 4, 4, 9, 1])
+    views, labels = two(6), torch.tensor([4, 9, 4, 4, 9, 1]).repeat(2)
     z = torch.cat([view / view.norm(dim=1, keepdim=True) for view in views])
-    of = labels.repeat(2)
     losses = []
     for i in range(12):
         all_but_itself = sum((z[i] @ z[a] / T).exp() for a in range(12) if a != i)
-        mates = [p for p in range(12) if p != i and of[p] == of[i]]
+        mates = [p for p in range(12) if p != i and labels[p] == labels[i]]
         losses.append(sum(-((z[i] @ z[p] / T).exp() / all_but_itself).log() for p in mates) / len(mates))
-    same(info_nce(views, temperature=T, labels=labels, denominator="all"), sum(losses) / 12, *views)
-    own = by_loops(views, labels.tolist())
-    same(info_nce(views, temperature=T, labels=labels), own, *views)
+    same_label = labels[:, None] == labels
+    positives = same_label & ~torch.eye(12, dtype=torch.bool)
+    unit = torch.cat([F.normalize(view, dim=1) for view in views])
+    found = contrast(unit @ unit.T / T, positives, ~same_label, denominator="all")
+    same(found.mean(), sum(losses) / 12, *views)
+
+
+@pytest.mark.parametrize("denominator", ["own", "none", "all"])
+def test_the_fast_cases_are_the_masked_one(denominator):
+    views = [embeddings(5, 4, seed=seed) for seed in range(3)]
+    z = torch.cat([F.normalize(view, dim=1) for view in views])
+    image = torch.arange(5).repeat(3)
+    same_image = image[:, None] == image
+    positives = same_image & ~torch.eye(15, dtype=torch.bool)
+    masked = contrast(z @ z.T / T, positives, ~same_image, denominator=denominator)
+    same(info_nce(views, temperature=T, denominator=denominator), masked.mean(), *views)
 
 
 @pytest.mark.parametrize("decoupled", [False, True])
@@ -239,6 +249,13 @@ def test_it_is_blind_to_lengths():
     torch.testing.assert_close(info_nce([3 * one, other / 7], temperature=T), info_nce([one, other], temperature=T))
 
 
+def test_a_single_image_has_nothing_to_be_told_from():
+    views = two(1)
+    loss = info_nce(views, temperature=T)
+    assert loss.item() == 0
+    assert all(g.abs().sum() == 0 for g in torch.autograd.grad(loss, views))
+
+
 def test_nearest_is_by_cosine():
     support = torch.tensor([[10.0, 10.0], [0.1, 0.0], [0.0, -1.0]])
     assert nearest(torch.tensor([[5.0, 0.2], [1.0, 2.0], [0.1, -9.0]]), support).tolist() == [1, 0, 2]
@@ -309,11 +326,11 @@ def test_each_anchors_loss_can_be_watched():
 CASES = """
 import torch
 from rushlight.objectives.contrastive import against_queue, in_batch, info_nce
-def losses(a, b, queue, labels):
+def losses(a, b, queue):
     return {
         "views": info_nce([a, b], temperature=0.3),
         "per view": info_nce([a, b], temperature=0.3, per_view=True),
-        "labels": info_nce([a, b], temperature=0.3, labels=labels, denominator="all"),
+        "three views": info_nce([a, b, a + b], temperature=0.3, denominator="all"),
         "dclw": info_nce([a, b], temperature=0.3, denominator="none", sigma=0.5, detach_weight=False),
         "queue": against_queue(a, b, queue, sigma=0.5, denominator="none"),
         "batch": in_batch(a, b),
@@ -326,11 +343,11 @@ WORKER = (
 import sys, torch.distributed as dist
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-a, b, queue, labels = torch.load(f"{folder}/in.pt", weights_only=True)
+a, b, queue = torch.load(f"{folder}/in.pt", weights_only=True)
 mine = slice(rank * 4, rank * 4 + 4)
 weights = torch.eye(5, dtype=torch.float64, requires_grad=True)
 out = {}
-for name, loss in losses(a[mine] @ weights, b[mine] @ weights, queue, labels[mine]).items():
+for name, loss in losses(a[mine] @ weights, b[mine] @ weights, queue).items():
     gradient, = torch.autograd.grad(loss, weights, retain_graph=True)
     dist.all_reduce(gradient)  # as DistributedDataParallel does: the average of the workers' gradients
     out[name] = loss.detach(), gradient / 2
@@ -342,7 +359,7 @@ dist.destroy_process_group()
 
 def test_two_processes_have_the_loss_and_gradient_of_the_joined_batch(tmp_path):
     a, b = (x.detach() for x in two(8))
-    given = (a, b, embeddings(6, 5, seed=4).detach(), torch.tensor([0, 1, 2, 0, 1, 1, 3, 2]))
+    given = (a, b, embeddings(6, 5, seed=4).detach())
     torch.save(given, tmp_path / "in.pt")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, "-c", WORKER]
@@ -351,7 +368,7 @@ def test_two_processes_have_the_loss_and_gradient_of_the_joined_batch(tmp_path):
     space: dict = {}
     exec(CASES, space)
     weights = torch.eye(5, dtype=torch.float64, requires_grad=True)
-    alone = space["losses"](a @ weights, b @ weights, *given[2:])
+    alone = space["losses"](a @ weights, b @ weights, given[2])
     for rank in range(2):
         out = torch.load(tmp_path / f"out{rank}.pt", weights_only=True)
         for name, loss in alone.items():

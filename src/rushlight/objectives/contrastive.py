@@ -10,9 +10,10 @@ and what Dᵢₚ is, is told by `denominator`:
     none       0: decoupled contrastive learning (DCL); the loss may be negative
     all        Σ_{q ∈ P(i)} exp sᵢ_q: supervised contrast
 
-Which keys are negatives is a mask: all views of all other images, those of the same view alone, a queue. The matrix of
-similarities is never held whole: a block of anchors at a time gives its loss and its gradients, so memory grows with
-the embeddings, not with the square of the batch. Everything is over the joined batch of all processes.
+`contrast` is this, for masks of any kind. The cases whose positives stand in aligned rows are made for speed and
+memory: the negatives are all views of all other images, those of the same view alone, or a queue, and the matrix of
+similarities is never held whole. A block of anchors at a time gives its loss and its gradients, so memory grows with
+the embeddings, not with the square of the batch. They are over the joined batch of all processes.
 
 InfoNCE's gradient is DCL's times q = U/(exp s + U), the negative-positive coupling, where U sums over the negatives.
 """
@@ -69,7 +70,6 @@ def info_nce(
     views: Sequence[Float[Tensor, "batch dim"]],
     *,
     temperature: float = 0.5,
-    labels: Int[Tensor, "batch"] | None = None,
     per_view: bool = False,
     denominator: Denominator = "own",
     sigma: float | None = None,
@@ -83,31 +83,16 @@ def info_nce(
 
     Args:
         views: embeddings of each view, normalised here; row i of all is the same image.
-        labels: of the images: all other views of all images with the same label are positives (with
-            `denominator="all"`: supervised contrast, arXiv:2004.11362).
         sigma: weigh each pair's positive term by `hardness` (DCLW); None weighs all alike.
         detach_weight: no gradient through that weight.
     """
-    batch, count, device = len(views[0]), len(views), views[0].device
-    anchor = torch.arange(count * batch, device=device)
-    image = torch.arange(batch * world_size(), device=device)
-    view = torch.arange(count, device=device)
-    of_key = image if labels is None else all_gather(labels.double()).long()
-    place = image.view(world_size(), batch)[rank()]
-    relation = Relation(
-        anchors=of_key[place].repeat(count),
-        anchor_views=view.repeat_interleave(batch),
-        itself=anchor // batch * len(image) + place.repeat(count),
-        keys=of_key.repeat(count),
-        key_views=view.repeat_interleave(len(image)),
-        per_view=per_view,
-    )
-    loss = _compared(relation, temperature, denominator, watch, views, None)
+    every = range(len(views))
+    cast = [Role([w for w in every if w != v], [v] if per_view else list(every)) for v in every]
+    loss = _compared(cast, temperature, denominator, watch, views)
     if sigma is None:
         return loss
     pairs = [(one, other) for i, one in enumerate(views) for other in views[i + 1 :]]
-    eased = [_reweighted(*pair, temperature, sigma, detach_weight) for pair in pairs]
-    return loss + torch.stack(eased).mean()
+    return loss + torch.stack([_reweighted(*pair, temperature, sigma, detach_weight) for pair in pairs]).mean()
 
 
 def against_queue(
@@ -126,17 +111,8 @@ def against_queue(
     Args:
         sigma, detach_weight: see `info_nce`.
     """
-    own = torch.arange(len(queries), device=queries.device)
-    nobody = own.new_full((len(queue),), -1)
-    relation = Relation(
-        anchors=own,
-        anchor_views=torch.zeros_like(own),
-        itself=nobody.new_full((len(own),), -1),
-        keys=torch.cat([own, nobody]),
-        key_views=torch.cat([torch.ones_like(own), torch.zeros_like(nobody)]),
-        per_view=True,  # the other queries' keys are another "view", and so no negatives
-    )
-    loss = _compared(relation, temperature, denominator, watch, [queries], [keys, queue])
+    cast = [Role([0], [1], aligned=False)]
+    loss = _compared(cast, temperature, denominator, watch, [queries], [keys, queue], shared=False)
     return loss if sigma is None else loss + _reweighted(queries, keys, temperature, sigma, detach_weight)
 
 
@@ -156,10 +132,7 @@ def in_batch(
     Args:
         sigma, detach_weight: see `info_nce`.
     """
-    image = torch.arange(len(queries) * world_size(), device=queries.device)
-    own = image.view(world_size(), -1)[rank()]
-    relation = Relation(own, torch.zeros_like(own), torch.full_like(own, -1), image, torch.zeros_like(image))
-    loss = _compared(relation, temperature, denominator, watch, [queries], [keys], shared=True)
+    loss = _compared([Role([0], [0])], temperature, denominator, watch, [queries], [keys])
     return loss if sigma is None else loss + _reweighted(queries, keys, temperature, sigma, detach_weight)
 
 
@@ -205,31 +178,18 @@ def _full(values: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Relation:
-    """Which key is what to which anchor, told by numbers.
+class Role:
+    """What the keys, by their numbers, are to one view's anchors.
 
     Attributes:
-        anchors, keys: the image that each shows: those of the same image are positives, of others negatives.
-        anchor_views, key_views: the view that each is.
-        itself: which key is the anchor itself, and so neither; −1 for none.
-        per_view: only keys of the anchor's view are negatives.
+        positives: their rows of the anchors' own images are positives.
+        negatives: their rows are negatives,
+        aligned: but for those of the anchors' own images; False: no row is.
     """
 
-    anchors: Int[Tensor, "anchors"]
-    anchor_views: Int[Tensor, "anchors"]
-    itself: Int[Tensor, "anchors"]
-    keys: Int[Tensor, "keys"]
-    key_views: Int[Tensor, "keys"]
-    per_view: bool = False
-
-    def masks(self, rows: slice) -> tuple[Bool[Tensor, "rows keys"], Bool[Tensor, "rows keys"]]:
-        """(positives, negatives) of some anchors."""
-        same = self.anchors[rows, None] == self.keys
-        itself = self.itself[rows, None] == torch.arange(len(self.keys), device=same.device)
-        negatives = ~same
-        if self.per_view:
-            negatives &= self.anchor_views[rows, None] == self.key_views
-        return same & ~itself, negatives
+    positives: Sequence[int]
+    negatives: Sequence[int]
+    aligned: bool = True
 
 
 class _Side:
@@ -242,6 +202,7 @@ class _Side:
         self.raw = _full(raw.detach())
         self.length = self.raw.norm(dim=1).clamp(min=1e-12)
         self.gradient = torch.zeros_like(self.raw) if trained else None
+        self.first = 0  # the row of this process's first image
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -249,19 +210,22 @@ class _Side:
     def directions(self, rows: slice) -> Tensor:
         return self.raw[rows] / self.length[rows, None]
 
-    def cosines(self, directions: Tensor) -> Tensor:
-        return directions @ self.raw.T / self.length
+    def own(self, rows: slice) -> slice:
+        """Where these rows of this process are."""
+        return slice(self.first + rows.start, self.first + rows.stop)
 
     def gathered(self) -> _Side:
-        """That of all processes, one below the other; its gradient is this process's share."""
+        """That of all processes, one below the other."""
         if world_size() == 1:
             return self
-        return _Side(all_gather(self.raw), self.gradient is not None)
+        whole = _Side(all_gather(self.raw), self.gradient is not None)
+        whole.first = rank() * len(self)
+        return whole
 
     def take_back(self, whole: _Side) -> None:
         """Add the gradients that all processes found for these rows of the gathered side."""
         if whole is not self and self.gradient is not None and whole.gradient is not None:
-            self.gradient += all_sum(whole.gradient)[rank() * len(self) :][: len(self)]
+            self.gradient += all_sum(whole.gradient)[whole.own(slice(0, len(self)))]
 
     def to_raw(self, scale: float) -> None:
         """From the gradient of directions to that of the embeddings, in place."""
@@ -281,23 +245,28 @@ class _Contrast(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, relation: Relation, temperature: float, denominator: Denominator, anchors: int, shared: bool,
-        *embeddings: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        trained = ctx.needs_input_grad[5:]
+        ctx: Any, cast: list[Role], temperature: float, denominator: Denominator, shared: bool, *embeddings: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        trained = ctx.needs_input_grad[4:]
         sides = [_Side(raw, need) for raw, need in zip(embeddings, trained, strict=True)]
-        asked, given = sides[:anchors], sides[anchors:] or sides[:anchors]
+        asked = sides[: len(cast)]
+        given = sides[len(cast) :] or asked
         keys = [side.gathered() for side in given] if shared else given
-        losses = _forward(relation, temperature, denominator, asked, keys)
-        count = len(losses) * world_size()
+        losses = [
+            _block(side, rows, role, keys, temperature, denominator)
+            for side, role in zip(asked, cast, strict=True)
+            for rows in _blocks(len(side), sum(len(keys[number]) for number in role.negatives))
+        ]
         for side, whole in zip(given, keys, strict=True):
             side.take_back(whole)
+        count = sum(map(len, asked)) * world_size()
         for side in sides:
             side.to_raw(1 / count)
+        each = torch.cat(losses)
         ctx.types = [raw.dtype for raw in embeddings]
         ctx.save_for_backward(*(side.gradient for side in sides))
-        ctx.mark_non_differentiable(losses)
-        return all_sum(losses.sum()) / count, losses
+        ctx.mark_non_differentiable(each)
+        return all_sum(each.sum()) / count, each
 
     @staticmethod
     @once_differentiable
@@ -305,58 +274,81 @@ class _Contrast(torch.autograd.Function):
         upstream = all_sum(upstream.contiguous())
         found = [None if gradient is None else gradient * upstream for gradient in ctx.saved_tensors]
         typed = [None if g is None else g.to(dtype) for g, dtype in zip(found, ctx.types, strict=True)]
-        return None, None, None, None, None, *typed
+        return None, None, None, None, *typed
 
 
-def _forward(
-    relation: Relation, temperature: float, denominator: Denominator, asked: list[_Side], keys: list[_Side]
+def _blocks(rows: int, keys: int) -> list[slice]:
+    step = max(BLOCK // max(keys, 1), 1)
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _block(
+    side: _Side, rows: slice, role: Role, keys: list[_Side], temperature: float, denominator: Denominator
 ) -> Float[Tensor, "anchors"]:
-    """The losses of all anchors, view by view and block by block; the sides gather their gradients."""
-    total = sum(len(side) for side in keys)
-    step, losses, offset = max(BLOCK // total, 1), [], 0
-    for side in asked:
-        for start in range(0, len(side), step):
-            rows = slice(start, min(start + step, len(side)))
-            directions = side.directions(rows)
-            similarities = torch.cat([key.cosines(directions) for key in keys], 1) / temperature
-            masks = relation.masks(slice(offset + rows.start, offset + rows.stop))
-            learned = any(each.gradient is not None for each in (side, *keys))
-            with torch.set_grad_enabled(learned):
-                loss = contrast(similarities.requires_grad_(learned), *masks, denominator=denominator)
-                slopes = torch.autograd.grad(loss.sum(), similarities)[0] / temperature if learned else None
-            losses.append(loss.detach())
-            if slopes is not None:
-                _gather_gradients(side, rows, directions, slopes, keys)
-        offset += len(side)
-    return torch.cat(losses)
+    """The losses of some anchors; the sides gather their gradients."""
+    anchors = side.directions(rows)
+    mates = [(keys[number], keys[number].own(rows)) for number in role.positives]
+    others = [keys[number] for number in role.negatives]
+    positive = torch.stack([(anchors * key.directions(own)).sum(1) for key, own in mates], 1) / temperature
+    negative = torch.cat([(anchors / temperature) @ key.raw.T / key.length for key in others], 1)
+    if role.aligned:
+        for key, part in zip(others, negative.split([len(key) for key in others], 1), strict=True):
+            part[:, key.own(rows)].fill_diagonal_(-torch.inf)
+    against = negative.logsumexp(1)
+    loss, pull, push = _slopes(positive, against, denominator)
+    if any(each.gradient is not None for each in (side, *keys)):
+        finite = against.clamp(min=torch.finfo(against.dtype).min)  # where there is no negative at all
+        slopes = negative.sub_(finite[:, None]).exp_().mul_((push / temperature)[:, None])
+        for (key, own), slope in zip(mates, (pull / temperature).unbind(1), strict=True):
+            _add(side, rows, slope[:, None] * key.directions(own))
+            _add(key, own, slope[:, None] * anchors)
+        for key, slope in zip(others, slopes.split([len(key) for key in others], 1), strict=True):
+            if key.gradient is not None:
+                key.gradient.addmm_(slope.T, anchors)
+            _add(side, rows, (slope / key.length) @ key.raw)
+    return loss
 
 
-def _gather_gradients(side: _Side, rows: slice, directions: Tensor, slopes: Tensor, keys: list[_Side]) -> None:
-    for key, slope in zip(keys, slopes.split([len(key) for key in keys], 1), strict=True):
-        if side.gradient is not None:
-            side.gradient[rows] += (slope / key.length) @ key.raw
-        if key.gradient is not None:
-            key.gradient.addmm_(slope.T, directions)
+def _slopes(
+    positive: Float[Tensor, "anchors positives"], against: Float[Tensor, "anchors"], denominator: Denominator
+) -> tuple[Float[Tensor, "anchors"], Float[Tensor, "anchors positives"], Float[Tensor, "anchors"]]:
+    """(loss, its derivative by each positive's similarity, and by the negatives' log-sum-exp)."""
+    share = 1 / positive.shape[1]
+    match denominator:
+        case "own":
+            apart = against[:, None] - positive
+            q = apart.sigmoid() * share
+            return F.softplus(apart).mean(1), -q, q.sum(1)
+        case "all":
+            normaliser = torch.logaddexp(against, positive.logsumexp(1))
+            pull = (positive - normaliser[:, None]).exp() - share
+            return normaliser - positive.mean(1), pull, (against - normaliser).exp()
+        case "none":
+            return against - positive.mean(1), torch.full_like(positive, -share), torch.ones_like(against)
+
+
+def _add(side: _Side, rows: slice, gradient: Tensor) -> None:
+    if side.gradient is not None:
+        side.gradient[rows] += gradient
 
 
 def _compared(
-    relation: Relation,
+    cast: list[Role],
     temperature: float,
     denominator: Denominator,
     watch: Watch | None,
     anchors: Sequence[Tensor],
-    keys: Sequence[Tensor] | None,
-    shared: bool | None = None,
-) -> Tensor:
-    """The mean loss of the anchors against the keys; without keys, against the anchors of all processes.
+    keys: Sequence[Tensor] = (),
+    *,
+    shared: bool = True,
+) -> Float[Tensor, ""]:
+    """The mean loss of the anchors against the keys; without keys, against the anchors themselves.
 
     Args:
         shared: the keys of all processes are compared with.
     """
     with torch.autocast(anchors[0].device.type, enabled=False):
-        loss, losses = _Contrast.apply(
-            relation, temperature, denominator, len(anchors), keys is None or bool(shared), *anchors, *(keys or [])
-        )
+        loss, each = _Contrast.apply(cast, temperature, denominator, shared, *anchors, *keys)
     if watch is not None:
-        watch(losses)
+        watch(each)
     return loss
