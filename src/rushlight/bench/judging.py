@@ -29,6 +29,8 @@ from rushlight.engine.trial import machine
 from rushlight.errors import UserError, nearest
 from rushlight.nets import encoders
 
+WIDE = 12
+"""Columns of a table that a terminal still shows."""
 Models = Model | Mapping[str, Model] | str | Sequence[str] | None
 
 
@@ -94,7 +96,10 @@ class Judged:
         if self.findings.numbers:
             blocks.append(_table([{"what": name, "value": value} for name, value in self.findings.numbers.items()]))
         for name, columns in self.findings.tables.items():
-            blocks += [Text(f"\n{name}", style="bold"), _table(transposed(columns))]
+            blocks.append(Text(f"\n{name}", style="bold"))
+            wide = len(columns) > WIDE
+            said = f"{len(columns)} columns, too wide for a terminal: see the report, or .table({name!r})"
+            blocks.append(Text(said) if wide else _table(transposed(columns)))
         return Group(*blocks, *(Text(note) for note in self.findings.notes))
 
 

@@ -130,7 +130,7 @@ class Reader:
         return self._read("maps", images, size or self.contract.size)
 
     def _read(self, what: str, images: Tensor, size: int | None) -> Tensor:
-        key = (what, _hash(images), size)
+        key = (what, fingerprint(images), size)
         if key not in self._kept:
             self._kept[key] = self._pass(what, images, replace(self.contract, size=size))
         return self._kept[key]
@@ -157,7 +157,8 @@ class Reader:
         return pooled.float().cpu()
 
 
-def _hash(images: Tensor) -> str:
+def fingerprint(images: Tensor) -> str:
+    """SHA-256 of images on the CPU, with their dtype and shape."""
     images = images.contiguous()
     digest = hashlib.sha256(f"{images.dtype}{tuple(images.shape)}".encode())
     if images.numel():

@@ -17,6 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+PART = 16
+"""Images whose responses are held at once: more do not fit a processor's cache."""
+
 
 def statistics(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch four_channels"]:
     """Mean, unbiased standard deviation, maximum and minimum of each channel, in this order."""
@@ -41,8 +44,13 @@ class Random(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch twice_filters"]:
         """Spatial means of relu(r + bias) and relu(−(r + bias)), responses r without padding."""
-        responses = F.conv2d(images, self.weight) + self.bias
-        return torch.cat([F.relu(sign * responses).mean((2, 3)) for sign in (1, -1)], 1)
+        bias = torch.full((len(self.weight),), self.bias, dtype=images.dtype, device=images.device)
+        return torch.cat([self._few(part, bias) for part in images.split(PART)])
+
+    def _few(self, images: Tensor, bias: Tensor) -> Tensor:
+        responses = F.conv2d(images, self.weight, bias)
+        mean, positive = responses.mean((2, 3)), F.relu(responses).mean((2, 3))
+        return torch.cat([positive, positive - mean], 1)  # relu(−x) = relu(x) − x
 
 
 def rcf(channels: int = 3, filters: int = 256, side: int = 3, bias: float = -1.0, seed: int = 0) -> Random:
@@ -70,19 +78,22 @@ def mosaiks(
     return Random(whiten(patches.flatten(1)).view_as(patches), bias)
 
 
+def make(bank: Float[Tensor, "m channels height width"], *, seed: int = 0) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Each baseline by name, as a function of images; MOSAIKS draws its patches from the bank."""
+    return {
+        "image statistics": statistics,
+        "RCF": rcf(bank.shape[1], seed=seed),
+        "MOSAIKS": mosaiks(bank, seed=seed),
+    }
+
+
 def every(
     bank: Float[Tensor, "m channels height width"], *others: Float[Tensor, "n channels height width"], seed: int = 0
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Each baseline's features of the bank (whose patches MOSAIKS draws) and of the others, by name."""
-    channels = bank.shape[1]
-    made: dict[str, Callable[[Tensor], Tensor]] = {
-        "image statistics": statistics,
-        "RCF": rcf(channels, seed=seed),
-        "MOSAIKS": mosaiks(bank, seed=seed),
-    }
+    """Each baseline's features of the bank and of the others, by name."""
     return {
         name: tuple(torch.cat([features(part) for part in images.split(250)]) for images in (bank, *others))
-        for name, features in made.items()
+        for name, features in make(bank, seed=seed).items()
     }
 
 
