@@ -164,17 +164,19 @@ class Policy:
         *,
         generator: torch.Generator,
         like: View | None = None,
+        shared: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "batch 3 h w"], View]:
         """A view of each image, and the matrices it was made with.
 
         Args:
+            shared: a generator from which one colour jitter is drawn for the whole batch.
             like: take this view's geometry and draw only the colours (a strong view that must lie pixel for
                 pixel on a weak one). RandAugment's geometric operations are left out then.
         """
         n, source = len(images), (images.shape[-2], images.shape[-1])
         tone = self._tone(images)
         slots = self._slots(n, generator)
-        view = self._view(n, source, generator, tone, slots, like)
+        view = self._view(n, source, generator, tone, slots, like, shared)
         seen = view.images(images, reduce=self.reduction(source))
         return self._effects(seen, slots, generator), view
 
@@ -221,8 +223,9 @@ class Policy:
         tone: Tone,
         slots: Slots | None,
         like: View | None,
+        shared: torch.Generator | None = None,
     ) -> View:
-        colour = self._colour(n, generator, tone)
+        colour = self._colour(n, generator, tone, shared)
         if like is None:
             geometry, sampling, padding = (
                 self._geometry(n, source, generator),
@@ -281,12 +284,15 @@ class Policy:
         grow = matrices.scale(_between(draw[:, 2], self.scale), self.size)
         return matrices.chain(turn, matrices.shear(slant, self.size), grow)
 
-    def _colour(self, n: int, generator: torch.Generator, tone: Tone) -> Tensor:
+    def _colour(self, n: int, generator: torch.Generator, tone: Tone, shared: torch.Generator | None = None) -> Tensor:
         """Brightness, contrast, saturation, hue and grey. As matrices they commute, so no order is drawn."""
         device = generator.device
         if not self.jitter and not self.grayscale:
             return matrices.identity_colour(n, device)
-        draw = torch.rand(n, 6, generator=generator, device=device)
+        if shared is None:
+            draw = torch.rand(n, 6, generator=generator, device=device)
+        else:
+            draw = torch.rand(1, 6, generator=shared, device=device).expand(n, 6)
         drawn = draw[:, :1] < self.jitter
         strength = torch.tensor([self.brightness, self.contrast, self.saturation], device=device)
         low, high = (1 - strength).clamp(min=0), 1 + strength

@@ -1,0 +1,8 @@
+"""BYOL's features beside those of the encoder it started from."""
+
+from rushlight.bench.members import member
+
+CLAIM = member(
+    "byol",
+    headline="ImageNet, ResNet-50, 1000 epochs: 74.3 % top-1 by a linear probe",
+)

@@ -1,0 +1,8 @@
+"""VICReg's features beside those of the encoder it started from."""
+
+from rushlight.bench.members import member
+
+CLAIM = member(
+    "vicreg",
+    headline="ImageNet, ResNet-50, 1000 epochs: 73.2 % top-1 by a linear probe",
+)
