@@ -89,8 +89,8 @@ CLAIM = Claim(
     "that they have not seen, and match methods that use domain labels",
     data="12,000 embedded photos in three looks (tint, contrast, illumination; each with jitter) without any label "
     "for pretraining, 80,000 image passes; probes on 1 % and 10 % of their labels; 2,000 other photos in a fourth look",
-    baseline="SimCLR (τ = 0.2, weak jitter) without it; with Fourier augmentation (a style for each image); with it and "
-    "the negatives of all views",
+    baseline="SimCLR (τ = 0.2, weak jitter) without it; with Fourier augmentation (a style for each image); with it "
+    "and the negatives of all views",
     metric="accuracy of a linear probe on the unseen look; domain purity of 20 nearest neighbours",
     effects=(
         Effect("unseen", "10 % of the labels: a batch of one style beats plain SimCLR on the unseen look"),
