@@ -78,7 +78,8 @@ class Backbones(Judge):
             images: labelled images to learn from, at most; half as many are asked about.
             scenes, scene_size: composed scenes to learn from, and their side in pixels.
             rates: learning rates that a fine-tuning chooses from, on held-out training labels.
-            steps: of each few-label fine-tuning; tuning_steps: of each with all labels.
+            steps: of each few-label fine-tuning.
+            tuning_steps: of each fine-tuning with all labels.
             strong: the paper's views for `fine-tune` (RandAugment, mixup, cutmix, smoothing).
             severity: of the shift, 1 … 5.
             small: backbones of at most so many parameters are ranked apart, too.
