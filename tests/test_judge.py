@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 import rushlight
 from rushlight import cli
 from rushlight.bench import judging
+from rushlight.card import system
 from rushlight.data.dataset import Dataset
 from rushlight.engine import recipe
 from rushlight.engine.model import Facts, Model
-from rushlight.engine.stage import Progress
+from rushlight.engine.stage import Findings, Judge, Progress, Setting
 from rushlight.errors import UserError
 from rushlight.nets import encoders
 
@@ -86,6 +87,45 @@ def test_timms_models_keep_their_own_size_and_take_a_file_of_weights(small: Data
     (given,) = judging.named([f"resnet18@64={tmp_path / 'r18.safetensors'}"], small, seed=9).values()
     assert given.facts.recipe == "weights of r18.safetensors"
     assert torch.equal(given.encoder.model.conv1.weight, weights["conv1.weight"])
+
+
+def test_models_come_from_the_hub(small: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def local(repo_id: str, filename: str, **_: object) -> str:
+        return str(folder / filename)
+
+    for place in ("huggingface_hub.hf_hub_download", "huggingface_hub.hub_mixin.hf_hub_download"):
+        monkeypatch.setattr(place, local)
+    (model,) = judging.named("hf:someone/model", small).values()
+    assert torch.equal(model.encoder.stages[0][0][0].weight, Model.load(folder).encoder.stages[0][0][0].weight)
+
+    def unreachable(*_: object, **__: object) -> str:
+        raise OSError("no network")
+
+    for place in ("huggingface_hub.hf_hub_download", "huggingface_hub.hub_mixin.hf_hub_download"):
+        monkeypatch.setattr(place, unreachable)
+    with pytest.raises(UserError, match="'someone/other' could be fetched"):
+        judging.named("hf:someone/other", small)
+
+
+class Uneven(Judge):
+    """Gives a table more for the second model than for the first."""
+
+    card = system("rankme").card
+
+    def judge(self, model: Model, data: Dataset, setting: Setting = Setting()) -> Findings:
+        second = model.facts.seed == 1
+        tables = {"a": {"x": [1, 2], **({"y": [3, 4]} if second else {})}, **({"b": {"z": [5]}} if second else {})}
+        return Findings("uneven", {"n": 1.0}, tables, {"c": ("x", "y", {})}, ("note",))
+
+
+def test_tables_of_several_models_stand_below_each_other(small: Dataset) -> None:
+    model = Model(encoders.create("conv16"), {}, Facts())
+    found = Uneven().judge_all({"p": model, "q": model.with_facts(seed=1)}, small)
+    assert found.tables["models"] == {"model": ["p", "q"], "n": [1.0, 1.0]}
+    assert found.tables["a"] == {"model": ["p", "p", "q", "q"], "x": [1, 2, 1, 2], "y": ["", "", 3, 4]}
+    assert found.tables["b"] == {"model": ["q"], "z": [5]}
+    assert set(found.curves) == {"c: p", "c: q"}
+    assert found.notes == ("note",)
 
 
 @pytest.mark.parametrize(

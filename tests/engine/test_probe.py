@@ -77,6 +77,13 @@ def test_an_encoders_own_contract_gives_its_own_features():
     torch.testing.assert_close(other, probe.features(model, images), rtol=1e-4, atol=1e-5)
 
 
+def test_timms_weights_bring_their_interpolation():
+    model = model_of("vit_tiny_patch16_224", 32)
+    model.encoder.model.pretrained_cfg = {"interpolation": "bicubic"}
+    assert Preprocessing.of(model).interpolation == "bilinear"
+    assert Preprocessing.of(model.with_facts(recipe="timm's weights augreg")).interpolation == "bicubic"
+
+
 def test_a_reader_reads_each_set_once_and_pools_as_told(monkeypatch):
     model, images = model_of("vit64", 28), fashion.load()["image"][:10]
     reader = Reader(model, replace(Preprocessing.of(model), pooling="mean"))

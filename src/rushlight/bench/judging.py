@@ -23,12 +23,14 @@ from rushlight.data.dataset import Dataset
 from rushlight.engine import choose, hardware
 from rushlight.engine import recipe as recipes
 from rushlight.engine.model import CONFIG, Facts, Model
+from rushlight.engine.preprocessing import TIMM
 from rushlight.engine.stage import Findings, Progress, Setting
 from rushlight.engine.store import write_whole
 from rushlight.engine.trial import machine
 from rushlight.errors import UserError, nearest
 from rushlight.nets import encoders
 
+HUB = "hf:"
 WIDE = 12
 """Columns of a table that a terminal still shows."""
 Models = Model | Mapping[str, Model] | str | Sequence[str] | None
@@ -209,8 +211,8 @@ def named(
 
     Args:
         models: a `Model`; a mapping; or names (a list, or text separated by commas), each of which is the folder of
-            a model, or `NAME[@SIZE][=FILE.safetensors]`: an encoder, the side of the images that it reads, and
-            weights for it. None gives an untrained encoder that suits the data.
+            a model, `hf:ORG/NAME` for one of ours on the Hub, or `NAME[@SIZE][=FILE.safetensors]`: an encoder, the
+            side of the images that it reads, and weights for it. None gives an untrained encoder that suits the data.
         seed: of the initial weights of what is not trained.
         pretrained: give timm's models their pretrained weights.
 
@@ -229,10 +231,28 @@ def named(
     for text in split(models):
         if text in found:
             raise UserError(f"the model '{text}' is named twice: name each of them once")
-        found[text] = Model.load(text) if _is_folder(text) else _encoder(text, side, seed, pretrained)
+        found[text] = _named(text, side, seed, pretrained)
     if not found:
         raise UserError("no model is named: give folders or names of encoders, separated by commas")
     return found
+
+
+def _named(text: str, side: int, seed: int, pretrained: bool) -> Model:
+    if text.startswith(HUB):
+        return _from_hub(text.removeprefix(HUB))
+    return Model.load(text) if _is_folder(text) else _encoder(text, side, seed, pretrained)
+
+
+def _from_hub(name: str) -> Model:
+    try:
+        return Model.from_pretrained(name)
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"no model '{name}' could be fetched from the Hub ({type(error).__name__}): it holds what "
+            "`model.push_to_hub` wrote, or name a folder"
+        ) from error
 
 
 def split(models: str | Sequence[str]) -> list[str]:
@@ -248,7 +268,7 @@ def check(models: str | None) -> None:
         UserError: it cannot; the nearest encoder is suggested.
     """
     for text in split(models or ""):
-        if not _is_folder(text):
+        if not (_is_folder(text) or text.startswith(HUB)):
             _parsed(text)
 
 
@@ -278,7 +298,7 @@ def _encoder(text: str, side: int, seed: int, pretrained: bool) -> Model:
     fetch = pretrained and weights is None and not _is_small(name)
     size = size or _own_size(name) or side
     encoder = encoders.create(name, image_size=size, seed=seed, pretrained=fetch, weights=weights)
-    origin = f"weights of {Path(weights).name}" if weights else f"timm's weights {_tag(encoder)}" if fetch else ""
+    origin = f"weights of {Path(weights).name}" if weights else f"{TIMM} {_tag(encoder)}" if fetch else ""
     return Model(encoder, {}, Facts(image_size=(size, size), recipe=origin, seed=seed))
 
 

@@ -22,7 +22,8 @@ from rushlight.engine.model import Model
 from rushlight.nets.encoders import Encoder, Timm
 
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+TIMM = "timm's weights"
+"""How the recipe of a model with timm's pretrained weights begins."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,13 @@ class Preprocessing:
 
     @classmethod
     def of(cls, model: Model) -> Preprocessing:
-        """A model's own contract: the size that it was trained at, and its encoder's mean and standard deviation."""
+        """A model's own contract: the size that it was trained at, its encoder's mean and standard deviation, and of
+        timm's pretrained weights the interpolation that they were evaluated with."""
         encoder = model.encoder
         mean, std = (tuple(round(float(x), 6) for x in v.flatten()) for v in (encoder.mean, encoder.std))
-        return cls(size=min(model.facts.image_size), mean=mean, std=std)
+        config = getattr(getattr(encoder, "model", None), "pretrained_cfg", None) or {}
+        cubic = model.facts.recipe.startswith(TIMM) and config.get("interpolation") == "bicubic"
+        return cls(min(model.facts.image_size), "bicubic" if cubic else "bilinear", mean=mean, std=std)
 
     def resize(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels h w"]:
         """Images with their shorter side at `size`; the same images where it is that already."""
