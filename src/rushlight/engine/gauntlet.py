@@ -244,7 +244,7 @@ class Course:
         """The labels that can be asked about, each in two parts."""
         wanted = {"mask": "segmentation", "boxes": "detection"}
         columns = ["class", "tags", *(column for column, task in wanted.items() if task in self.tasks)]
-        return [parts(data, column, self.images, seed) for column in columns if int(data.known(column).sum()) > 1]
+        return [parts(data, column, self.images, seed) for column in columns if _tells(data, column)]
 
     def scores(
         self, entrant: Entrant, given: Sequence[Parts], scenes: tuple[Dataset, Dataset] | None, seed: int
@@ -278,6 +278,12 @@ class Course:
         if ask is not None and "shift" in self.tasks:
             for kind, score in shifted(ask, part.test["image"], severity=self.severity, seed=seed).items():
                 yield f"shift by {kind}{suffix}", score
+
+
+def _tells(data: Dataset, column: str) -> bool:
+    """Whether a column's known labels can be divided and told apart."""
+    known = data.known(column)
+    return int(known.sum()) > 1 and (column != "class" or len(data[column][known].unique()) > 1)
 
 
 def group_of(task: str) -> str:
