@@ -10,8 +10,8 @@ No signal knows what the features are for; each sees a failure that labels would
 
 Alignment and uniformity pull against each other, and either is won by a useless encoder alone; their sum is what
 contrastive losses minimise. Encoders are ordered by the mean of their ranks by RankMe, view retrieval, cluster
-stability and that sum. How far the order can be trusted is measured by this judge's claim: its correlation with what a linear
-probe finds, over many of our own models; the figure stands in the ledger.
+stability and that sum. How far the order can be trusted is measured by this judge's claim: its correlation with what a
+linear probe finds, over many of our own models; the figure stands in the ledger.
 
 Shared: the signals, views, pooled features.
 RankMe: arXiv:2210.02885; alignment and uniformity: Wang and Isola, 2020, arXiv:2005.10242.
