@@ -229,21 +229,32 @@ def _in_own_pixels(mask: torch.Tensor, data: Dataset, row: int) -> torch.Tensor:
     return torch.where(inside, found, 255)
 
 
-def compare(source: Any, methods: str | Sequence[str] = "auto", **settings: Any) -> Any:
+def compare(
+    source: Any, methods: str | Sequence[str] = "auto", *, unlabelled_only: bool = False, **settings: Any
+) -> Any:
     """Run every recipe that fits, on several seeds, at an equal budget; rank them; write `report.html`.
 
     Args:
         source: a `Dataset`, or anything that `load` takes.
         methods: recipes (a list, or text separated by commas), or `auto`.
-        settings: as for `rushlight.bench.compare.compare`.
+        unlabelled_only: look at no label: pretrain, and rank the encoders by label-free signals.
+        settings: as for `rushlight.bench.compare.compare`; or `rushlight.bench.unlabelled.rank_encoders`.
 
     Returns:
-        A `Board`: it shows itself, and has `.verdict`, `.best`, `.best_model()` and `.to_pandas()`.
+        A `Board` (a `Ranking` without labels): it shows itself, and has `.verdict`, `.best`, `.best_model()` and
+        `.to_pandas()`.
     """
     from rushlight.bench.compare import compare as run
     from rushlight.report.compare import comparison_report
     from rushlight.report.html import write
 
+    if unlabelled_only:
+        from rushlight.bench.unlabelled import rank_encoders
+        from rushlight.report.unlabelled import ranking_report
+
+        ranking = rank_encoders(load(source), methods, **settings)
+        write(ranking_report(ranking), ranking.out / "report.html")
+        return ranking
     board = run(load(source), methods, **settings)
     write(comparison_report(board), board.out / "report.html")
     return board

@@ -141,30 +141,39 @@ def compare(
     cache: Cache = None,
     device: Device = "auto",
     workers: Annotated[int | None, typer.Option(help="Trials side by side; by default one a core.")] = None,
+    unlabelled_only: Annotated[
+        bool, typer.Option("--unlabelled-only", help="Look at no label: pretrain, and rank encoders without labels.")
+    ] = False,
 ) -> None:
     """Run every fitting recipe at an equal budget, rank them, and write a report and the best model."""
     import rushlight
     from rushlight.engine.budget import Budget
 
     Budget.parse(budget)
+    if unlabelled_only:
+        from rushlight.errors import UserError
+
+        if task is not None or keep is not None:
+            raise UserError("--unlabelled-only looks at no label: leave --task and --keep away")
     data = _load(source, labels, masks, _small(source, size, device), fit, cache)
+    labelled = {} if unlabelled_only else {"keep": keep, "task": task}
     with _live() as watch:
         board = rushlight.compare(
             data,
             methods,
+            unlabelled_only=unlabelled_only,
             budget=budget,
             seeds=seeds,
-            keep=keep,
             test_share=test_share,
             out=out,
             encoder=encoder,
             weights=weights,
             pretrained=pretrained,
-            task=task,
             device=device,
             workers=workers,
             command=_command(),
             on_happening=watch,
+            **labelled,
         )
     _print(board)
     _print(f"report: {board.out / 'report.html'}")
@@ -394,7 +403,7 @@ def systems(
         from rushlight.card import system as find
         from rushlight.card import table, transposed
 
-        columns = find("vit-ssl-survey").taxonomy()  # type: ignore[attr-defined]
+        columns = find("vit-ssl-survey").taxonomy()
         _print(table(transposed({key: columns[key] for key in ("family", "systems", "strong", "weak")})))
     elif name is None:
         _print(rushlight.systems())

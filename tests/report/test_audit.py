@@ -61,7 +61,7 @@ def test_the_page_holds_what_was_found(found):
     assert report.verdict == found.verdict
     for title in ("Class by class", "Confidence", "What it gets wrong", "Under attack", "Labels that may be wrong"):
         assert section(report, title).blocks
-    assert page.count('<svg class="plot"') == 5  # reliability, confusion, two of attacks, spectrum
+    assert page.count('<svg class="plot"') == 6  # reliability, confusion, two of attacks, spectrum, atlas
     assert len(page) < 400_000
     assert "mathdefault" not in page
     assert "://" not in page.replace("http://www.w3.org", "")

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from rushlight._version import VERSION
-from rushlight.bench import judges, mistakes
+from rushlight.bench import atlas, judges, mistakes
+from rushlight.bench.atlas import Atlas
 from rushlight.bench.judges import Answers
 from rushlight.card import METRICS, Card, cards, system, task_of
 from rushlight.data.columns import TEST
@@ -43,6 +44,7 @@ class Audit:
         answers: the model's, beside the truth; None where nothing could be asked.
         notes: sentences on what was audited.
         command: what repeats the audit. seconds: it took. machine: what it ran on.
+        atlas: a map of the images by the model's features; None for fewer images than it needs.
     """
 
     findings: list[Findings]
@@ -57,6 +59,7 @@ class Audit:
     command: str
     seconds: float
     machine: dict[str, Any] = field(repr=False)
+    atlas: Atlas | None = field(default=None, repr=False)
 
     def of(self, judge: str) -> Findings | None:
         """One judge's findings, or None if it was left out."""
@@ -201,6 +204,7 @@ def audit(
         command=command or shlex.join(["rushlight", "audit", "model/", data.info.source]),
         seconds=time.monotonic() - began,
         machine={**machine(), "device": device, "rushlight": VERSION},
+        atlas=atlas.chart(model, data, seed=seed) if len(data) >= atlas.FEWEST else None,
     )
 
 

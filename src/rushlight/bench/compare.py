@@ -33,6 +33,7 @@ from rushlight.engine.stage import Progress
 from rushlight.engine.store import Store, write_whole
 from rushlight.engine.trial import Result, Trial
 from rushlight.errors import UserError
+from rushlight.nets.vit import is_vit
 
 BASELINES = ("supervised", "fixmatch")
 PRETRAINING = ("barlow-twins",)
@@ -185,6 +186,8 @@ def table(rows: list[dict[str, Any]], metric: str) -> Any:
 
 def so_far(happening: Happening) -> list[Any]:
     """The leaderboard over the seeds that every recipe has finished: one table, or nothing yet."""
+    if happening.trials[0].task not in METRICS:
+        return []
     recipes = list(dict.fromkeys(t.recipe for t in happening.trials))
     done = {r.trial.recipe for r in happening.results if not r.failed}
     if len(done) < len(recipes):
@@ -270,7 +273,7 @@ def compare(
     )
     if seeds == 2:
         chosen = (*chosen, "two seeds: the coverage of the intervals was measured for 3 to 10")
-    trial.initial(common, data)  # an encoder or weights that cannot be had are said now, not by every trial
+    suits(recipes, common, data)
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}: give at least 1, better 3 or more (intervals need several)")
     trials = [replace(common, recipe=recipe, seed=seed) for seed in range(seeds) for recipe in recipes]
@@ -327,7 +330,9 @@ def _run(
     store: Store,
     workers: int,
     tell: Callable[[Happening], None] | None,
+    one: Callable[[Trial, str, str], Result] | None = None,
 ) -> list[Result]:
+    """Every trial's result, of those that were run before and those that are run now, by `one` in workers."""
     results = [trial.load(t.key, store) for t in trials if store.has(t.key)]
     left = [t for t in trials if not store.has(t.key)]
     started, resumed = time.monotonic(), len(results)
@@ -342,21 +347,28 @@ def _run(
     idle()
     if left:
         folder = _shared(data, store)
-        for result in pool(_one, [(t, str(folder), str(store.folder)) for t in left], workers=workers, on_idle=idle):
+        for result in pool(
+            one or _one, [(t, str(folder), str(store.folder)) for t in left], workers=workers, on_idle=idle
+        ):
             results.append(result)
             idle()
     return results
 
 
 def _one(spec: Trial, folder: str, out: str) -> Result:
-    """One trial in a worker: a failure becomes a result that says so, and the others go on."""
+    """One trial in a worker."""
+    return guarded(trial.run, spec, folder, out)
+
+
+def guarded(run: Callable[..., Result], spec: Trial, folder: str, out: str) -> Result:
+    """A trial by `run`: a failure becomes a result that says so, and the others go on."""
     store = Store(out)
 
     def tell(progress: Progress) -> None:
         write_whole(store.work(spec.key) / "progress.json", json.dumps(vars(progress)).encode())
 
     try:
-        return trial.run(spec, _opened(folder), store, on_progress=tell)
+        return run(spec, _opened(folder), store, on_progress=tell)
     except UserError as error:
         return Result(spec, float("nan"), {}, [], Spent(), str(error))
     except Exception as error:
@@ -391,7 +403,7 @@ def _task(data: Dataset, task: str | None) -> str:
     if task is None and found is None:
         raise UserError(
             f"no label is known in {data.info.source}: put images into a folder a class, or give --labels FILE "
-            "(a CSV with the columns image and class)"
+            "(a CSV with the columns image and class); --unlabelled-only compares pretraining without any"
         )
     if task is not None and (task not in METRICS or not data.known(task).any()):
         raise UserError(
@@ -434,6 +446,19 @@ def _recipes(methods: str | Sequence[str], data: Dataset, task: str, keep: int |
             if lacks:
                 raise UserError(f"'{step.name}' does not fit this data: it {lacks}")
     return list(dict.fromkeys(recipes))
+
+
+def suits(recipes: Sequence[str], common: Trial, data: Dataset) -> None:
+    """An encoder or weights that cannot be had, and recipes that the encoder does not suit, are said before the trials.
+
+    Raises:
+        UserError: it is one of these.
+    """
+    encoder = trial.initial(common, data).encoder
+    for name in {step.name for recipe in recipes for step in Recipe.parse(recipe).steps}:
+        if choose.needs_vit(name) and not is_vit(encoder):
+            raise UserError(f"'{name}' works on the tokens of a vision transformer, and '{encoder.name}' is none: "
+                            "name one, such as --encoder vit96")  # fmt: skip
 
 
 def _split(text: str) -> list[str]:

@@ -126,7 +126,7 @@ def run(
     try:
         model, spent = Recipe.parse(trial.recipe).run(train, initial(trial, data), Budget.parse(trial.budget), setting)
     except Diverged as error:
-        return _diverged(trial, error, store)
+        return diverged(trial, error, store)
     scored = _score(model, test, trial)
     curve.append((spent.passes, scored.value))
     result = Result(trial, scored.value, scored.parts, curve, spent)
@@ -194,7 +194,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _diverged(trial: Trial, error: Diverged, store: Store) -> Result:
+def diverged(trial: Trial, error: Diverged, store: Store) -> Result:
     """Record a loss that was not finite: the state before the step is kept, and a command replays the step."""
     spec = store.work(trial.key) / "replay.json"
     kept = {

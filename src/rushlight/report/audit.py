@@ -13,7 +13,7 @@ from rushlight.bench.audit import Audit
 from rushlight.bench.mistakes import LIKELY
 from rushlight.card import METRICS
 from rushlight.engine.stage import Findings
-from rushlight.report import plots
+from rushlight.report import atlas, plots
 from rushlight.report.html import (
     Block,
     Commands,
@@ -57,6 +57,7 @@ def audit_report(audit: Audit) -> Report:
             Section("Under attack", _attacks(audit)),
             Section("Labels that may be wrong", _mistakes(audit)),
             Section("Features", _features(audit)),
+            Section("Atlas", atlas.blocks(audit.atlas, audit.data) if audit.atlas is not None else []),
             *(Section(found.judge, _other(found)) for found in others),
             Section("Left out", [Facts(dict(audit.left_out))] if audit.left_out else []),
             Section("Data", _data(audit)),

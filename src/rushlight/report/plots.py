@@ -251,6 +251,29 @@ def thumbnail(image: UInt8[np.ndarray, "..."], *, largest: int = 96) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
+def atlas(
+    places: Float[np.ndarray, "n 2"],
+    pictures: Mapping[int, UInt8[np.ndarray, "3 height width"]],
+    colours: Sequence[str],
+    *,
+    size: int = 34,
+) -> str:
+    """A map: a dot at each place (x and y in [0, 1]), or a picture in a frame where there is one; a colour a place."""
+    width, height = 1000, 720
+    x, y = size + places[:, 0] * (width - 2 * size), size + places[:, 1] * (height - 2 * size)
+    marks = [
+        f'<circle cx="{x[i]:.0f}" cy="{y[i]:.0f}" r="3.5" fill="var(--{colours[i]})" opacity=".5"/>'
+        for i in range(len(places))
+        if i not in pictures
+    ]
+    for i, image in pictures.items():
+        place = f'x="{x[i] - size / 2:.0f}" y="{y[i] - size / 2:.0f}" width="{size}" height="{size}"'
+        marks.append(f'<image {place} href="{thumbnail(image, largest=size)}"/>')
+        marks.append(f'<rect {place} rx="3" fill="none" stroke="var(--{colours[i]})" stroke-width="2"/>')
+    opening = f'<svg class="plot" role="img" aria-label="atlas" viewBox="0 0 {width} {height}" style="max-width:64rem">'
+    return opening + "".join(marks) + "</svg>"
+
+
 # --- how they are made ---
 
 

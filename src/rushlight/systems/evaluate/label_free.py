@@ -40,8 +40,13 @@ BETTER = {"RankMe": 1, "view retrieval": 1, "cluster stability": 1, "alignment +
 
 
 class LabelFree(Judge):
-    """Rank encoders without a single label."""
+    """Rank encoders without a single label.
 
+    Attributes:
+        better: the signals that encoders are ordered by, and their direction.
+    """
+
+    better = BETTER
     card = Card(
         id="label-free",
         title="Label-free signals: rank, agreement of views, stability of groups",
@@ -52,6 +57,11 @@ class LabelFree(Judge):
         gives="signals of an encoder's quality that need no label, and the order of several encoders by them",
         says="alignment and uniformity of features go with their accuracy downstream",
     )
+
+    @staticmethod
+    def ordered(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Models by their mean rank, the best first (see the function of this name)."""
+        return ordered(found)
 
     def __init__(self, *, samples: int = 2000, clusters: int = 10):
         """

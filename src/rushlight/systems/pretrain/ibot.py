@@ -20,6 +20,7 @@ Zhou et al., 2021, arXiv:2111.07832; code: bytedance/ibot.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -160,13 +161,13 @@ class IBOT(SelfDistillation):
         return whole + self.patch_weight * parts
 
     def answers(
-        self, network: nn.Module, images: Tensor, masked: Bool[Tensor, "batch rows columns"] | None = None
+        self, network: Any, images: Tensor, masked: Bool[Tensor, "batch rows columns"] | None = None
     ) -> tuple[Float[Tensor, "batch outputs"], Float[Tensor, "batch tokens outputs"]]:
         """The head's outputs for whole images and for each patch."""
         token = self.mask_token if masked is not None else None
         prefix, patches = encode(network.encoder, images, masked=masked, mask_token=token)
-        head = network.head("projector")  # type: ignore[operator]
-        return head(pooled(network.encoder, prefix, patches)), head(patches)  # type: ignore[arg-type]
+        head = network.head("projector")
+        return head(pooled(network.encoder, prefix, patches)), head(patches)
 
     @torch.no_grad()
     def teach(self, large: Tensor) -> tuple[Tensor, Tensor]:

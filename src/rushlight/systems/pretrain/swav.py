@@ -145,7 +145,8 @@ class SwAV(JointEmbedding):
 
     def after_step(self) -> None:
         """Past embeddings join the queues, and the prototypes get length 1 again."""
-        for queue, embeddings in zip(self.queues, self.past, strict=False):
+        queues: Any = self.queues
+        for queue, embeddings in zip(queues, self.past, strict=False):
             queue.push(F.normalize(embeddings, dim=1))
         with torch.no_grad():
             self.centres.weight.copy_(F.normalize(self.centres.weight, dim=1))

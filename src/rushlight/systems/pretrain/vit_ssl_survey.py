@@ -192,7 +192,7 @@ class VitSslSurvey(Judge):
         vote = {"k": self.neighbours, "temperature": self.temperature}
         return {
             "member": name,
-            "neighbours": probe.knn_accuracy(bank, labels, asked, true, **vote),  # type: ignore[arg-type]
+            "neighbours": probe.knn_accuracy(bank, labels, asked, true, **vote),
             "linear": probe.linear_accuracy(bank, labels, asked, true),
             "fine-tuned": self._fine_tuned(model, train, test, setting),
             "rank": float(spectrum.effective_rank(spectrum.singular_values(asked))),
