@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
+from rushlight.augment import policy
 from rushlight.data import fashion
 from rushlight.data.dataset import Dataset
 from rushlight.engine.budget import Budget
+from rushlight.engine.learner import Plan
 from rushlight.engine.model import Model
 from rushlight.engine.recipe import Recipe
 from rushlight.engine.stage import Setting
 from rushlight.errors import UserError
 from rushlight.nets import encoders
+from rushlight.nets.norm import synchronise
+from rushlight.objectives.contrastive import info_nce
 from rushlight.systems.pretrain.dcl import DCL
 
 T = 0.1
@@ -177,8 +187,6 @@ def test_an_unknown_form_is_refused():
 
 def test_easy_positives_teach_decoupled_contrast_and_hardly_info_nce():
     """At a small batch and a low temperature, InfoNCE's gradient has all but vanished; DCL's has not."""
-    from rushlight.objectives.contrastive import info_nce
-
     z = F.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), dim=1)
     near = (z + 0.15 * torch.randn(4, 16, generator=torch.Generator().manual_seed(1))).requires_grad_()
     size = {
@@ -186,3 +194,55 @@ def test_easy_positives_teach_decoupled_contrast_and_hardly_info_nce():
         for d in ("own", "none")
     }
     assert size["own"] < 0.05 * size["none"]
+
+
+def outcome(settings: dict, rank: int, processes: int) -> dict[str, torch.Tensor]:
+    """One step's loss, gradients and queue, as this process has them; views are taken away."""
+    learner = DCL(batch=64, **settings)
+    learner.prepare(fashion.load().select(torch.arange(200)), fresh(), Setting(task=None))
+    synchronise(learner).double()
+    learner.policies = [policy.identity((28, 28))] * 2
+    learner.plan = Plan(64, 10, 1.0, 1.0)
+    learner._trainer = SimpleNamespace(global_rank=rank, world_size=processes, global_step=5)
+    loss = learner.step(learner.draw(64, 5))
+    loss.backward()
+    learner.after_step()
+    gradients = {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
+    return {"loss": loss.detach(), "queue": learner.queue.values.sort(0).values, **gradients}
+
+
+def child(rank: int, folder: Path, forms: list[dict]) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for settings in forms:
+        mine = outcome(settings, rank, 2)
+        for values in mine.values():
+            dist.all_reduce(values)
+            values /= 2
+        if rank == 0:
+            torch.save(mine, folder / f"{settings['form']}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_with_a_queue_equal_one(tmp_path):
+    """Also where the batch is divided into shuffled groups; the form without a queue is tested with the catalogue."""
+    forms = [{"form": "moco", "group": 16}, {"form": "nnclr"}]
+    children = []
+    for rank in range(2):
+        process = os.fork()
+        if not process:
+            try:
+                child(rank, tmp_path, forms)
+            except BaseException:
+                (tmp_path / f"{rank}.txt").write_text(traceback.format_exc())
+            finally:
+                os._exit(0)
+        children.append(process)
+    for process in children:
+        os.waitpid(process, 0)
+    said = "".join(path.read_text() for path in tmp_path.glob("*.txt"))
+    assert not said, said
+    for settings in forms:
+        two, one = torch.load(tmp_path / f"{settings['form']}.pt", weights_only=True), outcome(settings, 0, 1)
+        assert two.keys() == one.keys()
+        for name in one:
+            torch.testing.assert_close(two[name], one[name], atol=1e-9, rtol=1e-7, msg=name)
