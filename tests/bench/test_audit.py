@@ -286,7 +286,16 @@ def whole() -> Audit:
 
 def test_an_audit_runs_every_judge_that_fits(whole: Audit) -> None:
     judged = {found.judge for found in whole.findings}
-    assert judged == {"accuracy", "calibration", "classes", "confusions", "label-mistakes", "fgsm-cw", "rankme"}
+    assert judged == {
+        "accuracy",
+        "calibration",
+        "classes",
+        "confusions",
+        "label-mistakes",
+        "fgsm-cw",
+        "label-free",
+        "rankme",
+    }
     assert whole.left_out == ()
     assert whole.number("accuracy", "images") == 150  # the test fold alone
     assert whole.number("rankme", "embeddings") == 950  # every image
@@ -325,7 +334,7 @@ def test_an_audit_does_not_change_the_model_or_depend_on_its_mode() -> None:
 def test_without_labels_what_fits_is_run_and_the_rest_is_named() -> None:
     data = fashion.load().select(torch.arange(80)).hide()
     found = audit(untrained(data), data)
-    assert [f.judge for f in found.findings] == ["rankme"]
+    assert [f.judge for f in found.findings] == ["label-free", "rankme"]
     assert {name for name, _ in found.left_out} == {"accuracy and calibration", "fgsm-cw", "label-mistakes"}
     assert all(why for _, why in found.left_out)
     assert "RankMe" in found.verdict
@@ -334,7 +343,7 @@ def test_without_labels_what_fits_is_run_and_the_rest_is_named() -> None:
 def test_a_bare_encoder_is_judged_by_its_features() -> None:
     data = fashion.load().select(torch.arange(200))
     found = audit(untrained(data, None), data)
-    assert {f.judge for f in found.findings} == {"rankme", "label-mistakes"}
+    assert {f.judge for f in found.findings} == {"label-free", "rankme", "label-mistakes"}
     assert "bare encoder" in dict(found.left_out)["accuracy and calibration"]
 
 
