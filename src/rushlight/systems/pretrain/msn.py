@@ -79,8 +79,10 @@ class MSN(JointEmbedding):
         """
         Args:
             prototypes: K; None takes the paper's 1024, or one for about 16 images of a smaller set, 256 at least.
-            outputs: width of the embeddings. hidden: of the head; None takes six times the encoder's, at most 2048.
-            temperature: τ. sharpening: T.
+            outputs: width of the embeddings.
+            hidden: width of the head; None takes six times the encoder's, at most 2048.
+            temperature: τ.
+            sharpening: T.
             entropy_weight: λ.
             drop: share of the patches that the anchor lacks.
             focal: small views.

@@ -79,7 +79,9 @@ class SwAV(JointEmbedding):
         """
         Args:
             prototypes: K; None takes the paper's 3000, or one for about 16 images of a smaller set, 256 at least.
-            temperature: τ. epsilon, iterations: of Sinkhorn–Knopp.
+            temperature: τ.
+            epsilon: of Sinkhorn–Knopp.
+            iterations: of it.
             queue: past embeddings that are assigned with the batch; None takes the paper's 3840, but at most one for
                 every fourth image; 0 is none.
             queue_from: share of the training after which the queue is used (the paper: 15 of 100 epochs and more).

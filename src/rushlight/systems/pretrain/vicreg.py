@@ -64,7 +64,9 @@ class VICReg(JointEmbedding):
     ):
         """
         Args:
-            invariance: λ; variance: μ; covariance: ν.
+            invariance: λ.
+            variance: μ.
+            covariance: ν.
             projector: widths of the expander's layers; None takes three of four times the encoder's width, at most
                 8192 (the paper's 8192-8192-8192 for a ResNet-50).
             scale: share of the image's area that a view shows; None takes the paper's 0.08 to 1, but no crop of
