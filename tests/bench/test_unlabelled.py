@@ -126,7 +126,7 @@ def test_the_report_says_what_to_take_and_how_far_to_trust_it(ranking: Ranking) 
     page = html.render(ranking_report(ranking))
     for text in ("take this one", "untrained", "none was looked at", "--unlabelled-only", "<image "):
         assert text in page
-    assert page.count('<ul class="gallery">') == 6
+    assert page.count('<ul class="gallery row">') == 6
 
 
 @pytest.mark.parametrize(

@@ -72,25 +72,54 @@ def test_the_page_shows_pictures_dots_and_rows_of_neighbours(chart: charts.Atlas
     page = html.render(html.Report("an atlas", "it is shown", [html.Section("Atlas", blocks)]))
     assert page.count("<image ") > 50
     assert page.count("<image ") + page.count("<circle ") == 200
-    assert page.count('<ul class="gallery">') == charts.ROWS
-    assert "nearest to it:" in page
+    assert page.count('<ul class="gallery row">') == charts.ROWS
+    assert page.count("<title>") == 1 + 200  # the page's own, and one that shows when a mark is pointed at
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)
     assert len(page) < 1_500_000
 
 
-def test_pictures_leave_each_other_room() -> None:
-    crowded = np.concatenate([np.full((50, 2), 0.5), np.random.default_rng(0).random((50, 2))])
-    shown = atlas.apart(crowded, 40)
-    assert len(shown) <= 40
-    assert sum(index < 50 for index in shown) <= 1
+def test_no_picture_covers_another_and_every_dot_lacks_room() -> None:
+    crowded = np.concatenate([np.full((50, 2), 0.5), np.random.default_rng(0).random((400, 2))])
+    at = plots.on_map(crowded)
+    shown = atlas.apart(crowded, 1000)
+    distance = np.abs(at[:, None] - at[shown]).max(axis=2)
+    assert (np.sort(distance[shown], axis=1)[:, 1] >= plots.PICTURE).all()
+    assert (distance[[place for place in range(450) if place not in shown]].min(axis=1) < plots.PICTURE + 2).all()
+    assert atlas.apart(crowded, 40) == shown[:40]
+
+
+def test_pictures_stay_inside_of_the_map() -> None:
+    at = plots.on_map(np.array([[0.0, 0.0], [1.0, 1.0]]))
+    assert at.min() > plots.PICTURE / 2
+    assert (np.array(plots.MAP) - at[1] > plots.PICTURE / 2).all()
+
+
+def labelled(labels: list[int]) -> charts.Atlas:
+    names = tuple(f"kind {label}" for label in range(20))
+    places = np.random.default_rng(1).random((len(labels), 2))
+    return charts.Atlas(torch.arange(len(labels)), places, torch.tensor(labels), names, [0], [[1]])
+
+
+def test_the_largest_classes_have_colours_and_the_others_are_told(photos: Dataset) -> None:
+    labels = [label for label in range(20) for _ in range(2 if label % 2 else 1)] + [-1] * 3
+    drawn = atlas.blocks(labelled(labels), photos)[0]
+    named = dict(drawn.legend)
+    assert len(named) == atlas.COLOURS + 1
+    assert {f"kind {label}" for label in range(1, 20, 2)} <= set(named)
+    assert named["other classes or unknown"] == "muted"
+    assert len(set(named.values())) == len(named)
+
+
+def test_names_of_files_and_classes_are_escaped(photos: Dataset) -> None:
+    drawn = plots.atlas(np.zeros((1, 2)), {}, ["muted"], ["<script>: & co"])
+    assert "&lt;script&gt;: &amp; co" in drawn
+    assert "<script>" not in drawn
 
 
 def test_unknown_labels_have_no_colour_of_their_own(photos: Dataset) -> None:
-    chart = charts.Atlas(
-        torch.arange(12), np.random.default_rng(1).random((12, 2)), torch.full((12,), -1), (), [0], [[1]]
-    )
+    chart = labelled([-1] * 12)
     drawn = atlas.blocks(chart, photos)[0]
     assert drawn.legend == []
-    assert "var(--s" not in drawn.svg
+    assert "var(--c" not in drawn.svg
     assert "var(--muted)" in drawn.svg
-    assert plots.atlas(chart.places, {}, ["s0"] * 12).count("<circle") == 12
+    assert plots.atlas(chart.places, {}, ["c0"] * 12).count("<circle") == 12

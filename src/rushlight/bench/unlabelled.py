@@ -113,7 +113,8 @@ def table(rows: list[dict[str, Any]]) -> Any:
 
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1), caption="ranks: 1 is best; signals are means over seeds")
     for column in ("recipe", "mean rank", *signals(), "s a trial"):
-        shown.add_column(column, justify="left" if column == "recipe" else "right", overflow="fold")
+        widest = max(map(len, column.split()))  # headings break between words, recipes where they must
+        shown.add_column(column, justify="left" if column == "recipe" else "right", overflow="fold", min_width=widest)
     for number, row in enumerate(rows):
         cells = [f"{row[name]:.3g}" for name in ("mean rank", *signals())]
         shown.add_row(row["recipe"].replace("[", r"\["), *cells, f"{row['seconds']:.0f}",

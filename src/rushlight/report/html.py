@@ -94,8 +94,11 @@ class Thumb:
 
 @dataclass(frozen=True)
 class Gallery:
+    """Pictures in a grid; as a `row`, the first one stands apart from those that it is compared with."""
+
     thumbs: Sequence[Thumb]
     caption: str = ""
+    row: bool = False
     kind: ClassVar[str] = "gallery"
 
 

@@ -251,27 +251,43 @@ def thumbnail(image: UInt8[np.ndarray, "..."], *, largest: int = 96) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
+MAP = (1000, 720)
+"""Width and height of an atlas."""
+PICTURE = 30
+"""The side of a picture on it."""
+
+
+def on_map(places: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+    """Where places (x and y in [0, 1]) are drawn on a map, its pictures inside."""
+    return PICTURE * 0.6 + places * (np.array(MAP) - PICTURE * 1.2)
+
+
 def atlas(
     places: Float[np.ndarray, "n 2"],
     pictures: Mapping[int, UInt8[np.ndarray, "3 height width"]],
     colours: Sequence[str],
-    *,
-    size: int = 34,
+    names: Sequence[str] = (),
 ) -> str:
-    """A map: a dot at each place (x and y in [0, 1]), or a picture in a frame where there is one; a colour a place."""
-    width, height = 1000, 720
-    x, y = size + places[:, 0] * (width - 2 * size), size + places[:, 1] * (height - 2 * size)
+    """A map: a dot at each place (x and y in [0, 1]), or a framed picture where there is one; a colour a place, and a
+    name a place that shows when it is pointed at. On a narrow page it scrolls sideways."""
+    from markupsafe import escape
+
+    def title(i: int) -> str:
+        return f"<title>{escape(names[i])}</title>" if names else ""
+
+    at, size = on_map(places), PICTURE
     marks = [
-        f'<circle cx="{x[i]:.0f}" cy="{y[i]:.0f}" r="3.5" fill="var(--{colours[i]})" opacity=".5"/>'
-        for i in range(len(places))
+        f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="var(--{colours[i]})" opacity=".6">{title(i)}</circle>'
+        for i, (x, y) in enumerate(at)
         if i not in pictures
     ]
     for i, image in pictures.items():
-        place = f'x="{x[i] - size / 2:.0f}" y="{y[i] - size / 2:.0f}" width="{size}" height="{size}"'
-        marks.append(f'<image {place} href="{thumbnail(image, largest=size)}"/>')
-        marks.append(f'<rect {place} rx="3" fill="none" stroke="var(--{colours[i]})" stroke-width="2"/>')
-    opening = f'<svg class="plot" role="img" aria-label="atlas" viewBox="0 0 {width} {height}" style="max-width:64rem">'
-    return opening + "".join(marks) + "</svg>"
+        x, y = at[i] - size / 2
+        place = f'x="{x:.0f}" y="{y:.0f}" width="{size}" height="{size}"'
+        frame = f'<rect {place} rx="4" fill="none" stroke="var(--{colours[i]})" stroke-width="2.5"/>'
+        marks.append(f'<g>{title(i)}<image {place} href="{thumbnail(image, largest=size)}"/>{frame}</g>')
+    opening = f'<svg class="plot" role="img" aria-label="atlas" viewBox="0 0 {MAP[0]} {MAP[1]}">'
+    return '<div class="scroll map" tabindex="0">' + opening + "".join(marks) + "</svg></div>"
 
 
 # --- how they are made ---
