@@ -21,9 +21,9 @@ def photos():
     return fashion.load().select(torch.arange(300))
 
 
-def model_with(projector: MLP | None) -> Model:
+def model_with(projector: MLP | None, recipe: str = "") -> Model:
     heads = {"projector": projector} if projector is not None else {}
-    return Model(encoders.create("conv16", seed=0, image_size=28), heads, Facts(image_size=(28, 28)))
+    return Model(encoders.create("conv16", seed=0, image_size=28), heads, Facts(image_size=(28, 28), recipe=recipe))
 
 
 def collapsed(rank: int) -> MLP:
@@ -111,3 +111,52 @@ def test_select_takes_the_highest_rank_and_the_smallest_value_among_ties():
 def test_select_refuses_what_it_cannot_choose_from(values, ranks, tolerance, reason):
     with pytest.raises(ValueError, match=reason):
         select(values, ranks, tolerance)
+
+
+def ranked(runs: dict[str, Model], photos) -> dict[str, float]:
+    return {name: RankMe().judge(model, photos).numbers["RankMe"] for name, model in runs.items()}
+
+
+def test_several_runs_of_a_method_are_ordered_and_one_is_chosen(photos):
+    runs = {
+        "a": model_with(collapsed(2), "barlow-twins(weight=0.1)"),
+        "b": model_with(collapsed(20), "barlow-twins"),
+        "c": model_with(collapsed(8), "barlow-twins(weight=0.01)"),
+    }
+    ranks = ranked(runs, photos)
+    found = RankMe().judge_all(runs, photos)
+    table = found.tables["models"]
+    assert table["model"] == sorted(runs, key=ranks.__getitem__, reverse=True)
+    assert table["model"] != list(runs)
+    assert table["RankMe"] == sorted(ranks.values(), reverse=True)
+    assert table["method"] == ["barlow-twins"] * 3
+    assert table["choice"] == ["take this one", "", ""]
+    assert found.notes[0].startswith(f"Of 3 runs of barlow-twins (projector, width 32), take {table['model'][0]}: ")
+    assert set(found.curves["spectrum"][2]) == set(runs)
+    assert not any("Not comparable" in note for note in found.notes)
+
+
+def test_runs_of_other_methods_or_widths_are_not_compared(photos):
+    runs = {
+        "b1": model_with(collapsed(4), "barlow-twins"),
+        "s": model_with(collapsed(30), "simclr(temperature=0.5)"),
+        "b2": model_with(collapsed(9), "barlow-twins"),
+        "wide": model_with(MLP(widths=[64, 48], bias=False), "barlow-twins"),
+        "bare": model_with(None),
+    }
+    ranks, found = ranked(runs, photos), RankMe().judge_all(runs, photos)
+    table = found.tables["models"]
+    better = sorted(("b1", "b2"), key=ranks.__getitem__, reverse=True)
+    assert table["model"] == [*better, "s", "wide", "bare"]
+    assert table["choice"] == ["take this one", "", "", "", ""]
+    assert table["method"][-1] == "untrained"
+    assert table["read"][-1] == "features"
+    apart = next(note for note in found.notes if note.startswith("Not comparable"))
+    for kind in ("barlow-twins (projector, width 32)", "barlow-twins (projector, width 48)", "simclr (projector"):
+        assert kind in apart
+
+
+def test_runs_close_to_the_best_are_named(photos):
+    same = collapsed(12)
+    found = RankMe().judge_all({name: model_with(same, "simclr") for name in ("one", "two")}, photos)
+    assert "within 2 % of it: two" in found.notes[0]

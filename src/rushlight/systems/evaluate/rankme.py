@@ -19,7 +19,7 @@ Garrido et al., 2023, arXiv:2210.02885.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ from torch import Tensor
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.engine.model import Model
+from rushlight.engine.recipe import Recipe
 from rushlight.engine.stage import Findings, Judge, Setting
 from rushlight.errors import UserError
 from rushlight.objectives import spectrum
@@ -79,6 +80,30 @@ class RankMe(Judge):
         notes = tuple(self._notes(read, n, width))
         return Findings("rankme", numbers, curves={"spectrum": curve}, notes=notes)
 
+    def judge_all(self, models: Mapping[str, Model], data: Dataset, setting: Setting = Setting()) -> Findings:
+        """Several runs side by side, and which one to take among runs of one method with embeddings of one width.
+
+        Returns:
+            One table: model, method, what was read, its measures, and whether it is the choice of its method; methods
+            one after another, each from the highest rank. The first notes say what to take, and what not to compare.
+        """
+        found = {name: self.judge(model, data, setting) for name, model in models.items()}
+        kinds = {name: (method(models[name]), *_read(found[name])) for name in models}
+        order = sorted(models, key=lambda name: (list(kinds.values()).index(kinds[name]), -_rank(found[name])))
+        groups: dict[tuple[str, str, int], list[str]] = {}
+        for name in order:
+            groups.setdefault(kinds[name], []).append(name)
+        chosen = {names[0] for names in groups.values() if len(names) > 1}
+        table: dict[str, list] = {"model": order}
+        table |= {key: [kinds[name][i] for name in order] for i, key in enumerate(("method", "read"))}
+        table |= {key: [found[name].numbers[key] for name in order] for key in found[order[0]].numbers}
+        table["choice"] = ["take this one" if name in chosen else "" for name in order]
+        advice = [_advice(kind, {name: _rank(found[name]) for name in names}) for kind, names in groups.items()]
+        advice += [_apart(list(groups))] if len(groups) > 1 else []
+        notes = dict.fromkeys([*filter(None, advice), *(note for each in found.values() for note in each.notes)])
+        curves = {name: next(iter(each.curves["spectrum"][2].values())) for name, each in found.items()}
+        return Findings("rankme", {}, {"models": table}, {"spectrum": ("k", "σₖ / σ₁", curves)}, tuple(notes))
+
     def embeddings(self, model: Model, data: Dataset, read: str, seed: int = 0) -> Float[Tensor, "n dim"]:
         """The outputs of a head (or `features`), in evaluation mode, for images drawn by the seed.
 
@@ -102,6 +127,37 @@ class RankMe(Judge):
         if n < 4 * width:
             notes.append(f"{n} images for a width of {width} hold the value down: give more images.")
         return notes
+
+
+def method(model: Model) -> str:
+    """The systems that a model came from, without their arguments; `untrained` if it came from none."""
+    steps = Recipe.parse(model.facts.recipe).steps if model.facts.recipe else []
+    return " > ".join(step.name for step in steps) or "untrained"
+
+
+def _read(found: Findings) -> tuple[str, int]:
+    """What was measured, and its width."""
+    return next(iter(found.curves["spectrum"][2])), int(found.numbers["width"])
+
+
+def _rank(found: Findings) -> float:
+    return found.numbers["RankMe"]
+
+
+def _advice(kind: tuple[str, str, int], ranks: Mapping[str, float]) -> str:
+    """What to take among comparable runs, given from the highest rank; nothing for a run that is alone."""
+    if len(ranks) < 2:
+        return ""
+    first = next(iter(ranks))
+    near = [name for name, rank in ranks.items() if rank >= 0.98 * ranks[first] and name != first]
+    rest = f"; within 2 % of it: {', '.join(near)}" if near else ""
+    return (f"Of {len(ranks)} runs of {kind[0]} ({kind[1]}, width {kind[2]}), take {first}: "
+            f"its rank of {ranks[first]:.3g} is the highest{rest}.")  # fmt: skip
+
+
+def _apart(kinds: Sequence[tuple[str, str, int]]) -> str:
+    said = "; ".join(f"{name} ({read}, width {width})" for name, read, width in kinds)
+    return f"Not comparable with each other by their rank: {said}. Choose between them by labels, or by `label-free`."
 
 
 def select(
