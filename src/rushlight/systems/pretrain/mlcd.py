@@ -92,7 +92,8 @@ class MLCD(Learner):
             positives: l, at most a quarter of the clusters.
             loss: `mlcd`, or `mlc` for the baseline of pairs.
             sampled: share of the clusters that take part in a step; 1 takes all.
-            scale: of the cosines. margin: of the positives' angles, radians.
+            scale: of the cosines.
+            margin: of the positives' angles, in radians.
             exact_margin: with the gradient of cos(θ + m), not of a constant shift.
             teacher: the folder of a model, or a timm model whose pretrained weights are fetched; None takes the model
                 that comes in.
@@ -122,7 +123,7 @@ class MLCD(Learner):
         tell = setting.on_snapshot
         later = replace(setting, on_snapshot=tell and (lambda snapshot, used: tell(snapshot, paid + used)))
         data, trained = super().run(data, model, left, later)
-        self.spent = paid + self.spent
+        self.spent = paid + self.spent  # type: ignore[has-type]
         return data, trained
 
     def teaching(self, data: Dataset, model: Model, budget: Budget) -> tuple[int, Spent]:
