@@ -12,15 +12,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from rushlight.bench import unlabelled
 from rushlight.bench.compare import compare
 from rushlight.data.dataset import Dataset
 from rushlight.engine import trial
 
 RECIPES = ["supervised", "barlow-twins > fixmatch"]
+METHODS = ["barlow-twins(batch=32)", "simclr(batch=32)"]
 
 
 def work(data: Path, out: Path, workers: int) -> None:
@@ -29,14 +32,20 @@ def work(data: Path, out: Path, workers: int) -> None:
     compare(Dataset.open(data), RECIPES, budget="2k", seeds=2, out=out, workers=workers)
 
 
-def forked(data: Path, out: Path) -> int:
+def work_without_labels(data: Path, out: Path, workers: int) -> None:
+    """The same for encoders that are ranked without labels."""
+    unlabelled.run = functools.partial(unlabelled.run, checkpoint_seconds=0.2)
+    unlabelled.rank_encoders(Dataset.open(data), METHODS, budget="1k", seeds=2, out=out, workers=workers)
+
+
+def forked(job: Callable[[Path, Path, int], None], data: Path, out: Path) -> int:
     """The comparison in a child of this process (which has everything imported), and the child's number."""
     child = os.fork()
     if child:
         return child
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        work(data, out, workers=0)
+        job(data, out, 0)
         os._exit(0)
     except BaseException:
         import traceback
@@ -66,19 +75,22 @@ def models(out: Path) -> dict[str, bytes]:
 
 def same(one: Path, other: Path) -> None:
     assert finished(one) == finished(other)
-    assert len(finished(one)) == 2 * (len(RECIPES) + 1)  # fixmatch runs beside them as a baseline
+    assert len(finished(one)) == 2 * 3  # two recipes, and fixmatch or the untrained encoder beside them
     assert models(one) == models(other)
     assert not list((one / "work").iterdir())
 
 
-def test_kills(photos: Dataset, tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    kills, rng = pytestconfig.getoption("--kills"), random.Random(0)
+@pytest.mark.parametrize(("job", "share"), [(work, 1.0), (work_without_labels, 0.25)])
+def test_kills(
+    job: Callable[[Path, Path, int], None], share: float, photos: Dataset, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    kills, rng = max(round(share * pytestconfig.getoption("--kills")), 1), random.Random(0)
     photos.save(tmp_path / "data")
     began = time.monotonic()
-    assert wait(forked(tmp_path / "data", tmp_path / "whole"), 300) == 0
+    assert wait(forked(job, tmp_path / "data", tmp_path / "whole"), 300) == 0
     length, survived, killed = time.monotonic() - began, {}, 0
     while killed < kills:
-        child = forked(tmp_path / "data", tmp_path / "broken")
+        child = forked(job, tmp_path / "data", tmp_path / "broken")
         status = wait(child, rng.uniform(0.02, 3 / kills + 0.15) * length)
         if status is None:
             os.kill(child, signal.SIGKILL)
@@ -92,7 +104,7 @@ def test_kills(photos: Dataset, tmp_path: Path, pytestconfig: pytest.Config) -> 
             same(tmp_path / "broken", tmp_path / "whole")
             (tmp_path / "broken").rename(tmp_path / f"through-{killed}")
             survived = {}
-    assert wait(forked(tmp_path / "data", tmp_path / "broken"), 300) == 0
+    assert wait(forked(job, tmp_path / "data", tmp_path / "broken"), 300) == 0
     same(tmp_path / "broken", tmp_path / "whole")
 
 

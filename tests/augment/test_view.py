@@ -433,3 +433,17 @@ def test_hue_turns_the_same_way_and_about_as_far_as_torchvision(turn):
 def test_painting_clips():
     seen = m.paint(torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1), m.brightness(torch.tensor([1.5])))
     assert torch.allclose(seen.flatten(), torch.tensor([0.3, 0.75, 1.0]))
+
+
+def test_a_count_of_flops_does_not_depend_on_what_the_process_did_before():
+    m._yiq.cache_clear()
+    first, again = (count(lambda: m.hue(torch.full((2,), 0.1))) for _ in range(2))
+    assert first == again
+
+
+def count(work) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()

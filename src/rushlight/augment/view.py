@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Num, Shaped
 from torch import Tensor
@@ -484,9 +485,9 @@ def grey_level(rgb: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
 def _yiq(device: torch.device) -> Tensor:
     """The three matrices of a turn of hue in RGB: what stays, what goes with its cosine and its sine."""
     rows = [LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)]
-    to_yiq = torch.tensor(rows, dtype=torch.float64)
-    back = torch.linalg.inv(to_yiq)
-    parts = torch.zeros(3, 3, 3, dtype=torch.float64)
+    to_yiq = np.array(rows)
+    parts = np.zeros((3, 3, 3))
     parts[0, 0, 0] = parts[1, 1, 1] = parts[1, 2, 2] = parts[2, 1, 2] = 1
     parts[2, 2, 1] = -1
-    return (back @ parts @ to_yiq).float().to(device)
+    # by NumPy, as a count of FLOPs must not depend on whether a process did this before
+    return torch.from_numpy(np.linalg.inv(to_yiq) @ parts @ to_yiq).float().to(device)

@@ -239,7 +239,9 @@ def trust() -> str:
 # One trial ------------------------------------------------------------------------------------------------------------
 
 
-def run(spec: Trial, data: Dataset, store: Store, *, on_progress: Any = None) -> Result:
+def run(
+    spec: Trial, data: Dataset, store: Store, *, on_progress: Any = None, checkpoint_seconds: float = 30.0
+) -> Result:
     """Pretrain on the training fold, and measure the signals on the other; or take what was measured before."""
     if store.has(spec.key):
         return trial.load(spec.key, store)
@@ -247,7 +249,7 @@ def run(spec: Trial, data: Dataset, store: Store, *, on_progress: Any = None) ->
     if spec.recipe != UNTRAINED:
         setting = Setting(
             seed=spec.seed, task=None, device=spec.device, precision=spec.precision, folder=store.work(spec.key),
-            on_progress=on_progress,
+            checkpoint_seconds=checkpoint_seconds, on_progress=on_progress,
         )  # fmt: skip
         try:
             model, spent = Recipe.parse(spec.recipe).run(data.fold(TRAIN), model, Budget.parse(spec.budget), setting)
