@@ -86,4 +86,8 @@ CLAIM = Claim(
     ),
     seeds=3,
     run=run,
+    note="Before the run, batches of 64 replaced those of 256, for as many steps as RankMe's study has. View retrieval "
+    "carries the order (ρ from 0.62 to 0.77 alone); RankMe of the features says little across methods, and within "
+    "Barlow Twins (four runs) and SimCLR (three) it ran against the probe. The order by neighbours agrees as well as "
+    "that by the linear probe.",
 )
