@@ -7,6 +7,7 @@ True is masked. All of one batch have equally many masked patches where the meth
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -73,6 +74,48 @@ def block_patches(
         added = (block & ~masked).flatten(1).sum(1)
         masked = masked | (block & (added <= room)[:, None, None])
     return masked
+
+
+def dirichlet_tokens(
+    n: int,
+    counts: Sequence[int],
+    *,
+    kept: int,
+    alpha: float = 1.0,
+    available: Bool[Tensor, "n modalities"] | None = None,
+    subsets: bool = False,
+    generator: torch.Generator,
+) -> Bool[Tensor, "n tokens"]:
+    """Mask the tokens of several modalities, one after the other in a row, so that each image keeps exactly `kept`
+    (MultiMAE, arXiv:2204.01678).
+
+    Each image draws the modalities' shares from Dirichlet(alpha, …), rounds them to numbers of tokens, and draws so
+    many of each; what rounding adds or lacks is made up at random.
+
+    Args:
+        counts: tokens of each modality.
+        alpha: small ones favour one modality, large ones equal shares.
+        available: of which modalities an image has any; tokens of the others are never kept.
+        subsets: draw a random non-empty set of modalities first, and share among these.
+
+    Raises:
+        ValueError: an image has fewer available tokens than are to be kept.
+    """
+    device, sizes = generator.device, torch.tensor(counts, device=generator.device)
+    open_ = torch.ones(n, len(counts), dtype=torch.bool, device=device) if available is None else available
+    if bool(((open_ * sizes).sum(1) < kept).any()):
+        raise ValueError(f"an image has fewer than {kept} tokens of known modalities to keep")
+    gamma = torch._standard_gamma(torch.full((n, len(counts)), alpha, dtype=torch.float64, device=device), generator)
+    chosen = open_ & (torch.rand(n, len(counts), generator=generator, device=device) < 0.5) if subsets else open_
+    chosen = torch.where(chosen.any(1, keepdim=True), chosen, open_)
+    shares = gamma * chosen + 1e-12 * chosen
+    wanted = (shares / shares.sum(1, keepdim=True) * kept).round()
+    keys = []
+    for modality, count in enumerate(counts):
+        rank = torch.rand(n, count, generator=generator, device=device).argsort(1).argsort(1)
+        keys.append((rank >= wanted[:, modality, None]).float() + 2 * ~open_[:, modality, None])
+    order = torch.cat(keys, 1) + torch.rand(n, sum(counts), generator=generator, device=device)
+    return order.argsort(1).argsort(1) >= kept
 
 
 def _rectangles(

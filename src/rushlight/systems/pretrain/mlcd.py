@@ -111,7 +111,8 @@ class MLCD(Learner):
         self.clusters, self.count, self.loss, self.sampled = clusters, positives, loss, sampled
         self.scale, self.margin, self.kind = scale, margin, "exact" if exact_margin else "shift"
         self.taught_by, self.restart, self.crop, self.flip = teacher, restart, crop, flip
-        self.parts, self.reads, self.allowed = {"views": 1}, ("image",), None
+        self.parts, self.reads = {"views": 1}, ("image",)
+        self.allowed: int | None = None
         self.batch, self.smallest_batch = batch, min(batch, 32)
         self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
 
