@@ -16,8 +16,10 @@ from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.engine.budget import Spent
 from rushlight.engine.model import Model
+from rushlight.engine.store import Store
 from rushlight.engine.trial import Result, Trial
 from rushlight.errors import UserError
+from rushlight.nets import encoders
 from rushlight.report import html
 from rushlight.report.unlabelled import ranking_report
 
@@ -51,6 +53,15 @@ def test_the_best_encoder_is_handed_out_and_written_down(ranking: Ranking) -> No
     assert content["verdict"] == ranking.verdict
     assert content["trust"] == ranking.trust
     assert "--unlabelled-only" in content["command"]
+
+
+def test_the_handed_out_encoder_is_the_first_seeds_and_is_where_a_training_with_labels_starts(ranking: Ranking) -> None:
+    first = next(r for r in ranking.results if r.trial.recipe == ranking.best and r.trial.seed == 0)
+    file = Store(ranking.out).model_path(first.trial.key) / "model.safetensors"
+    assert (ranking.out / "best" / "model.safetensors").read_bytes() == file.read_bytes()
+    started = encoders.create("conv16", image_size=28, weights=ranking.out / "best" / "model.safetensors")
+    for name, value in ranking.best_model().encoder.state_dict().items():
+        torch.testing.assert_close(started.state_dict()[name], value, rtol=0, atol=0)
 
 
 def test_labels_change_nothing(images: Dataset, ranking: Ranking, tmp_path: Path) -> None:
@@ -117,7 +128,7 @@ def test_trust_is_what_the_ledger_measured(monkeypatch: pytest.MonkeyPatch) -> N
     effects = [{"name": "order", "mean": 0.61, "low": 0.4, "high": 0.8}, {"name": "saved", "mean": 0.7}]
     entry = {"effects": effects, "seeds": 3, "recorded": {"models": [16, 16, 16]}}
     monkeypatch.setattr(claims, "ledger", lambda: {"label-free": entry})
-    assert "over 16 encoders" in unlabelled.trust()
+    assert "over 16 small encoders" in unlabelled.trust()
     assert "ρ = 0.61 (0.40 … 0.80, 3 seeds)" in unlabelled.trust()
     assert "cost 1.3 points" in unlabelled.trust()
 
@@ -127,11 +138,17 @@ def test_the_report_says_what_to_take_and_how_far_to_trust_it(ranking: Ranking) 
     for text in ("take this one", "untrained", "none was looked at", "--unlabelled-only", "<image "):
         assert text in page
     assert page.count('<ul class="gallery row">') == 6
+    assert ("best/model.safetensors" in page) == (ranking.best != "untrained")
 
 
 @pytest.mark.parametrize(
     ("methods", "says"),
-    [("supervised", "'supervised' needs labels"), ("simcl", "Did you mean 'simclr'"), ("mae", "--encoder vit96")],
+    [
+        ("", "no method is named"),
+        ("supervised", "'supervised' needs labels"),
+        ("simcl", "Did you mean 'simclr'"),
+        ("mae", "--encoder vit96"),
+    ],
 )
 def test_what_does_not_fit_is_told(methods: str, says: str, images: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=says):

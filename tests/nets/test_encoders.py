@@ -47,8 +47,10 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     source = encoders.create("resnet18", image_size=32, seed=1)
     save_file({**source.model.state_dict(), "fc.weight": torch.zeros(2, 512)}, tmp_path / "timm.safetensors")
     save_file(dict(source.state_dict()), tmp_path / "ours.safetensors")
+    whole = {f"encoder.{key}": value for key, value in source.state_dict().items()}
+    save_file({**whole, "heads.class.weight": torch.zeros(2, 512)}, tmp_path / "model.safetensors")
     images = torch.rand(1, 3, 32, 32)
-    for file in ("timm", "ours"):
+    for file in ("timm", "ours", "model"):
         loaded = encoders.create("resnet18", image_size=32, seed=2, weights=tmp_path / f"{file}.safetensors")
         torch.testing.assert_close(loaded.eval()(images), source.eval()(images))
 

@@ -102,6 +102,7 @@ class Ranking:
         from rich.text import Text
 
         shown = [Text(self.verdict, style="bold"), Text(self.trust), *(Text(choice) for choice in self.choices)]
+        shown.append(Text(f"encoder: {self.out / BEST}"))
         failures = [Text(f"failed: {result.failed}") for result in self.failed]
         return Group(table(self.rows), *shown, *failures)
 
@@ -170,7 +171,7 @@ def rank_encoders(
     with store.lock():
         results = compare._run(trials, data, store, workers_for(workers, device), on_happening, one=_one)
         rows = ranked(results, recipes)
-        model = _hand_out(store, next(r for r in results if r.trial.recipe == rows[0]["recipe"] and not r.failed))
+        model = _hand_out(store, [r for r in results if r.trial.recipe == rows[0]["recipe"] and not r.failed])
     held = data.fold(TEST)
     ranking = Ranking(
         results=sorted(results, key=lambda r: (recipes.index(r.trial.recipe), r.trial.seed)),
@@ -199,15 +200,16 @@ def ranked(results: Sequence[Result], recipes: Sequence[str]) -> list[dict[str, 
             done.setdefault(result.trial.seed, {})[result.trial.recipe] = result
     if not done:
         raise UserError("no trial finished: " + next((r.failed for r in results if r.failed), "none was run"))
-    names = [name for name in recipes if all(name in seed for seed in done.values())]
+    trained = [done[seed] for seed in sorted(done)]
+    names = [name for name in recipes if all(name in seed for seed in trained)]
     if not names:
         raise UserError("no method has finished on every seed: there is nothing to rank")
-    found = [{name: _signals(seed[name]) for name in names} for seed in done.values()]
+    found = [{name: _signals(seed[name]) for name in names} for seed in trained]
     ranks = [_judge().ordered(each) for each in found]
     rows = []
     for name in names:
         own = [each[name] for each in ranks]
-        spent = [seed[name].spent for seed in done.values()]
+        spent = [seed[name].spent for seed in trained]
         rows.append(
             {"recipe": name, "mean rank": float(np.mean(own)), "lowest rank": min(own), "highest rank": max(own)}
             | {key: float(np.mean([each[name][key] for each in found])) for key in found[0][name]}
@@ -215,7 +217,7 @@ def ranked(results: Sequence[Result], recipes: Sequence[str]) -> list[dict[str, 
                 "passes": float(np.mean([s.passes for s in spent])),
                 "seconds": float(np.mean([s.seconds for s in spent])),
             }
-            | {"seeds": len(done)}
+            | {"seeds": len(trained)}
         )
     return sorted(rows, key=lambda row: row["mean rank"])
 
@@ -230,9 +232,10 @@ def trust() -> str:
     order, chosen = entry["effects"][0], 2.0 - next(e["mean"] for e in entry["effects"] if e["name"] == "saved")
     models = round(float(np.mean(entry["recorded"]["models"])))
     return (
-        f"How far this order can be trusted: over {models} encoders of ours it correlated with the order by labels by "
-        f"ρ = {order['mean']:.2f} ({order['low']:.2f} … {order['high']:.2f}, {entry['seeds']} seeds), and its first "
-        f"choice cost {chosen:.1f} points of accuracy against the best one. A few labels tell more."
+        f"How far this order can be trusted: over {models} small encoders on the embedded photos it correlated with "
+        f"the order by labels by ρ = {order['mean']:.2f} ({order['low']:.2f} … {order['high']:.2f}, {entry['seeds']} "
+        f"seeds), and its first choice cost {chosen:.1f} points of accuracy against the best one. "
+        "A few labels tell more."
     )
 
 
@@ -291,6 +294,8 @@ def _recipes(methods: str | Sequence[str], data: Dataset) -> list[str]:
             if card.task or card.lacks(data, None):
                 raise UserError(f"'{step.name}' needs labels, and this comparison has none: name methods that learn "
                                 "without, such as barlow-twins, simclr or mae")  # fmt: skip
+    if not recipes:
+        raise UserError("no method is named: leave --methods away, or name some, such as barlow-twins, simclr")
     return [UNTRAINED, *dict.fromkeys(recipes)]
 
 
@@ -307,8 +312,10 @@ def _held_out(data: Dataset, share: float) -> Dataset:
     return data.with_columns(fold=fold)
 
 
-def _hand_out(store: Store, result: Result) -> Model:
-    model = Model.load(store.model_path(result.trial.key))
+def _hand_out(store: Store, results: Sequence[Result]) -> Model:
+    """The first seed's model, copied to where it is found."""
+    first = min(results, key=lambda result: result.trial.seed)
+    model = Model.load(store.model_path(first.trial.key))
     model.save(store.folder / BEST)
     return model
 

@@ -244,8 +244,13 @@ def _small_vit(name: str, image_size: int) -> Timm:
     return encoder
 
 
+MODELS = "encoder."
+"""What the names of an encoder's weights begin with in the file of a whole model."""
+
+
 def load_weights(encoder: Encoder, path: Path) -> None:
-    """Load a safetensors file into an encoder: one of ours, or a timm checkpoint of the same architecture.
+    """Load a safetensors file into an encoder: of an encoder of ours, of a saved model (its heads are left), or a timm
+    checkpoint of the same architecture.
 
     Raises:
         UserError: not a safetensors file (pickles are never loaded), or of another architecture.
@@ -259,6 +264,8 @@ def load_weights(encoder: Encoder, path: Path) -> None:
         raise UserError(
             f"{path} is not a readable safetensors file ({error}); pickled weights are never loaded"
         ) from None
+    if any(key.startswith(MODELS) for key in state):
+        state = {key.removeprefix(MODELS): value for key, value in state.items() if key.startswith(MODELS)}
     target: nn.Module = encoder
     if isinstance(encoder, Timm) and not any(key.startswith("model.") for key in state):
         target = encoder.model

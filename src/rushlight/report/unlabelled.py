@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rushlight.bench.unlabelled import Ranking, signals
+import shlex
+
+from rushlight.bench.unlabelled import BEST, UNTRAINED, Ranking, signals
 from rushlight.data.columns import TEST
 from rushlight.engine.trial import machine
 from rushlight.report import atlas, plots
@@ -35,6 +37,7 @@ def ranking_report(ranking: Ranking) -> Report:
                     if ranking.failed else []),
             Section("Atlas", atlas.blocks(ranking.atlas, ranking.data.fold(TEST), "best encoder")
                     if ranking.atlas is not None else []),
+            Section("Use it", _use(ranking)),
             Section("Data", _data(ranking)),
             Section("Repeat it", _repeat(ranking)),
         ],
@@ -68,6 +71,16 @@ def _signals(ranking: Ranking) -> Table:
     said = "; ".join(f"{name}: {MEANING[name]}" for name in names if name in MEANING)
     return Table(["encoder", *names, "a training"], rows, f"Means over the seeds, on held-out images. {said}.",
                  title="What was measured", numeric=range(1, len(names) + 2))  # fmt: skip
+
+
+def _use(ranking: Ranking) -> list[Block]:
+    """How a training with labels starts from the encoder that is handed out; nothing if that is untrained."""
+    if ranking.best == UNTRAINED:
+        return []
+    weights = str(ranking.out / BEST / "model.safetensors")
+    words = ["rushlight", "compare", ranking.data.info.source, "--labels", "labels.csv", "--encoder"]
+    said = "When there are labels, even a few: every method that fits them, each starting from this encoder."
+    return [Text(said), Commands([shlex.join([*words, ranking.results[0].trial.encoder, "--weights", weights])])]
 
 
 def _data(ranking: Ranking) -> list[Block]:
