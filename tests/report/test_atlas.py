@@ -90,8 +90,13 @@ def test_no_picture_covers_another_and_every_dot_lacks_room() -> None:
 
 def test_pictures_stay_inside_of_the_map() -> None:
     at = plots.on_map(np.array([[0.0, 0.0], [1.0, 1.0]]))
-    assert at.min() > plots.PICTURE / 2
-    assert (np.array(plots.MAP) - at[1] > plots.PICTURE / 2).all()
+    assert at.min() > plots.side(2) / 2
+    assert (np.array(plots.MAP) - at[1] > plots.side(2) / 2).all()
+
+
+def test_few_images_are_drawn_larger() -> None:
+    assert plots.side(0) == plots.side(10) == plots.LARGEST
+    assert plots.LARGEST > plots.side(80) > plots.side(120) > plots.side(1500) == plots.PICTURE
 
 
 def labelled(labels: list[int]) -> charts.Atlas:

@@ -71,7 +71,7 @@ def picture(atlas: Atlas, data: Dataset, coloured: Sequence[int]) -> str:
 
 def apart(places: Float[np.ndarray, "n 2"], most: int) -> list[int]:
     """At most so many places whose pictures leave each other whole: each one that has room among those before it."""
-    at, room = plots.on_map(places), plots.PICTURE + 2
+    at, room = plots.on_map(places), plots.side(len(places)) + 2
     chosen: list[int] = []
     for place in range(len(at)):
         if len(chosen) < most and (np.abs(at[chosen] - at[place]).max(axis=1, initial=0) >= room).all():

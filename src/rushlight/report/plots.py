@@ -253,13 +253,19 @@ def thumbnail(image: UInt8[np.ndarray, "..."], *, largest: int = 96) -> str:
 
 MAP = (1000, 720)
 """Width and height of an atlas."""
-PICTURE = 30
-"""The side of a picture on it."""
+PICTURE, LARGEST = 30, 72
+"""The side of a picture on it, at least and at most."""
+
+
+def side(places: int) -> int:
+    """The side of a picture among so many places: the fewer, the larger."""
+    return int(np.clip(np.sqrt(MAP[0] * MAP[1] / max(4 * places, 1)), PICTURE, LARGEST))
 
 
 def on_map(places: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
     """Where places (x and y in [0, 1]) are drawn on a map, its pictures inside."""
-    return PICTURE * 0.6 + places * (np.array(MAP) - PICTURE * 1.2)
+    size = side(len(places))
+    return size * 0.6 + places * (np.array(MAP) - size * 1.2)
 
 
 def atlas(
@@ -275,7 +281,7 @@ def atlas(
     def title(i: int) -> str:
         return f"<title>{escape(names[i])}</title>" if names else ""
 
-    at, size = on_map(places), PICTURE
+    at, size = on_map(places), side(len(places))
     marks = [
         f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="var(--{colours[i]})" opacity=".6">{title(i)}</circle>'
         for i, (x, y) in enumerate(at)
