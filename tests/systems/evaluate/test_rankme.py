@@ -156,6 +156,12 @@ def test_runs_of_other_methods_or_widths_are_not_compared(photos):
         assert kind in apart
 
 
+def test_nothing_is_chosen_among_untrained_encoders(photos):
+    found = RankMe().judge_all({"one": model_with(None), "two": model_with(None)}, photos)
+    assert found.tables["models"]["choice"] == ["", ""]
+    assert not any("take" in note for note in found.notes if note.startswith("Of"))
+
+
 def test_runs_close_to_the_best_are_named(photos):
     same = collapsed(12)
     found = RankMe().judge_all({name: model_with(same, "simclr") for name in ("one", "two")}, photos)

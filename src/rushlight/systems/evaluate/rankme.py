@@ -33,6 +33,7 @@ from rushlight.engine.stage import Findings, Judge, Setting
 from rushlight.errors import UserError
 from rushlight.objectives import spectrum
 
+UNTRAINED = "untrained"
 POINTS = 500
 """At most so many points of a spectrum are drawn, evenly on a log scale."""
 
@@ -93,7 +94,7 @@ class RankMe(Judge):
         groups: dict[tuple[str, str, int], list[str]] = {}
         for name in order:
             groups.setdefault(kinds[name], []).append(name)
-        chosen = {names[0] for names in groups.values() if len(names) > 1}
+        chosen = {names[0] for kind, names in groups.items() if len(names) > 1 and kind[0] != UNTRAINED}
         table: dict[str, list] = {"model": order}
         table |= {key: [kinds[name][i] for name in order] for i, key in enumerate(("method", "read"))}
         table |= {key: [found[name].numbers[key] for name in order] for key in found[order[0]].numbers}
@@ -132,7 +133,7 @@ class RankMe(Judge):
 def method(model: Model) -> str:
     """The systems that a model came from, without their arguments; `untrained` if it came from none."""
     steps = Recipe.parse(model.facts.recipe).steps if model.facts.recipe else []
-    return " > ".join(step.name for step in steps) or "untrained"
+    return " > ".join(step.name for step in steps) or UNTRAINED
 
 
 def _read(found: Findings) -> tuple[str, int]:
@@ -145,8 +146,8 @@ def _rank(found: Findings) -> float:
 
 
 def _advice(kind: tuple[str, str, int], ranks: Mapping[str, float]) -> str:
-    """What to take among comparable runs, given from the highest rank; nothing for a run that is alone."""
-    if len(ranks) < 2:
+    """What to take among comparable runs, given from the highest rank; nothing of one alone, or of untrained ones."""
+    if len(ranks) < 2 or kind[0] == UNTRAINED:
         return ""
     first = next(iter(ranks))
     near = [name for name, rank in ranks.items() if rank >= 0.98 * ranks[first] and name != first]
