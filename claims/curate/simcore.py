@@ -94,11 +94,11 @@ def run(seed: int) -> dict[str, float]:
 
 CLAIM = Claim(
     id="simcore",
-    headline="eleven fine-grained sets, ImageNet as the open set: +10.5 points by a linear probe against pretraining on "
-    "the target alone",
-    data="400 embedded photos of shoes (three classes) as the target; an open set of 800 other shoes, 5,600 other photos, "
-    "800 digits and 800 texture crops; SimCLR (τ = 0.07), conv16, 28×28; 15,000 image passes to choose, 40,000 for each "
-    "arm",
+    headline="eleven fine-grained sets, ImageNet as the open set: +10.5 points by a linear probe against pretraining "
+    "on the target alone",
+    data="400 embedded photos of shoes (three classes) as the target; an open set of 800 other shoes, 5,600 other "
+    "photos, 800 digits and 800 texture crops; SimCLR (τ = 0.07), conv16, 28×28; 15,000 image passes to choose, 40,000 "
+    "for each arm",
     baseline="pretraining on the target alone; with as many random images of the open set; with all of it; same passes",
     metric="accuracy of a linear probe (the target's 400 labels) on 600 other shoes; share of shoes among what was "
     "chosen",

@@ -111,8 +111,9 @@ def run(seed: int) -> dict[str, float]:
 CLAIM = Claim(
     id="multimae",
     headline="NYUv2 mIoU: MAE 50.8; MultiMAE 52.0 from images and 56.0 from images and depth",
-    data="4,000 composed scenes of 32×32 (two or three items) with exact depth and classes; ViT of width 64 with 4 blocks "
-    "and patches of 4 pixels; 25,000 image passes; a linear token decoder fine-tuned on 100 labelled scenes (150 steps)",
+    data="4,000 composed scenes of 32×32 (two or three items) with exact depth and classes; ViT of width 64 with 4 "
+    "blocks and patches of 4 pixels; 25,000 image passes; a linear token decoder fine-tuned on 100 labelled scenes "
+    "(150 steps)",
     baseline="the same without depth at the end; masked autoencoding of images alone (MAE), with a new depth adapter "
     "and without; same passes, same fine-tuning",
     metric="mean IoU on 400 test scenes; L1 of standardised depth told from images alone, against each place's mean",

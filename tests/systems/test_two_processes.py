@@ -20,13 +20,14 @@ from timm.layers import DropPath
 from rushlight.augment import policy
 from rushlight.augment.policy import Policy
 from rushlight.data.dataset import Dataset
+from rushlight.engine.joint import plain
 from rushlight.engine.learner import Plan
 from rushlight.engine.stage import Setting
 from rushlight.nets.norm import synchronise
 
 BATCH = 8
-ALONE = {"pu-mlc": {"consistency": 0.0}}
-"""Parts of a loss whose partners each process draws for itself, as it draws views: mixing."""
+ALONE = {"pu-mlc": {"consistency": 0.0}, "histopath-ssl": {"look": plain}}
+"""What each process draws for itself, as it draws views: partners to mix with; turns and stains."""
 
 
 def outcome(name: str, data: Dataset, rank: int, processes: int) -> dict[str, torch.Tensor]:
@@ -34,12 +35,12 @@ def outcome(name: str, data: Dataset, rank: int, processes: int) -> dict[str, to
     learner = learner_of(make(name))
     learner.prepare(data, start(data, name), Setting(task=task_for(name)))
     synchronise(learner).double()  # so that what differs is the method, not the order of sums
-    plain = policy.identity((data.height, data.width))
+    whole = policy.identity((data.height, data.width))
     for attribute, value in vars(learner).items():
         if isinstance(value, Policy):
-            setattr(learner, attribute, plain)
+            setattr(learner, attribute, whole)
         elif isinstance(value, tuple | list) and any(isinstance(each, Policy) for each in value):
-            setattr(learner, attribute, type(value)(plain for _ in value))
+            setattr(learner, attribute, type(value)(whole for _ in value))
         elif attribute in ALONE.get(name, {}):
             setattr(learner, attribute, ALONE[name][attribute])
     for module in learner.modules():

@@ -112,6 +112,7 @@ class Policy:
             may exceed the image (dense tasks' "scale 0.5–2, then crop").
         shift: largest shift by whole pixels, as a share of the size (pad-and-crop).
         flip: probability of mirroring left and right.
+        turns: turn by a random number of quarters (with `flip` at one half: all eight symmetries of a square).
         rotation, shear, scale: largest turn (degrees), shear (tangent), and range of enlargement about the
             centre.
         jitter: probability of colour jitter, of which
@@ -133,6 +134,7 @@ class Policy:
     zoom: tuple[float, float] | None = None
     shift: float = 0.0
     flip: float = 0.0
+    turns: bool = False
     rotation: float = 0.0
     shear: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
@@ -246,13 +248,16 @@ class Policy:
         bends = self.crop_scale or self.zoom or self.rotation or self.shear or self.scale != (1, 1) or self.operations
         if bends or source != self.size:
             return "bilinear"
-        return "nearest" if self.shift or self.flip else "none"
+        return "nearest" if self.shift or self.flip or self.turns else "none"
 
     def _geometry(self, n: int, source: Size, generator: torch.Generator) -> Tensor:
         draw = torch.rand(n, 10, generator=generator, device=generator.device)
         geometry = self._window(draw[:, :4], source)
         if self.flip:
             geometry = matrices.compose(geometry, matrices.flip(draw[:, 4] < self.flip, self.size[1]))
+        if self.turns:
+            quarters = torch.randint(4, (n,), generator=generator, device=generator.device)
+            geometry = matrices.compose(geometry, matrices.rotate(90.0 * quarters, self.size))
         if self.shift:
             geometry = matrices.compose(geometry, matrices.translate(self._shifts(draw[:, 5:7])))
         if self.rotation or self.shear or self.scale != (1, 1):

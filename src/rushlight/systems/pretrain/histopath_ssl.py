@@ -1,0 +1,220 @@
+"""Self-supervision for histology: what tissue looks like, told to any joint-embedding learner, and judged on slides.
+
+Recipes were tuned on photographs. Tissue has no upright, no single object, a stain that varies by laboratory, and a
+meaning that depends on magnification. So the learner's views are changed:
+
+    dihedral        any of the eight symmetries of a square
+    narrow crops    0.4 to 1 of the area, so that magnification keeps its meaning (photographs: 0.08 to 1)
+    stain           RandStainNA: each view with the channel means a ~ N(A_m, A_s(1 + h)) and deviations
+                    d ~ N(D_m, D_s(1 + h)) of a virtual slide, x′ = (x − mean)·d/std + a, in Lab;
+                    or each stain's concentration jittered, in HED
+    magnification   with a probability, the last large view shows the same centre from twice as near
+
+Hue and saturation are left to the stain; brightness and contrast vary little. The base is SimCLR, MSN, DINO, …
+
+`slides` judges features as they are used: a slide is a bag of patches, and only the slide has a label. Learning from
+bags (mean, or gated attention) on frozen features, divided by slides, with intervals over slides.
+
+Shared: the learner; stains; pooling; areas under curves.
+Lai et al., 2023, arXiv:2310.13259. RandStainNA: arXiv:2206.12694; HED: arXiv:1902.06543; MIL: arXiv:1802.04712.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from tensordict import TensorDict
+from torch import Tensor
+
+from rushlight.augment import stain as stains
+from rushlight.augment.policy import Policy
+from rushlight.card import Card, Needs, known
+from rushlight.data.dataset import Dataset
+from rushlight.engine import probe, slides
+from rushlight.engine.budget import Budget
+from rushlight.engine.joint import AddOn, joint
+from rushlight.engine.model import Model
+from rushlight.engine.stage import Findings, Judge, Setting
+from rushlight.errors import UserError
+
+STAIN = ("randstain", "hed", "none")
+MEASURED = 4000
+"""Images that a training set's stain is measured on, at most."""
+
+
+class HistopathSSL(AddOn):
+    """Views for tissue, added to any joint-embedding learner."""
+
+    card = Card(
+        id="histopath-ssl",
+        title="Domain-specific optimization and diverse evaluation of self-supervised models for histopathology",
+        paper="arXiv:2310.13259",
+        family="pretrain",
+        role="learner",
+        needs=Needs("image"),
+        gives="an encoder of tissue trained without labels",
+        says="17 tissues, 12 cancers: self-supervision is strong on pathology, and domain-specific changes add to it",
+        tags=("contrastive", "instance discrimination of tissue"),
+    )
+
+    def __init__(
+        self,
+        *,
+        base: str = "simclr",
+        dihedral: bool = True,
+        scale: tuple[float, float] | None = (0.4, 1.0),
+        stain: str = "randstain",
+        stain_probability: float = 0.8,
+        stain_spread: float = 0.0,
+        distribution: str = "normal",
+        neighbour: float = 0.0,
+    ):
+        """
+        Args:
+            base: the learner, written as in a recipe: `"simclr(temperature=0.2)"`, `"msn(focal=2)"`, …
+            dihedral: any of the eight symmetries, instead of a mirror image at most.
+            scale: share of the area that a large view shows; None leaves the base's.
+            stain: `randstain`, `hed`, or `none`, which keeps the base's colours.
+            stain_probability: of each view.
+            stain_spread: h, the virtual slides' extra deviation.
+            distribution: `normal`, `laplace` or `uniform`, of virtual slides.
+            neighbour: probability that the last large view shows the same centre at twice the magnification.
+        """
+        super().__init__()
+        if stain not in STAIN or distribution not in ("normal", "laplace", "uniform"):
+            raise UserError(f"stain='{stain}', distribution='{distribution}': a stain is {', '.join(STAIN)}; "
+                            "a distribution normal, laplace or uniform")  # fmt: skip
+        if not 0 <= neighbour <= 1 or not 0 <= stain_probability <= 1:
+            raise UserError(f"neighbour={neighbour}, stain_probability={stain_probability}: probabilities lie in 0 … 1")
+        self.learner = joint(base)
+        self.dihedral, self.scale, self.stain, self.neighbour = dihedral, scale, stain, neighbour
+        self.probability, self.spread, self.distribution = stain_probability, stain_spread, distribution
+        self.learner.look = self.look
+        self.statistics: stains.Statistics | None = None
+
+    def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:
+        """Measure the training set's stain, and train."""
+        self.measure(data)
+        return super().run(data, model, budget, setting)
+
+    def measure(self, data: Dataset) -> None:
+        """The stain's statistics, of images drawn evenly."""
+        rows = torch.linspace(0, len(data) - 1, min(len(data), MEASURED)).long()
+        self.statistics = stains.Statistics.of(data["image"][rows])
+
+    def look(self, policies: Sequence[Policy], columns: TensorDict, generator: torch.Generator) -> list[Tensor]:
+        """The base's views, seen as tissue."""
+        images, largest = columns["image"], policies[0].size
+        large = [policy.size == largest for policy in policies]
+        last = max(number for number, is_large in enumerate(large) if is_large)
+        seen = []
+        for number, policy in enumerate(policies):
+            near = nearer(images, self.neighbour, generator) if self.neighbour and number == last else images
+            view = self.adapted(policy, large[number])(near, generator=generator)
+            seen.append(self.stained(view, generator))
+        return seen
+
+    def adapted(self, policy: Policy, large: bool) -> Policy:
+        """A view's policy for tissue."""
+        changes: dict = {"turns": True, "flip": 0.5} if self.dihedral else {}
+        if self.scale is not None and large:
+            changes["crop_scale"] = self.scale
+        if self.stain != "none":
+            weak = {name: min(getattr(policy, name), 0.2) for name in ("brightness", "contrast")}
+            changes |= {**weak, "saturation": 0.0, "hue": 0.0, "grayscale": 0.0, "solarize": 0.0}
+        return replace(policy, **changes)
+
+    def stained(self, view: Tensor, generator: torch.Generator) -> Tensor:
+        """A view in another stain."""
+        if self.stain == "hed":
+            return stains.jitter_hed(view, probability=self.probability, generator=generator)
+        if self.stain == "none" or self.statistics is None:
+            return view
+        drawn: dict = {"spread": self.spread, "distribution": self.distribution}
+        return stains.restain(view, self.statistics, probability=self.probability, generator=generator, **drawn)
+
+
+def nearer(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Some of the images from twice as near: the middle of half the side, enlarged; float in [0, 1]."""
+    values = images.float() / 255 if not images.is_floating_point() else images
+    height, width = values.shape[-2:]
+    middle = values[..., height // 4 : height - height // 4, width // 4 : width - width // 4]
+    close = F.interpolate(middle, size=(height, width), mode="bilinear", align_corners=False)
+    drawn = torch.rand(len(values), generator=generator, device=values.device) < probability
+    return torch.where(drawn[:, None, None, None], close, values)
+
+
+class Slides(Judge):
+    """Tasks of whole slides: frozen features of patches, labels of slides alone."""
+
+    audits = False
+    card = Card(
+        id="slides",
+        title="Weakly supervised slide-level tasks by multiple-instance learning",
+        paper="arXiv:1802.04712",
+        family="pretrain",
+        role="judge",
+        needs=Needs("image", known("class"), known("domain")),
+        gives="the area under the curve for labels of slides (`domain`), with intervals, and by the number of labels",
+        says="attention finds the instances that decide a bag's label",
+    )
+
+    def __init__(self, *, folds: int = 4, draws: int = 500, titration: Sequence[float] = (0.25, 0.5, 1.0)):
+        """
+        Args:
+            folds: parts that the slides are divided into; each is predicted from the others.
+            draws: of the bootstrap over slides.
+            titration: shares of the training slides that are labelled.
+        """
+        self.folds, self.draws, self.titration = folds, draws, tuple(titration)
+
+    def judge(self, model: Model, data: Dataset, setting: Setting = Setting()) -> Findings:
+        """Macro one-against-rest AUC by mean pooling and by gated attention.
+
+        Raises:
+            UserError: patches of one slide have different labels, or there are too few slides.
+        """
+        rows = data.known("class") & data.known("domain")
+        data = data.select(rows)
+        try:
+            bags = slides.Bags.of(probe.features(model, data["image"]), data["domain"], data["class"])
+        except ValueError as error:
+            raise UserError(f"{data.info.source}: {error}; `domain` tells the slide, `class` its label") from error
+        classes = max(int(bags.labels.max()) + 1, 2)
+        if int(bags.labels.bincount(minlength=classes).min()) < self.folds:
+            raise UserError(f"{data.info.source} has {len(bags.labels)} slides: each label needs {self.folds} at least")
+        numbers: dict[str, float] = {}
+        for pooling in ("mean", "attention"):
+            found = self.predicted(bags, classes, pooling, 1.0, setting.seed)
+            low, high = slides.bootstrap(found, bags.labels, draws=self.draws, seed=setting.seed)
+            auc = slides.macro_auc(found, bags.labels)
+            numbers |= {f"AUC, {pooling}": auc, f"AUC, {pooling}, low": low, f"AUC, {pooling}, high": high}
+        numbers |= {"slides": float(len(bags.labels)), "patches": float(len(data))}
+        by_labels = {p: self.titrated(bags, classes, p, setting.seed) for p in ("mean", "attention")}
+        curve = ("labelled slides", "macro AUC", by_labels)
+        return Findings(
+            "slides", numbers, curves={"label titration": curve}, notes=("Divided by slides, not by patches.",)
+        )
+
+    def titrated(self, bags: slides.Bags, classes: int, pooling: str, seed: int) -> tuple[list[float], list[float]]:
+        """(labelled slides of a fold's training, AUC) for each share."""
+        whole = len(bags.labels) * (self.folds - 1) / self.folds
+        areas = [slides.macro_auc(self.predicted(bags, classes, pooling, s, seed), bags.labels) for s in self.titration]
+        return [share * whole for share in self.titration], areas
+
+    def predicted(self, bags: slides.Bags, classes: int, pooling: str, share: float, seed: int) -> Tensor:
+        """Each slide's probabilities, from slides of the other folds, of which a share is used."""
+        from sklearn.model_selection import StratifiedKFold, train_test_split
+
+        found = torch.zeros(len(bags.labels), classes)
+        labels = bags.labels.numpy()
+        for train, test in StratifiedKFold(self.folds, shuffle=True, random_state=seed).split(labels, labels):
+            if share < 1:
+                wanted = max(int(share * len(train)), classes)
+                train, _ = train_test_split(train, train_size=wanted, stratify=labels[train], random_state=seed)
+            parts = (bags.select(torch.from_numpy(part)) for part in (train, test))
+            found[torch.from_numpy(test)] = slides.scores(*parts, classes, pooling=pooling, seed=seed)
+        return found

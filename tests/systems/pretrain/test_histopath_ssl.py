@@ -1,0 +1,119 @@
+"""Views for tissue on any learner, and the judge of slides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pretraining import fresh
+
+from rushlight.data import tissue
+from rushlight.data.dataset import Dataset
+from rushlight.engine import probe
+from rushlight.engine.budget import Budget
+from rushlight.engine.model import Model
+from rushlight.engine.stage import Setting
+from rushlight.errors import UserError
+from rushlight.nets import encoders
+from rushlight.systems.pretrain.histopath_ssl import HistopathSSL, Slides, nearer
+
+
+@pytest.fixture(scope="module")
+def patches() -> Dataset:
+    return Dataset({"image": tissue.compose(800, labs=(0, 1, 2), seed=1)["image"]})
+
+
+def prepared(patches: Dataset, **settings) -> HistopathSSL:
+    stage = HistopathSSL(**settings)
+    stage.measure(patches)
+    stage.learner.prepare(patches, Model(encoders.create("conv16", image_size=32, seed=0)), Setting(task=None))
+    stage.learner.plan = stage.learner.plan_for(Budget(passes=500))
+    return stage
+
+
+def test_features_carry_over_to_an_unseen_laboratory(patches: Dataset) -> None:
+    train, test = tissue.compose(200, labs=(0,), seed=7), tissue.compose(400, labs=(4,), seed=8)
+
+    def accuracy(model: Model) -> float:
+        seen, asked = (probe.features(model, data["image"]) for data in (train, test))
+        return probe.linear_accuracy(seen, train["class"], asked, test["class"], c=0.1)
+
+    start = Model(encoders.create("conv16", image_size=32, seed=0))
+    _, model = HistopathSSL(base="simclr(batch=64)").run(patches, start, Budget(passes=8e3), Setting(task=None))
+    assert accuracy(model) > accuracy(start) + 0.05
+
+
+@pytest.mark.parametrize("base", ["simclr", "msn(focal=2)", "dino(local=1)", "byol"])
+def test_it_changes_the_views_of_any_base(base: str, patches: Dataset) -> None:
+    stage = prepared(patches, base=base)
+    learner = stage.learner
+    views = learner.views(learner.draw(8, 0))
+    assert [tuple(view.shape[-2:]) for view in views] == [policy.size for policy in learner.policies]
+    assert learner.step(learner.draw(8, 0)).isfinite()
+
+
+def test_policies_are_for_tissue(patches: Dataset) -> None:
+    stage = prepared(patches)
+    policy = stage.adapted(stage.learner.policies[0], True)
+    assert (policy.crop_scale, policy.turns, policy.flip) == ((0.4, 1.0), True, 0.5)
+    assert (policy.saturation, policy.hue, policy.grayscale, policy.solarize) == (0, 0, 0, 0)
+    assert policy.brightness == policy.contrast == 0.2
+    plain = prepared(patches, stain="none", dihedral=False, scale=None)
+    assert plain.adapted(plain.learner.policies[0], True) == plain.learner.policies[0]
+
+
+def test_turns_reach_all_eight_symmetries(patches: Dataset) -> None:
+    stage = prepared(patches, stain="none", scale=(1.0, 1.0))
+    image = patches["image"][:1].expand(200, -1, -1, -1)
+    policy = stage.adapted(stage.learner.policies[0], True)
+    policy = replace(policy, jitter=0.0, grayscale=0.0, blur=0.0, crop_ratio=(1.0, 1.0))
+    seen = policy(image, generator=torch.Generator().manual_seed(0))
+    original = image[0].float() / 255
+    eight = [turned for flip in (original, original.flip(-1)) for turned in (flip.rot90(k, (1, 2)) for k in range(4))]
+    distance = torch.stack([(seen - one).abs().flatten(1).amax(1) for one in eight], 1)
+    assert float(distance.amin(1).max()) < 0.02
+    assert distance.argmin(1).unique().numel() == 8
+
+
+def test_stains_differ_between_views(patches: Dataset) -> None:
+    for stain in ("randstain", "hed"):
+        learner = prepared(patches, stain=stain, stain_probability=1.0).learner
+        one, other = learner.views(learner.draw(32, 0))
+        assert float((one.mean((2, 3)) - other.mean((2, 3))).abs().mean()) > 0.01
+
+
+def test_the_neighbouring_magnification_is_the_middle_enlarged(patches: Dataset) -> None:
+    images = patches["image"][:6]
+    always, never = (nearer(images, p, torch.Generator().manual_seed(0)) for p in (1.0, 0.0))
+    middle = images[:, :, 8:24, 8:24].float() / 255
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(always, 2).mean(), middle.mean(), atol=0.01, rtol=0)
+    torch.testing.assert_close(never, images.float() / 255)
+
+
+def test_slides_are_judged_by_their_labels_with_intervals() -> None:
+    data = tissue.slides(24, patches=12, share=0.4, seed=2)
+    model = Model(encoders.create("conv16", image_size=32, seed=0))
+    found = Slides(draws=50, titration=(0.5, 1.0)).judge(model, data, Setting(seed=0))
+    for pooling in ("mean", "attention"):
+        assert found.numbers[f"AUC, {pooling}, low"] <= found.numbers[f"AUC, {pooling}"]
+        assert found.numbers[f"AUC, {pooling}"] <= found.numbers[f"AUC, {pooling}, high"]
+    assert max(found.numbers["AUC, mean"], found.numbers["AUC, attention"]) > 0.65
+    labelled, areas = found.curves["label titration"][2]["mean"]
+    assert labelled == [9.0, 18.0]
+    assert areas[-1] == pytest.approx(found.numbers["AUC, mean"])
+
+
+def test_what_cannot_be_is_told() -> None:
+    with pytest.raises(UserError, match="randstain, hed, none"):
+        HistopathSSL(stain="blue")
+    with pytest.raises(UserError, match=r"probabilities lie in 0 … 1"):
+        HistopathSSL(neighbour=2.0)
+    with pytest.raises(UserError, match="no joint-embedding learner"):
+        HistopathSSL(base="supervised")
+    data = tissue.slides(4, patches=4, seed=1)
+    with pytest.raises(UserError, match="each label needs 4 at least"):
+        Slides().judge(fresh(), data)
+    mixed = data.with_columns(**{"class": torch.arange(16) % 2})
+    with pytest.raises(UserError, match="`domain` tells the slide"):
+        Slides().judge(fresh(), mixed)
