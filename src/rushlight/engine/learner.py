@@ -16,7 +16,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -234,6 +234,18 @@ class Learner(L.LightningModule, Stage):
                 largest = max(largest // 2, 1)
                 warnings.warn(f"{self.name}: out of memory; going on with a batch of {largest}, the same budget",
                               stacklevel=2)  # fmt: skip
+
+    def run_paid(
+        self, paid: Spent, data: Dataset, model: Model, budget: Budget, setting: Setting
+    ) -> tuple[Dataset, Model]:
+        """`run` on what is left of the budget, where a part is spent already (a teacher's forwards): `spent` and the
+        learning curve count it."""
+        left = Budget(passes=budget.passes - paid.passes) if budget.passes is not None else budget
+        tell = setting.on_snapshot
+        later = replace(setting, on_snapshot=tell and (lambda snapshot, used: tell(snapshot, paid + used)))
+        result = Learner.run(self, data, model, left, later)
+        self.spent = paid + self.spent  # type: ignore[has-type]
+        return result
 
     def prepare(self, data: Dataset, model: Model, setting: Setting) -> None:
         """Set the network up for this data; afterwards `step` can be called."""

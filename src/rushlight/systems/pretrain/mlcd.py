@@ -19,7 +19,6 @@ An et al., 2024, arXiv:2407.17331; code: deepglint/unicom (the loss itself is no
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +117,8 @@ class MLCD(Learner):
 
     def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = _ALONE) -> tuple[Dataset, Model]:
         """Embed, cluster, label, train; the teacher's forwards are paid for."""
-        images, paid = self.teaching(data, model, budget)
-        self.allowed = images
-        left = Budget(passes=budget.passes - paid.passes) if budget.passes is not None else budget
-        tell = setting.on_snapshot
-        later = replace(setting, on_snapshot=tell and (lambda snapshot, used: tell(snapshot, paid + used)))
-        data, trained = super().run(data, model, left, later)
-        self.spent = paid + self.spent  # type: ignore[has-type]
-        return data, trained
+        self.allowed, paid = self.teaching(data, model, budget)
+        return self.run_paid(paid, data, model, budget, setting)
 
     def teaching(self, data: Dataset, model: Model, budget: Budget) -> tuple[int, Spent]:
         """How many images the teacher embeds, and what that costs."""

@@ -20,7 +20,6 @@ Bachmann et al., 2022, arXiv:2204.01678; code: EPFL-VILAB/MultiMAE.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -128,12 +127,7 @@ class MultiMAE(Learner):
     def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = _ALONE) -> tuple[Dataset, Model]:
         """Fill in pseudo-labels, which are paid for, and train; the data come out as they came in."""
         filled, paid = self.filled(data, model, budget)
-        left = Budget(passes=budget.passes - paid.passes) if budget.passes is not None else budget
-        tell = setting.on_snapshot
-        later = replace(setting, on_snapshot=tell and (lambda snapshot, used: tell(snapshot, paid + used)))
-        _, trained = super().run(filled, model, left, later)
-        self.spent = paid + self.spent  # type: ignore[has-type]
-        return data, trained
+        return data, self.run_paid(paid, filled, model, budget, setting)[1]
 
     def filled(self, data: Dataset, model: Model, budget: Budget) -> tuple[Dataset, Spent]:
         """The data with the pseudo-labels that the budget allows, and what they cost.
