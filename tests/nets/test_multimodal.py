@@ -115,4 +115,4 @@ def test_a_segmenter_answers_cell_by_cell_in_reading_order() -> None:
     tokens = transform(segmenter.encoder, all_tokens(segmenter.encoder, segmenter.adapters, {"image": images}, (4, 4)))
     cells = F.linear(tokens[:, 1:], segmenter.linear.weight, segmenter.linear.bias).view(2, 4, 4, 4, 4, 3)
     torch.testing.assert_close(logits[1, :, 4 * 2 + 3, 4 * 1 + 2], cells[1, 2, 1, 3, 2])
-    assert [label_stride(patch) for patch in (16, 8, 7, 4, 2)] == [4, 2, 1, 1, 1]
+    assert [label_stride(patch) for patch in (32, 16, 14, 9, 8, 7, 4, 2)] == [8, 4, 2, 1, 2, 1, 1, 1]

@@ -61,8 +61,9 @@ class Adapters(Head):
 
 
 def label_stride(patch: int) -> int:
-    """Maps of classes are read and predicted at every fourth pixel of a patch of 16, and in proportion below."""
-    return max(patch // 4, 1)
+    """Maps of classes are read and predicted at every fourth pixel of a patch of 16, and in proportion for others, by
+    the next smaller number that divides the patch."""
+    return next(stride for stride in range(max(patch // 4, 1), 0, -1) if patch % stride == 0)
 
 
 def image_tokens(encoder: Any, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens dim"]:

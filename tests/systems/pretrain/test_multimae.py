@@ -19,7 +19,7 @@ from rushlight.engine.stage import Setting
 from rushlight.errors import UserError
 from rushlight.nets import encoders
 from rushlight.nets.vit import patchify
-from rushlight.systems.pretrain.multimae import MultiMAE, over_images
+from rushlight.systems.pretrain.multimae import MultiMAE
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +95,22 @@ def test_visible_pixels_of_a_target_do_not_count(whole: Dataset) -> None:
     learner = ready(whole).eval()
     values, known = shown(learner, whole)
     masked = learner.masked(torch.ones(8, 3, dtype=torch.bool))
-    said = torch.zeros(8, 16, 64)
-    error, counts = learner._error("depth", said, values["depth"], known["depth"])
-    visible = ~masked[:, 16:32]
-    changed = error + 5 * visible[..., None]
-    weights = counts * masked[:, 16:32, None]
-    torch.testing.assert_close(over_images(changed, weights), over_images(error, weights))
+    for number, name in enumerate(learner.every):  # the same answer, whatever is seen: only targets change
+        learner.decoders[f"{name}_"].register_forward_hook(
+            lambda m, given, out: torch.randn(out.shape, generator=torch.Generator().manual_seed(0))
+        )
+        hidden = masked.chunk(3, 1)[number].view(8, 4, 4)
+        pixels = mask.masked_pixels(hidden, 8)
+        pixels = pixels[:, None] if name == "image" else pixels
+        before = learner.losses(values, known, masked)[name]
+        other = (values[name] + 1) % learner.classes if name == "mask" else values[name] / 2 + 0.2
+        for where, alike in ((~pixels, True), (pixels, False)):
+            changed = {**values, name: torch.where(where, other, values[name])}
+            said = learner.losses(changed, known, masked)[name]
+            if alike:
+                torch.testing.assert_close(said, before)
+            else:
+                assert not torch.isclose(said, before)
 
 
 def test_exactly_so_many_tokens_are_kept_whatever_alpha() -> None:
@@ -151,12 +161,16 @@ def test_unknown_values_are_neither_seen_nor_asked_for_and_gradients_stay_finite
 
 def test_one_crop_and_flip_for_all_modalities(whole: Dataset) -> None:
     learner = ready(whole)
-    _, view = learner.view.with_view(whole["image"][:8], generator=torch.Generator().manual_seed(0))
-    masks = view.masks(whole["mask"][:8])
-    depth = view.depth(whole["depth"][:8])
-    ground = masks == 0
+    ramp = torch.linspace(0, 200, 32 * 32).view(32, 32)  # each pixel tells its place
+    images = ramp.byte().expand(8, 3, -1, -1).contiguous()
+    images, view = learner.view.with_view(images, generator=torch.Generator().manual_seed(0))
+    masks, depth = view.masks(ramp.byte().expand(8, -1, -1)), view.depth(ramp.expand(8, -1, -1))
     assert depth.shape == masks.shape == (8, 32, 32)
-    assert float(depth[~ground & (masks != 255)].nanmean()) != float(depth[ground].nanmean())
+    assert len({float(image[0, 0]) for image in depth}) > 4  # the views differ
+    known = ~depth.isnan()
+    assert known.float().mean() > 0.9
+    assert float((255 * images[:, 0] - depth).abs()[known].max()) < 8  # a row is 6.3, a pixel to the side 0.2
+    torch.testing.assert_close(masks[known].float(), depth[known].floor())
 
 
 def test_pseudo_labels_fill_what_is_unknown_and_are_paid_for(whole: Dataset, tmp_path: Path) -> None:
@@ -175,6 +189,12 @@ def test_pseudo_labels_fill_what_is_unknown_and_are_paid_for(whole: Dataset, tmp
     out, _ = stage.run(partly, start, Budget(passes=1000), Setting(task=None))
     assert stage.spent.passes <= 1000
     assert out.content_hash == partly.content_hash
+    named = Dataset({"image": whole["image"]}, whole.info).with_info(mask_names=(), class_names=("cat", "dog"))
+    taught, _ = stage.filled(named, start, Budget(passes=1000))
+    assert taught.info.mask_names == whole.info.mask_names  # the teacher's, not those of the images' classes
+    stage.run(named, start, Budget(passes=200), Setting(task=None))
+    with pytest.raises(UserError, match="have other classes"):
+        stage.filled(partly.with_info(mask_names=("ground", "thing")), start, Budget(passes=1000))
     fresh().save(tmp_path / "bare")
     with pytest.raises(UserError, match="predicts no masks"):
         MultiMAE(pseudo={"mask": str(tmp_path / "bare")}).filled(partly, start, Budget(passes=1000))
@@ -186,7 +206,25 @@ def test_uncertainties_weigh_the_losses(whole: Dataset) -> None:
     plain = ready(whole)
     torch.testing.assert_close(learner.step(batch), plain.step(batch))
     learner.step(batch).backward()
+    assert len(learner.doubts) == 4
     assert all(doubt.grad is not None for doubt in learner.doubts.parameters())
+    plain.step(batch).backward()
+    assert all(p.grad is not None for p in plain.parameters() if p.requires_grad)  # as DDP asks
+
+
+def test_it_goes_without_images_and_on_patches_of_fourteen(whole: Dataset) -> None:
+    learner = ready(whole, modalities=["depth"], targets=["image"])
+    learner.step(learner.draw(8, 0)).backward()
+    pixels = {"image": torch.ones(2, 32, 32, dtype=torch.bool), "depth": torch.zeros(2, 32, 32, dtype=torch.bool)}
+    pixels["depth"][0, 3, 3] = True
+    assert learner.available(pixels).tolist() == [[False, True], [False, True]]
+    with pytest.raises(UserError, match="nothing that multimae could see"):
+        ready(whole.hide(torch.arange(len(whole)) >= 4, ["depth"]), modalities=["depth"], targets=["image"])
+    large = composed.compose(8, size=56, seed=0)
+    learner, start = MultiMAE(batch=4), Model(encoders.create("vit64-p14", image_size=56))
+    learner.prepare(large, start, Setting(seed=1, task=None))
+    learner.plan = learner.plan_for(Budget(passes=100))
+    assert learner.step(learner.draw(4, 0)).isfinite()
 
 
 def test_the_encoder_goes_on_as_any_other() -> None:
@@ -202,6 +240,7 @@ def test_the_encoder_goes_on_as_any_other() -> None:
     [
         ({"modalities": ["sound"]}, "no modality 'sound'"),
         ({"pseudo": {"depth": "x"}}, "depth must be in the data"),
+        ({"kept": 1.5}, "at most 1, not 1.5"),
         ({"modalities": ["image", "depth"]}, "'depth' is not known in fashion"),
     ],
 )

@@ -117,6 +117,8 @@ class MultiMAE(Learner):
                 raise UserError(f"multimae has no modality '{name}': it has {', '.join(MODALITIES)}")
         if pseudo and set(pseudo) != {"mask"}:
             raise UserError("multimae fills the column 'mask' by a model of ours; depth must be in the data")
+        if not 0 < kept <= 1:
+            raise UserError(f"multimae's `kept` is a share of one modality's tokens, above 0 and at most 1, not {kept}")
         self.modalities, self.targets, self.pseudo = modalities, targets, dict(pseudo or {})
         self.kept, self.alpha, self.subsets = kept, alpha, subsets
         self.normalised, self.uncertainty, self.size = normalised, uncertainty, decoder
@@ -133,13 +135,18 @@ class MultiMAE(Learner):
         """The data with the pseudo-labels that the budget allows, and what they cost.
 
         Raises:
-            UserError: the folder holds no model, or one that predicts no masks.
+            UserError: the folder holds no model, one that predicts no masks, or other classes than the data's.
         """
         if not self.pseudo:
             return data, Spent()
         teacher = Model.load(self.pseudo["mask"])
         if "mask" not in teacher.head_names:
             raise UserError(f"the model in {self.pseudo['mask']} predicts no masks: name one that does")
+        own = data.info.mask_names or (data.info.class_names if data.known("mask").any() else ())
+        names = teacher.facts.mask_names or teacher.facts.class_names
+        if own and names and tuple(own) != tuple(names):
+            raise UserError(f"the masks of {data.info.source} and of the model in {self.pseudo['mask']} have other "
+                            f"classes: train that model on the same ones")  # fmt: skip
         a_pass = pass_flops(model.encoder, (data.height, data.width))
         with torch.no_grad():
             price = count_flops(lambda: teacher.logits(data["image"][:1].float() / 255, "mask"))
@@ -150,7 +157,8 @@ class MultiMAE(Learner):
         masks = data["mask"].clone() if "mask" in data else torch.full(size, UNKNOWN, dtype=torch.uint8)
         if len(rows):
             masks[rows] = teacher.predict(data["image"][rows], names=["mask"])["mask"].argmax(1).byte()
-        names = data.info.mask_names or data.info.class_names or teacher.facts.mask_names or teacher.facts.class_names
+        numbers = range(int(masks[masks != UNKNOWN].max()) + 1) if (masks != UNKNOWN).any() else ()
+        names = own or names or [str(number) for number in numbers]
         paid = Spent(len(rows) * price / a_pass, len(rows) * price)
         return data.with_columns(mask=masks).with_info(mask_names=tuple(names)), paid
 
@@ -168,6 +176,9 @@ class MultiMAE(Learner):
                 raise UserError(
                     f"multimae's modality '{name}' is not known in {data.info.source}: it has {', '.join(there)}"
                 )
+        if not torch.stack([data.known(name) | (name == "image") for name in self.inputs]).any(0).all():
+            raise UserError(f"some images of {data.info.source} have no known {' or '.join(self.inputs)}, and there is "
+                            f"nothing that multimae could see of them: add 'image' to its modalities")  # fmt: skip
         self.every = [name for name in MODALITIES if name in (*self.inputs, *self.asked)]
         width, patch = encoder.model.embed_dim, patch_size(encoder)
         classes = outputs_of(data, "mask") if "mask" in self.every else 0
@@ -175,7 +186,8 @@ class MultiMAE(Learner):
         self.model.heads.update({"adapters_head": adapters})
         self.patch, self.classes = patch, classes
         self.decoders = nn.ModuleDict({f"{name}_": self._decoder(name) for name in self._losses()})
-        self.doubts = nn.ParameterDict({f"{name}_": nn.Parameter(torch.zeros(())) for name in self._losses()})
+        weighed = self._losses() if self.uncertainty else []  # what no loss uses, DDP does not forgive
+        self.doubts = nn.ParameterDict({f"{name}_": nn.Parameter(torch.zeros(())) for name in weighed})
         size = (data.height, data.width)
         scale = self.scale or crop_scale(*size, smallest=0.2)
         self.view = Policy(size, crop_scale=scale, flip=0.5 if self.flip else 0.0, padding="border")
@@ -205,8 +217,7 @@ class MultiMAE(Learner):
         if "mask" in self.every:
             columns["mask"] = view.masks(views["mask"])
         values, known = self.prepared(columns)
-        available = torch.stack([k.flatten(1).any(1) & (n in self.inputs) for n, k in known.items()], 1)
-        losses = self.losses(values, known, self.masked(available))
+        losses = self.losses(values, known, self.masked(self.available(known)))
         self.note(**losses)
         if not self.uncertainty:
             return torch.stack(list(losses.values())).sum()
@@ -222,6 +233,13 @@ class MultiMAE(Learner):
                 shape = column[:, 0] if name == "image" else column
                 known[name] = torch.ones_like(shape, dtype=torch.bool) if name == "image" else shape != UNKNOWN
         return values, known
+
+    def available(self, known: Mapping[str, Tensor]) -> Bool[Tensor, "batch modalities"]:
+        """Which modalities an image may be shown in: those that are seen and known; all that are seen, where a crop
+        holds nothing known of any (each image of a batch keeps equally many tokens)."""
+        some = torch.stack([pixels.flatten(1).any(1) & (name in self.inputs) for name, pixels in known.items()], 1)
+        seen = torch.tensor([name in self.inputs for name in known], device=some.device)
+        return torch.where(some.any(1, keepdim=True), some, seen)
 
     def masked(self, available: Bool[Tensor, "batch modalities"]) -> Bool[Tensor, "batch tokens"]:
         """Which tokens of all modalities are hidden; drawn for the joined batch of all processes."""
