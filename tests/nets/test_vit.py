@@ -56,6 +56,20 @@ def test_with_everything_visible_it_is_the_encoder(size: int, name: str) -> None
     torch.testing.assert_close(vit.encode(encoder, images, visible=everything)[1], patches)
 
 
+@pytest.mark.parametrize(
+    ("name", "patch", "prefix"),
+    [("vit_tiny_patch16_224", 16, 1), ("vit_medium_patch16_gap_256", 16, 0), ("vit_medium_patch16_reg4_256", 16, 5)],
+)
+def test_timms_vits_take_other_sizes_with_and_without_class_token_and_registers(
+    name: str, patch: int, prefix: int
+) -> None:
+    encoder, images = encoders.create(name, image_size=64).eval(), torch.rand(1, 3, 2 * patch, 3 * patch)
+    first, patches = vit.encode(encoder, images)
+    assert (first.shape[1], patches.shape[1]) == (prefix, 6)
+    torch.testing.assert_close(patches.transpose(1, 2).unflatten(2, (2, 3)), encoder.maps(images))
+    torch.testing.assert_close(vit.pooled(encoder, first, patches), encoder(images))
+
+
 def test_visible_tokens_see_each_other_alone() -> None:
     encoder, images = small().eval(), torch.rand(1, 3, 28, 28)
     rows = torch.tensor([[2, 3, 9]])

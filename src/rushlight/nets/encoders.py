@@ -6,6 +6,7 @@ speaks of the same images. It gives pooled features, the last feature map, and a
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -146,12 +147,11 @@ def _timm_model(name: str, image_size: int, pretrained: bool, settings: dict[str
         known = [*SMALL, *timm.list_models()]
         raise UserError(f"there is no encoder '{name}'.{nearest(name, known)} timm's models and {SMALL} can be named.")
     try:
-        try:
-            return timm.create_model(
-                architecture, pretrained=pretrained, num_classes=0, img_size=image_size, **settings
-            )
-        except TypeError:  # a convolutional net, which takes any size
-            return timm.create_model(architecture, pretrained=pretrained, num_classes=0, **settings)
+        # A ViT's positions are made for one size and stretched for others, such as the small views of multi-crop.
+        for sizes in ({"img_size": image_size, "dynamic_img_size": True}, {"img_size": image_size}):
+            with contextlib.suppress(TypeError):
+                return timm.create_model(architecture, pretrained=pretrained, num_classes=0, **(sizes | settings))
+        return timm.create_model(architecture, pretrained=pretrained, num_classes=0, **settings)  # takes any size
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise

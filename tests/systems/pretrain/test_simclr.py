@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import pretraining
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from pretraining import fresh, probed
 
-from rushlight.data import fashion
 from rushlight.data.dataset import Dataset
 from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
 from rushlight.engine.recipe import Recipe
 from rushlight.engine.stage import Setting
-from rushlight.nets import encoders
 from rushlight.systems.pretrain.simclr import SimCLR
 
 
 @pytest.fixture(scope="module")
 def photos() -> Dataset:
-    return fashion.load().select(torch.arange(1500))
-
-
-def fresh() -> Model:
-    return Model(encoders.create("conv16", seed=0, image_size=28))
+    return pretraining.photos()
 
 
 def prepared(photos: Dataset, **settings) -> SimCLR:
@@ -32,19 +26,11 @@ def prepared(photos: Dataset, **settings) -> SimCLR:
     return learner
 
 
-def probe(model: Model, photos: Dataset) -> float:
-    """Accuracy of a linear probe with 500 labels on the other photos."""
-    features = model.predict(photos["image"], names=["features"])["features"]
-    features = ((features - features.mean(0)) / features.std(0).clamp(min=1e-6)).numpy()
-    labels = photos["class"].numpy()
-    return LogisticRegression(C=0.1, max_iter=300).fit(features[:500], labels[:500]).score(features[500:], labels[500:])
-
-
 def test_it_learns_features_without_labels_and_hands_on_the_projector(photos):
     data = photos.without("class")
     trained, _ = Recipe.parse("simclr(batch=64)").run(data, fresh(), Budget(passes=14e3), Setting(task=None))
     assert trained.head_names == ["projector"]
-    before, after = probe(fresh(), photos), probe(trained, photos)
+    before, after = probed(fresh()), probed(trained)
     assert after > before + 0.03
     assert after > 0.68
 
