@@ -125,4 +125,6 @@ CLAIM = Claim(
     ),
     seeds=3,
     run=run,
+    note="No arm has learned to segment: after 150 steps on 100 scenes all stand at 8 points of mIoU, no more than "
+    "the ground alone gives. What pretraining or depth add cannot show at this size.",
 )

@@ -40,6 +40,7 @@ def test_positions_are_the_official_ones_and_turn_about_for_others() -> None:
 def test_what_is_a_vit() -> None:
     assert vit.is_vit(small())
     assert vit.is_vit(encoders.create("vit_tiny_patch16_224", image_size=32))
+    assert not vit.is_vit(encoders.create("vit_tiny_r_s16_p8_224", image_size=64))  # its patches are a ResNet's
     assert not vit.is_vit(encoders.create("conv16"))
     assert not vit.is_vit(encoders.create("resnet18", image_size=32))
 
@@ -58,7 +59,7 @@ def test_with_everything_visible_it_is_the_encoder(size: int, name: str) -> None
 
 @pytest.mark.parametrize(
     ("name", "patch", "prefix"),
-    [("vit_tiny_patch16_224", 16, 1), ("vit_medium_patch16_gap_256", 16, 0), ("vit_medium_patch16_reg4_256", 16, 5)],
+    [("vit_tiny_patch16_224", 16, 1), ("vit_medium_patch16_gap_256", 16, 0), ("vit_small_patch14_reg4_dinov2", 14, 5)],
 )
 def test_timms_vits_take_other_sizes_with_and_without_class_token_and_registers(
     name: str, patch: int, prefix: int

@@ -16,10 +16,12 @@ from rushlight.nets.encoders import Encoder
 
 
 def is_vit(encoder: nn.Module) -> bool:
-    """Whether an encoder is a vision transformer whose tokens can be masked."""
+    """Whether an encoder is a vision transformer whose tokens, patches of pixels, can be masked."""
+    from timm.layers import PatchEmbed
     from timm.models.vision_transformer import VisionTransformer
 
-    return isinstance(getattr(encoder, "model", None), VisionTransformer)
+    model = getattr(encoder, "model", None)
+    return isinstance(model, VisionTransformer) and isinstance(model.patch_embed, PatchEmbed)
 
 
 def patch_size(encoder: Any) -> int:
