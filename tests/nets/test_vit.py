@@ -64,7 +64,7 @@ def test_with_everything_visible_it_is_the_encoder(size: int, name: str) -> None
 def test_timms_vits_take_other_sizes_with_and_without_class_token_and_registers(
     name: str, patch: int, prefix: int
 ) -> None:
-    encoder, images = encoders.create(name, image_size=64).eval(), torch.rand(1, 3, 2 * patch, 3 * patch)
+    encoder, images = encoders.create(name, image_size=4 * patch).eval(), torch.rand(1, 3, 2 * patch, 3 * patch)
     first, patches = vit.encode(encoder, images)
     assert (first.shape[1], patches.shape[1]) == (prefix, 6)
     torch.testing.assert_close(patches.transpose(1, 2).unflatten(2, (2, 3)), encoder.maps(images))
