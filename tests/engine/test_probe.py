@@ -100,7 +100,7 @@ def test_which_sizes_an_encoder_takes():
     assert takes(encoders.create("vit64", image_size=28), 48)
     assert not takes(encoders.create("vit64", image_size=28), 30)
     assert takes(encoders.create("vit_tiny_patch16_224", image_size=32), 48)
-    fixed = encoders.create("mixer_s32_224", image_size=64)
+    fixed = encoders.create("cait_xxs24_224", image_size=64)
     assert takes(fixed, 64)
     assert not takes(fixed, 96)
 
