@@ -101,6 +101,6 @@ CLAIM = Claim(
     seeds=3,
     run=run,
     note="Neighbours mix looks more in every seed (purity 68 to 88 % against 99 %), as the method means to; the unseen "
-    "look gains little of it. A style for each image (Fourier augmentation) and a shared style with all negatives did as "
-    "well or better here: the published ranges of the window are not known to us.",
+    "look gains little of it. A style for each image (Fourier augmentation) and a shared style with all negatives did "
+    "as well or better here: the published ranges of the window are not known to us.",
 )
