@@ -86,7 +86,7 @@ def _galleries(curation: Curation) -> list[Block]:
 
 def _scores(curation: Curation, row: int) -> list[str]:
     measured = {name: float(values[row]) for name, values in curation.pool.scores.items()}
-    return [f"{name} {value:.2g}" for name, value in measured.items() if value == value and name != "review"][:3]
+    return [f"{name} {value:.3g}" for name, value in measured.items() if value == value and name != "review"][:3]
 
 
 def _kept(curation: Curation) -> list[Block]:
