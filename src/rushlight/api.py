@@ -70,6 +70,7 @@ def fit(
     data = load(data).fold(TRAIN)
     recipe, budget = Recipe.parse(recipe), Budget.parse(budget)
     task = task or task_of(data)
+    recipe.check(data, task)
     device = hardware.device(device)
     choice = choose.encoder(max(data.height, data.width), device, recipes=[recipe]) if encoder == "auto" else None
     name, start = (choice.name, weights or choice.weights) if choice else (encoder, weights)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rushlight.bench import stats
-from rushlight.card import METRICS, cards, fitting, task_of
+from rushlight.card import METRICS, fitting, task_of
 from rushlight.data import hide
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
@@ -441,10 +441,7 @@ def _recipes(methods: str | Sequence[str], data: Dataset, task: str, keep: int |
     fits = {card.id for card, lacks in fitting(seen, task) if not lacks}
     recipes = [str(Recipe.parse(text)) for text in [*(b for b in BASELINES if b in fits), *asked]]
     for text in recipes:
-        for step in Recipe.parse(text).steps:
-            lacks = cards()[step.name].lacks(seen, task)
-            if lacks:
-                raise UserError(f"'{step.name}' does not fit this data: it {lacks}")
+        Recipe.parse(text).check(seen, task)
     return list(dict.fromkeys(recipes))
 
 

@@ -105,6 +105,17 @@ class Recipe:
             for step, spend in zip(self.steps, spends, strict=True)
         ]
 
+    def check(self, data: Dataset, task: str | None) -> None:
+        """Say before anything is trained which stage the data does not fit.
+
+        Raises:
+            UserError: there is one.
+        """
+        for step in self.steps:
+            lacks = system(step.name).card.lacks(data, task)
+            if lacks:
+                raise UserError(f"'{step.name}' does not fit this data: it {lacks}")
+
     def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Model, Spent]:
         """Run the stages one after the other, and give the last model and what all of them used."""
         spent = Spent()
