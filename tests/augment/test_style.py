@@ -96,12 +96,52 @@ def test_a_shared_style_is_one_and_an_exchanged_one_is_many() -> None:
     assert float(shared.amax()) <= 1
 
 
+def matches(found: torch.Tensor, batch: torch.Tensor, halves: range) -> set[tuple[int, int]]:
+    """(reference, half-width) of which this is the restyled and clipped batch."""
+    tried = {
+        (row, half): restyle(batch, batch[row : row + 1], (half, half)) for row in range(len(batch)) for half in halves
+    }
+    return {draw for draw, one in tried.items() if torch.allclose(one.clamp(0, 1), found)}
+
+
+def test_references_and_windows_are_drawn_from_all_and_values_are_clipped() -> None:
+    batch = images(4, size=(15, 15)).round()  # black and white, which no other amplitudes keep within the range
+    drawn: set[tuple[int, int]] = set()
+    for seed in range(60):
+        found = standardise(batch, area=(0.05, 0.3), generator=torch.Generator().manual_seed(seed))
+        (draw,) = matches(found, batch, range(8))
+        drawn.add(draw)
+    assert {row for row, _ in drawn} == {0, 1, 2, 3}
+    assert {half for _, half in drawn} == {1, 2, 3, 4}
+    assert float(restyle(batch, batch[:1], (4, 4)).amax()) > 1.05
+
+
+def test_an_exchange_gives_each_image_anothers_style_clipped() -> None:
+    batch, halves = images(4, size=(15, 15)).round(), range(8)
+    tried = torch.stack([
+        torch.stack([restyle(batch, batch[row : row + 1], (half, half)).clamp(0, 1) for row in range(4)])
+        for half in halves
+    ])  # fmt: skip
+    pairs, windows = set(), set()
+    for seed in range(40):
+        found = exchange(batch, area=(0.05, 0.3), generator=torch.Generator().manual_seed(seed))
+        same = (tried - found).abs().amax((3, 4, 5)) < 1e-9  # windows × references × images
+        fitting = [half for half in halves if bool(same[half].any(0).all())]
+        assert fitting
+        if len(fitting) == 1:  # or else each image's style is its own
+            windows.add(fitting[0])
+            pairs |= {tuple(pair) for pair in same[fitting[0]].nonzero().tolist()}
+    assert windows == {1, 2, 3, 4}
+    assert len(pairs) == 16
+
+
 def test_half_precision_is_computed_in_full() -> None:
     batch = images().float()
     with torch.autocast("cpu", torch.bfloat16):
         found = restyle(batch, batch[:1], (2, 2))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, restyle(batch, batch[:1], (2, 2)))
+    assert restyle(batch.bfloat16(), batch[:1].bfloat16(), (2, 2)).dtype == torch.float32
 
 
 def test_the_joined_batchs_row_is_the_row_alone() -> None:

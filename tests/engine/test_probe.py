@@ -428,3 +428,15 @@ def test_mosaiks_filters_are_patches_of_the_images():
     assert torch.equal(model.weight, baselines.mosaiks(images, 10, seed=3).weight)
     assert not torch.equal(model.weight, baselines.mosaiks(images, 10, seed=4).weight)
     assert model(images).shape == (6, 20)
+
+
+def test_purity_is_the_share_of_neighbours_of_the_same_group():
+    generator = torch.Generator().manual_seed(0)
+    features, groups = torch.randn(1100, 5, generator=generator), torch.randint(3, (1100,), generator=generator)
+    unit = F.normalize(features, dim=1)
+    shares = []
+    for i in range(1100):
+        others = sorted((j for j in range(1100) if j != i), key=(-(unit @ unit[i])).tolist().__getitem__)[:20]
+        shares.append(np.mean([int(groups[j] == groups[i]) for j in others]))
+    assert probe.purity(3 * features, groups) == pytest.approx(np.mean(shares), abs=1e-4)
+    assert probe.purity(features[:4], torch.zeros(4, dtype=torch.long)) == 1.0

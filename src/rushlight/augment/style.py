@@ -70,7 +70,7 @@ def exchange(
     area: tuple[float, float],
     generator: torch.Generator,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Fourier augmentation: each image in the style of a random other one of this process; clipped to [0, 1]."""
+    """Fourier augmentation: each image in the style of a random one of this process's; clipped to [0, 1]."""
     draw = torch.rand((), generator=generator, device=generator.device).item()
     half = window(area[0] + (area[1] - area[0]) * draw, images.shape[-2], images.shape[-1])
     others = torch.randint(len(images), (len(images),), generator=generator, device=generator.device)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pretraining import fresh, photos, probed
 
-from rushlight.augment.style import standardise
+from rushlight.augment.style import exchange, standardise
 from rushlight.card import cards, system
 from rushlight.data.dataset import Dataset
 from rushlight.engine import probe
@@ -15,7 +15,7 @@ from rushlight.engine.joint import JointEmbedding
 from rushlight.engine.stage import Setting
 from rushlight.errors import UserError
 from rushlight.objectives.contrastive import info_nce
-from rushlight.systems.pretrain.bss import BSS
+from rushlight.systems.pretrain.bss import BSS, COLOUR, STYLE
 
 JOINT = [name for name in cards() if issubclass(system(name), JointEmbedding)]
 
@@ -64,15 +64,21 @@ def test_more_views_for_simclr_alone() -> None:
         BSS(base="dino", views=4)
 
 
-def test_it_is_the_fourier_part_of_the_learners_own_view() -> None:
-    stage = prepared(jitter="image")
-    batch, learner = stage.learner.draw(8, 0), stage.learner
-    generator, styles = learner.generator(), learner.joint_generator(21)
-    expected = [
-        standardise(policy(batch["views"]["image"], generator=generator), area=(0.02, 0.2), generator=styles)
-        for policy in learner.policies
-    ]
-    for mine, wanted in zip(learner.views(batch), expected, strict=True):
+@pytest.mark.parametrize("jitter", ["image", "batch"])
+@pytest.mark.parametrize("sharing", [True, False])
+def test_it_is_the_fourier_part_of_the_learners_own_view(sharing: bool, jitter: str) -> None:
+    learner = prepared(jitter=jitter, sharing=sharing).learner
+    batch, area = learner.draw(8, 0), (0.02, 0.2)
+    generator, styles, colours = learner.generator(), learner.joint_generator(STYLE), learner.joint_generator(COLOUR)
+    views = learner.views(batch)
+    assert len(views) == len(learner.policies)
+    for policy, mine in zip(learner.policies, views, strict=True):
+        shared = colours if jitter == "batch" else None
+        view, _ = policy.with_view(batch["views"]["image"], generator=generator, shared=shared)
+        if sharing:
+            wanted = standardise(view, area=area, generator=styles)
+        else:
+            wanted = exchange(view, area=area, generator=generator)
         torch.testing.assert_close(mine, wanted)
 
 
