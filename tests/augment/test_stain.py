@@ -21,7 +21,8 @@ def images() -> torch.Tensor:
 def test_spaces_are_scikit_images_and_go_back(images: torch.Tensor) -> None:
     pixels = images.double().permute(0, 2, 3, 1).numpy()
     for name, theirs in (("lab", color.rgb2lab), ("hed", color.rgb2hed)):
-        found = stain.TO[name](images.double()).permute(0, 2, 3, 1).numpy()
+        mine = {"lab": stain.rgb_to_lab, "hed": stain.rgb_to_hed}[name]
+        found = mine(images.double()).permute(0, 2, 3, 1).numpy()
         np.testing.assert_allclose(found, theirs(pixels), atol=0.02 if name == "lab" else 1e-6)
     torch.testing.assert_close(stain.lab_to_rgb(stain.rgb_to_lab(images)), images, atol=2e-3, rtol=0)
     mixed = torch.rand(3, 3, 4, 4, dtype=torch.float64) * 0.05
@@ -81,6 +82,6 @@ def test_hed_jitter_scales_each_stain(images: torch.Tensor) -> None:
     moved = stain.jitter_hed(images, strength=0.2, generator=torch.Generator().manual_seed(0))
     assert float((moved - images).abs().mean()) > 0.005
     nothing = stain.jitter_hed(images, strength=0.0, generator=torch.Generator().manual_seed(0))
-    assert float((nothing - images).abs().mean()) < 0.08
+    torch.testing.assert_close(nothing, images, atol=1e-5, rtol=0)
     assert float(moved.amin()) >= 0
     assert float(moved.amax()) <= 1

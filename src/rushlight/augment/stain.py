@@ -35,8 +35,13 @@ def rgb_to_hed(
     images: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, "batch 3 height width"]:
     """Concentrations of hematoxylin, eosin and DAB of RGB in [0, 1] (Ruifrok's matrix, as scikit-image's `rgb2hed`)."""
+    return _unmixed(images).clamp(min=0)
+
+
+def _unmixed(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+    """The same without a floor: what Ruifrok's stains do not explain is negative, and the way back is exact."""
     density = images.clamp(min=_DARKEST).log() / torch.tensor(_DARKEST).log()
-    return _mixed(density, _RGB_FROM_HED.inverse().T).clamp(min=0)
+    return _mixed(density, _RGB_FROM_HED.inverse().T)
 
 
 def hed_to_rgb(
@@ -70,7 +75,7 @@ def lab_to_rgb(
     return rgb.clamp(0, 1)
 
 
-TO = {"lab": rgb_to_lab, "hed": rgb_to_hed}
+TO = {"lab": rgb_to_lab, "hed": _unmixed}
 FROM = {"lab": lab_to_rgb, "hed": hed_to_rgb}
 
 
@@ -150,6 +155,6 @@ def jitter_hed(
 ) -> Float[Tensor, "batch 3 height width"]:
     """Each stain's concentration scaled by 1 ± strength and shifted by up to ± strength/10."""
     even = 2 * torch.rand(2, len(images), 3, 1, 1, generator=generator, device=images.device) - 1
-    stains = rgb_to_hed(images) * (1 + strength * even[0]) + 0.1 * strength * even[1]
+    stains = _unmixed(images) * (1 + strength * even[0]) + 0.1 * strength * even[1]
     drawn = torch.rand(len(images), generator=generator, device=images.device) < probability
-    return torch.where(drawn[:, None, None, None], hed_to_rgb(stains.clamp(min=0)), images)
+    return torch.where(drawn[:, None, None, None], hed_to_rgb(stains), images)
