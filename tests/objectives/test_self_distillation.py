@@ -41,8 +41,10 @@ def test_it_is_the_mean_over_pairs_of_different_views() -> None:
 
 
 def test_uniform_answers_cost_the_logarithm_of_their_number() -> None:
-    loss = cross_entropy(torch.zeros(3, 32), torch.full((3, 32), 1 / 32))
+    student, target = torch.zeros(3, 32, requires_grad=True), torch.full((3, 32), 1 / 32, requires_grad=True)
+    loss = cross_entropy(student, target)
     torch.testing.assert_close(loss, torch.full((3,), math.log(32)))
+    assert torch.autograd.grad(loss.sum(), target, allow_unused=True) == (None,)
 
 
 def test_the_centre_is_a_slow_mean_and_goes_to_a_constant_teacher() -> None:

@@ -15,6 +15,7 @@ from rushlight.engine.learner import Learner
 from rushlight.engine.model import Model
 from rushlight.engine.recipe import Recipe
 from rushlight.engine.stage import Setting
+from rushlight.engine.teacher import Teacher
 from rushlight.nets import encoders
 
 
@@ -34,6 +35,26 @@ def prepared(kind: type[Learner], encoder: str = "conv16", budget: float = 2e3, 
     learner.prepare(data, fresh(encoder), Setting(seed=3, task=None))
     learner.plan = learner.plan_for(Budget(passes=budget))
     return learner
+
+
+@torch.no_grad()
+def disturb(network: torch.nn.Module) -> None:
+    """A teacher that differs from its student, as it does after some steps."""
+    generator = torch.Generator().manual_seed(7)
+    for parameter in network.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+@torch.no_grad()
+def follows(learner: Learner, teacher: Teacher, share: float) -> None:
+    """Assert that after a step the teacher has gone this share of the way to its student."""
+    pairs = list(zip(teacher.network.parameters(), learner.model.parameters(), strict=True))
+    before = [mine.clone() for mine, _ in pairs]
+    for mine, theirs in pairs:
+        theirs.copy_(mine + 1)
+    learner.after_step()
+    for (mine, _), old in zip(pairs, before, strict=True):
+        torch.testing.assert_close(mine - old, torch.full_like(old, share), atol=1e-5, rtol=0)
 
 
 def trained(recipe: str, encoder: str = "conv16", passes: float = 8e3) -> Model:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from lightly.loss import NegativeCosineSimilarity
-from pretraining import fresh, prepared, probed, trained
+from pretraining import disturb, follows, fresh, prepared, probed, trained
 
 from rushlight.systems.pretrain.byol import BYOL, apart
 
@@ -18,15 +20,17 @@ def test_it_learns_features_without_labels() -> None:
 
 def test_apart_is_two_more_than_twice_lightlys_negative_cosine() -> None:
     one = torch.randn(7, 12, dtype=torch.float64, requires_grad=True)
-    other = torch.randn(7, 12, dtype=torch.float64)
+    other = torch.randn(7, 12, dtype=torch.float64, requires_grad=True)
     loss, expected = apart(one, other), 2 + 2 * NegativeCosineSimilarity()(one, other)
     torch.testing.assert_close(loss, expected)
-    mine, theirs = (torch.autograd.grad(each, one)[0] for each in (loss, expected))
+    mine, theirs = (torch.autograd.grad(each, one)[0] for each in (apart(one, other), expected))
     torch.testing.assert_close(mine, theirs)
+    assert torch.autograd.grad(loss, other, allow_unused=True) == (None,)
 
 
 def test_the_step_is_the_paper_in_both_orders() -> None:
     learner = prepared(BYOL).double()
+    disturb(learner.target.network)
     batch = learner.draw(16, 0)
     views = learner.views(batch)
     total = torch.zeros((), dtype=torch.float64)
@@ -62,6 +66,14 @@ def test_the_target_keeps_its_own_statistics_and_momentum_one_leaves_it() -> Non
     learner.after_step()
     for before, after in zip(weights, learner.target.network.parameters(), strict=True):
         torch.testing.assert_close(before, after, rtol=0, atol=0)
+
+
+def test_the_targets_momentum_rises_to_one_by_half_a_cosine() -> None:
+    learner = prepared(BYOL, momentum=0.9)
+    learner.plan, learner.target.warm = replace(learner.plan, steps=100), False
+    for at, share in ((0, 0.1), (50, 0.05), (100, 0.0)):
+        learner.at = at
+        follows(learner, learner.target, share)
 
 
 def test_the_hidden_layers_are_four_times_as_wide_as_the_encoder() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from lightly.loss import DINOLoss
-from pretraining import fresh, prepared, probed, trained
+from pretraining import disturb, follows, fresh, prepared, probed, trained
 from timm.layers import DropPath
 
 from rushlight.augment.policy import multi_crop
@@ -25,13 +25,18 @@ def test_it_learns_features_without_labels(encoder: str, gain: float) -> None:
 
 
 def test_the_step_is_lightlys_loss_of_the_same_outputs() -> None:
-    learner = prepared(DINO, local=2, outputs=64).double()
+    temperatures = {"student_temperature": 0.2, "first_temperature": 0.05, "teacher_temperature": 0.09}
+    learner = prepared(DINO, local=2, outputs=64, warm_temperature=0.5, centre_momentum=0.8, **temperatures).double()
+    learner.plan, learner.at = replace(learner.plan, steps=100), 25
+    learner.centre.value.copy_(torch.linspace(-0.3, 0.3, 64))
+    disturb(learner.teacher.network)
     batch = learner.draw(16, 0)
     views = learner.views(batch)
     student = learner.embed(views)
     teacher = learner.embed(views[:2], network=learner.teacher.network)
-    theirs = DINOLoss(output_dim=64, teacher_temp=0.04, student_temp=0.1, warmup_teacher_temp_epochs=0).double()
-    expected = theirs([each.detach() for each in teacher], student, teacher_temp=0.04)
+    theirs = DINOLoss(output_dim=64, student_temp=0.2, warmup_teacher_temp_epochs=0, center_momentum=0.8).double()
+    theirs.center.data = learner.centre.value.clone().view(1, 1, 64)
+    expected = theirs([each.detach() for each in teacher], student, teacher_temp=0.07)
     loss = learner.step(batch)
     torch.testing.assert_close(loss, expected)
     wanted = torch.autograd.grad(expected, learner.model.encoder.parameters(), retain_graph=True)
@@ -58,6 +63,9 @@ def test_two_large_views_then_small_ones_and_the_teacher_sees_the_large_alone() 
     assert seen == [torch.Size([16, 3, 28, 28])]
     first, second = learner.policies[:2]
     assert (first.blur, first.solarize, second.blur, second.solarize) == (1.0, 0.0, 0.1, 0.2)
+    assert [policy.blur for policy in learner.policies[2:]] == [0.5] * 3
+    assert first.crop_scale == second.crop_scale == (0.4, 1.0)
+    assert [policy.crop_scale for policy in learner.policies[2:]] == [pytest.approx((64 / 784, 0.4))] * 3
 
 
 def test_no_gradient_reaches_the_teacher_and_it_follows() -> None:
@@ -72,6 +80,16 @@ def test_no_gradient_reaches_the_teacher_and_it_follows() -> None:
     moved = [(after - old).mean() for old, after in zip(before, learner.teacher.network.parameters(), strict=True)]
     for share in moved:
         torch.testing.assert_close(share, torch.tensor(1 - 2 / 11), atol=1e-4, rtol=0)
+
+
+def test_the_teachers_momentum_rises_to_one_by_half_a_cosine_and_its_statistics_are_its_own() -> None:
+    learner = prepared(DINO, local=0, momentum=0.9)
+    learner.plan, learner.teacher.warm = replace(learner.plan, steps=100), False
+    learner.step(learner.draw(8, 0))
+    assert all(module.training for module in learner.teacher.network.modules())
+    for at, share in ((0, 0.1), (25, 0.05 + 0.05 / math.sqrt(2)), (100, 0.0)):
+        learner.at = at
+        follows(learner, learner.teacher, share)
 
 
 def test_temperature_rises_and_prototypes_rest_at_first() -> None:
@@ -117,6 +135,10 @@ def test_sizes_follow_the_papers_at_full_size() -> None:
     assert local_scale(224, 224) == (0.05, 0.4)
     assert local_scale(28, 28)[0] == pytest.approx(64 / 784)
     assert len(multi_crop(224, 96)) == 10
+    mlp, prototypes = prepared(DINO).model.head("projector").heads
+    assert mlp.config["widths"] == [64, 384, 384, 256]
+    assert (mlp.config["norm"], mlp.config["activation"]) == (False, "gelu")
+    assert prototypes.config["outputs"] == 256
 
 
 def test_a_uniform_answer_costs_the_logarithm_of_the_outputs() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from lightly.loss import MSNLoss
-from pretraining import fresh, prepared, probed, trained
+from pretraining import disturb, follows, fresh, prepared, probed, trained
 
 from rushlight.systems.pretrain.msn import MSN, grey_side, too_uneven
 
@@ -21,20 +22,43 @@ def test_it_learns_features_without_labels(encoder: str) -> None:
 
 @pytest.mark.parametrize("per_view", [False, True])
 def test_the_step_is_lightlys_loss_of_the_same_embeddings(per_view: bool) -> None:
-    learner = prepared(MSN, focal=2, prototypes=32).double()
+    learner = prepared(MSN, focal=2, prototypes=32, temperature=0.2, sharpening=0.5, entropy_weight=3.0).double()
     learner.per_view = per_view
+    disturb(learner.teacher.network)
     batch = learner.draw(16, 0)
     target, anchor, *focal = learner.views(batch)
     wanted = learner.teacher(target)["projector"]
     anchors = torch.cat([learner.masked(anchor), *learner.embed(focal)])
-    theirs = MSNLoss(temperature=0.1, sinkhorn_iterations=3, regularization_weight=0.0)
-    expected = theirs(anchors, wanted, learner.centres.weight, target_sharpen_temperature=0.25)
+    theirs = MSNLoss(temperature=0.2, sinkhorn_iterations=3, regularization_weight=0.0)
+    expected = theirs(anchors, wanted, learner.centres.weight, target_sharpen_temperature=0.5)
     scores = torch.nn.functional.normalize(anchors, dim=1) @ torch.nn.functional.normalize(learner.centres.weight).T
     columns = scores.chunk(3) if per_view else [scores]
     for column in columns:
-        mean = (column / 0.1).softmax(1).mean(0)
-        expected = expected + (math.log(32) + (mean * mean.log()).sum()) / len(columns)
-    torch.testing.assert_close(learner.step(batch), expected)
+        mean = (column / 0.2).softmax(1).mean(0)
+        expected = expected + 3 * (math.log(32) + (mean * mean.log()).sum()) / len(columns)
+    loss = learner.step(batch)
+    torch.testing.assert_close(loss, expected)
+    parameters = [*learner.model.parameters(), *learner.centres.parameters()]
+    gradients = torch.autograd.grad(expected, parameters, retain_graph=True)
+    for mine, their in zip(torch.autograd.grad(loss, parameters), gradients, strict=True):
+        torch.testing.assert_close(mine, their)
+
+
+def test_one_target_one_anchor_and_small_focal_views() -> None:
+    learner = prepared(MSN, focal=3)
+    assert [policy.size for policy in learner.policies] == [(28, 28)] * 2 + [(12, 12)] * 3
+    assert learner.policies[0].crop_scale == pytest.approx((256 / 784, 1.0))
+    assert learner.policies[2].crop_scale == pytest.approx((64 / 784, 0.3))
+
+
+def test_the_teachers_momentum_rises_to_one_in_a_straight_line_and_its_statistics_are_its_own() -> None:
+    learner = prepared(MSN, focal=0, momentum=0.8)
+    learner.plan, learner.teacher.warm = replace(learner.plan, steps=100), False
+    learner.step(learner.draw(8, 0))
+    assert all(module.training for module in learner.teacher.network.modules())
+    for at, share in ((0, 0.2), (25, 0.15), (100, 0.0)):
+        learner.at = at
+        follows(learner, learner.teacher, share)
 
 
 def test_unevenness_is_nothing_for_equal_shares_and_the_logarithm_for_one() -> None:

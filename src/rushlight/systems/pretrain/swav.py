@@ -133,9 +133,10 @@ class SwAV(JointEmbedding):
     @torch.no_grad()
     def code(self, view: int, scores: Tensor) -> Tensor:
         """The assignment of a large view's embeddings, each view for itself, together with its queue where that is
-        in use (each process takes its share of the queue into the joined batch)."""
+        in use (each process takes its share of the queue into the joined batch). Where a view has one style, the past
+        of other styles stays out."""
         together = scores
-        queue: Any = self.queues[view] if len(self.queues) else None
+        queue: Any = self.queues[view] if len(self.queues) and not self.per_view else None
         if queue is not None and queue.full and self.progress >= self.queue_from:
             together = torch.cat([scores, self.centres(self.mine(queue.values)).to(scores.dtype)])
         return sinkhorn(together, epsilon=self.epsilon, iterations=self.iterations)[: len(scores)]
