@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from rushlight import cli
+from rushlight.api import replay
 from rushlight.bench import claims, unlabelled
 from rushlight.bench.unlabelled import Ranking, rank_encoders, ranked
 from rushlight.data.columns import TEST
@@ -169,3 +170,21 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert (out / "report.html").exists()
     wrong = CliRunner().invoke(cli.app, [*words, "--keep", "5"])
     assert isinstance(wrong.exception, UserError)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    ['bss(base="simclr(learning_rate=1e30)")', 'histopath-ssl(base="simclr(learning_rate=1e30)")',
+     "simclr > mlcd(clusters=8, learning_rate=1e38, warm_up=0.0)"],
+)  # fmt: skip
+def test_the_failed_step_of_any_stage_is_replayed(recipe: str, photos: Dataset, tmp_path: Path) -> None:
+    """Add-ons, stages that pay before they train, second stages: each is restored by its own `run`."""
+    data = photos.select(torch.arange(96))
+    ranking = rank_encoders(data, [recipe], budget="600", seeds=1, out=tmp_path, workers=0)
+    (broken,) = ranking.failed
+    file = Path(broken.failed.rsplit(" ", 1)[1])
+    step = json.loads(file.read_text())["step"]
+    assert step > 0
+    said = replay(file)
+    assert said.startswith(f"step {step} ")
+    assert "nan" in said or "inf" in said or "not finite" in said

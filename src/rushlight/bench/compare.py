@@ -256,7 +256,7 @@ def compare(
     data, chosen = _with_test(data, task, test_share)
     keep = data.info.keep if keep is None and task == "class" else keep
     recipes = _recipes(methods, data, task, keep)
-    name, start, why = _encoder(encoder, weights, data, device, recipes)
+    name, start, why = chosen_encoder(encoder, weights, data, device, recipes)
     store = Store(out)
     common = Trial(
         recipe="",
@@ -278,7 +278,7 @@ def compare(
         raise UserError(f"--seeds is {seeds}: give at least 1, better 3 or more (intervals need several)")
     trials = [replace(common, recipe=recipe, seed=seed) for seed in range(seeds) for recipe in recipes]
     with store.lock():
-        results = _run(trials, data, store, workers_for(workers, device), on_happening)
+        results = run_all(trials, data, store, workers_for(workers, device), on_happening)
     board = Board(
         results=sorted(results, key=lambda r: (recipes.index(r.trial.recipe), r.trial.seed)),
         ranking=rank(results, task, reference="supervised"),
@@ -324,7 +324,7 @@ def _per_image(result: Result, task: str) -> np.ndarray:
     )  # the jackknife's own mean removes a bias; the metric itself is shown
 
 
-def _run(
+def run_all(
     trials: list[Trial],
     data: Dataset,
     store: Store,
@@ -421,9 +421,10 @@ def _with_test(data: Dataset, task: str, share: float) -> tuple[Dataset, tuple[s
     return held, (f"tested on {n:,} labelled images ({share:.0%}) held out from training, the same for every seed",)
 
 
-def _encoder(
+def chosen_encoder(
     name: str, weights: str | None, data: Dataset, device: str, recipes: Sequence[str]
 ) -> tuple[str, str | None, str]:
+    """The encoder's name, the weights it starts from, and why it was chosen, in a sentence."""
     if name != "auto":
         return name, weights, f"encoder {name}, as named"
     planned = [Recipe.parse(recipe) for recipe in recipes]
@@ -435,7 +436,7 @@ def _recipes(methods: str | Sequence[str], data: Dataset, task: str, keep: int |
     """The recipes to run, checked against the data as the stages will see it; the baselines first."""
     seen = data.fold(TRAIN) if keep is None else hide.per_class(data.fold(TRAIN), keep, seed=0)
     if isinstance(methods, str):
-        asked = automatic(seen, task) if methods == "auto" else _split(methods)
+        asked = automatic(seen, task) if methods == "auto" else split_recipes(methods)
     else:
         asked = list(methods)
     fits = {card.id for card, lacks in fitting(seen, task) if not lacks}
@@ -458,7 +459,7 @@ def suits(recipes: Sequence[str], common: Trial, data: Dataset) -> None:
                             "name one, such as --encoder vit96")  # fmt: skip
 
 
-def _split(text: str) -> list[str]:
+def split_recipes(text: str) -> list[str]:
     """Recipes separated by commas; commas inside of brackets belong to arguments."""
     parts, depth = [""], 0
     for sign in text:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,8 +13,7 @@ from rushlight.engine import trial
 from rushlight.engine.budget import Budget
 from rushlight.engine.learner import Learner
 from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
-from rushlight.engine.store import Store, finished_stage
+from rushlight.engine.store import Store
 from rushlight.errors import UserError
 
 
@@ -32,26 +31,26 @@ def replay(file: Path) -> str:
         raise UserError(f"{file} is no replay.json of a failed trial ({type(error).__name__})") from error
     store = Store(file.parents[2])
     data = Dataset.open(store.folder / "data" / spec.data[:24])
-    learner = _restored(spec, data, store, kept)
-    with torch.autograd.set_detect_anomaly(True, check_nan=True):
-        return _once(learner, step)
-
-
-def _restored(spec: trial.Trial, data: Dataset, store: Store, kept: dict[str, Any]) -> Learner:
-    """The learner of the failed stage as it was before the step."""
-    recipe, setting = Recipe.parse(spec.recipe), Setting(seed=spec.seed, task=spec.task)
-    train, model = trial.prepare(spec, data), trial.initial(spec, data)
-    number = 0
-    while (done := finished_stage(store.work(spec.key) / f"stage-{number}", train)) is not None:
-        train, model, _ = done
-        number += 1
-    learner = recipe.steps[number].stage()
-    assert isinstance(learner, Learner)
-    learner.prepare(train, model, Setting(seed=spec.seed * 64 + number, task=setting.task))
-    learner.plan = learner.plan_for(Budget.parse(spec.budget).share(recipe.shares()[number]))
     state = torch.load(kept["state"], weights_only=True, map_location="cpu")
-    learner.load_state_dict(state["state_dict"])
-    return learner
+
+    def look(learner: Learner) -> None:
+        """At the step, in place of the training: what the stages before it left is found in the trial's folder."""
+        learner.load_state_dict(state["state_dict"])
+        learner.on_load_checkpoint(state)
+        with torch.autograd.set_detect_anomaly(True, check_nan=True):
+            raise _Seen(_once(learner, step))
+
+    setting = replace(spec.setting, device="cpu", precision="32-true", folder=store.work(spec.key), on_start=look)
+    train, model = trial.prepare(spec, data), trial.initial(spec, data)
+    try:
+        Recipe.parse(spec.recipe).run(train, model, Budget.parse(spec.budget), setting)
+    except _Seen as seen:
+        return str(seen)
+    raise UserError(f"{file}: every stage of that trial has finished since; nothing is left to replay")
+
+
+class _Seen(Exception):
+    """What a replayed step did, in a sentence."""
 
 
 def _once(learner: Learner, step: int) -> str:

@@ -158,7 +158,7 @@ def rank_encoders(
     began, device = time.monotonic(), hardware.device(device)
     data = _held_out(data.without(*data.label_names), test_share)
     recipes = _recipes(methods, data)
-    name, start, why = compare._encoder(encoder, weights, data, device, [r for r in recipes if r != UNTRAINED])
+    name, start, why = compare.chosen_encoder(encoder, weights, data, device, [r for r in recipes if r != UNTRAINED])
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}: give at least 1, better 3 or more")
     common = Trial(
@@ -169,7 +169,7 @@ def rank_encoders(
     store = Store(out)
     trials = [replace(common, recipe=recipe, seed=seed) for seed in range(seeds) for recipe in recipes]
     with store.lock():
-        results = compare._run(trials, data, store, workers_for(workers, device), on_happening, one=_one)
+        results = compare.run_all(trials, data, store, workers_for(workers, device), on_happening, one=_one)
         rows = ranked(results, recipes)
         model = _hand_out(store, [r for r in results if r.trial.recipe == rows[0]["recipe"] and not r.failed])
     held = data.fold(TEST)
@@ -250,10 +250,8 @@ def run(
         return trial.load(spec.key, store)
     model, spent = trial.initial(spec, data), Spent()
     if spec.recipe != UNTRAINED:
-        setting = Setting(
-            seed=spec.seed, task=None, device=spec.device, precision=spec.precision, folder=store.work(spec.key),
-            checkpoint_seconds=checkpoint_seconds, on_progress=on_progress,
-        )  # fmt: skip
+        folder, seconds = store.work(spec.key), checkpoint_seconds
+        setting = replace(spec.setting, folder=folder, checkpoint_seconds=seconds, on_progress=on_progress)
         try:
             model, spent = Recipe.parse(spec.recipe).run(data.fold(TRAIN), model, Budget.parse(spec.budget), setting)
         except Diverged as error:
@@ -284,7 +282,7 @@ def _judge() -> Any:
 def _recipes(methods: str | Sequence[str], data: Dataset) -> list[str]:
     """The untrained encoder and the methods, checked: each stage must do without labels."""
     if isinstance(methods, str):
-        asked = list(METHODS) if methods == "auto" else compare._split(methods)
+        asked = list(METHODS) if methods == "auto" else compare.split_recipes(methods)
     else:
         asked = list(methods)
     recipes = [str(Recipe.parse(text)) for text in asked if text != UNTRAINED]

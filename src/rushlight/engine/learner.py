@@ -331,6 +331,8 @@ class Learner(L.LightningModule, Stage):
             callbacks=[_Pace()],
         )
         self._start = time.monotonic()
+        if setting.on_start is not None:
+            setting.on_start(self)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)  # about loaders with workers: there is no loader
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # Lightning's own

@@ -46,6 +46,7 @@ class Setting:
         on_snapshot: called with the model at a few moments of the training (for learning curves); what it
             measures never returns to the stage.
         snapshots: how many such moments.
+        on_start: called with each learner that is ready to train, before its first step; what it raises ends the run.
     """
 
     seed: int = 0
@@ -58,6 +59,7 @@ class Setting:
     on_progress: Callable[[Progress], None] | None = None
     on_snapshot: Callable[[Model, Spent], None] | None = None
     snapshots: int = 0
+    on_start: Callable[[Any], None] | None = None
 
 
 class Stage(ABC):

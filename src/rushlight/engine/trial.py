@@ -37,7 +37,7 @@ class Trial:
     Attributes:
         recipe, seed, budget: what is run.
         data: the data set's content hash.
-        task: the column to predict.
+        task: the column to predict; `none` where nothing is.
         keep: known labels a class, drawn by the seed; None keeps all that are known.
         encoder: its name; weights: a safetensors file to start from, with pretrained: fetch timm's.
         device, precision: where and how.
@@ -63,6 +63,12 @@ class Trial:
         spec = {**dataclasses.asdict(self), "weights": file_hash(self.weights)}  # the file's content, not its place
         text = json.dumps(spec, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    @property
+    def setting(self) -> Setting:
+        """What of the spec the stages see."""
+        task = None if self.task == "none" else self.task
+        return Setting(seed=self.seed, task=task, device=self.device, precision=self.precision)
 
 
 @dataclass(frozen=True)
@@ -112,11 +118,8 @@ def run(
             curve.append((spent.passes, scores.evaluate(model, test, trial.task).value))
             write_whole(curve_file, json.dumps(curve).encode())
 
-    setting = Setting(
-        seed=trial.seed,
-        task=trial.task,
-        device=trial.device,
-        precision=trial.precision,
+    setting = dataclasses.replace(
+        trial.setting,
         folder=store.work(trial.key),
         checkpoint_seconds=checkpoint_seconds,
         on_progress=on_progress,
