@@ -271,14 +271,14 @@ def test_a_wrong_command_is_found(docs: ModuleType) -> None:
 
 
 def test_recipes_in_the_docs_can_be_read(docs: ModuleType) -> None:
-    from rushlight.bench.compare import _split
+    from rushlight.bench.compare import split_recipes
 
     recipes = set()
     for path in WRITTEN:
         for words in typed(path.read_text()):
             recipes |= {words[2]} if words[0] == "fit" and len(words) > 2 else set()
             for option, value in pairwise(words):
-                recipes |= set(_split(value)) - {"auto"} if option == "--methods" else set()
+                recipes |= set(split_recipes(value)) - {"auto"} if option == "--methods" else set()
     assert len(recipes) > 8
     for recipe in recipes:
         assert all(isinstance(step.stage(), Stage) for step in Recipe.parse(recipe).steps)

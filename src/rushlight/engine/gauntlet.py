@@ -19,7 +19,7 @@ from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.engine import corrupt, dense_probe, few_label, probe, retrieval
 from rushlight.engine.model import Model
-from rushlight.engine.preprocessing import Reader, fingerprint, takes
+from rushlight.engine.preprocessing import Reader, fingerprint
 from rushlight.engine.scores import mean_average_precision
 from rushlight.nets import baselines
 from rushlight.nets.encoders import MEAN
@@ -57,7 +57,7 @@ class Net:
         """The last maps, of images no smaller than the contract's where the encoder takes them."""
         own = self.reader.contract.size or min(images.shape[-2:])
         size = max(own, *images.shape[-2:])
-        return self.reader.maps(images, size=size if takes(self.model.encoder, size) else own)
+        return self.reader.maps(images, size=size if self.model.encoder.takes(size) else own)
 
 
 class Simple:

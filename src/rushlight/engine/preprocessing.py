@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rushlight.engine.model import Model
-from rushlight.nets.encoders import Encoder, Timm
 
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 TIMM = "timm's weights"
@@ -99,17 +98,6 @@ def resize(
     if interpolation == "nearest":
         return F.interpolate(images, target, mode="nearest-exact")
     return F.interpolate(images, target, mode=interpolation, antialias=antialias, align_corners=align_corners)
-
-
-def takes(encoder: Encoder, size: int) -> bool:
-    """Whether an encoder reads square images of this side: a ViT's grid of positions is made for one size."""
-    model: Any = getattr(encoder, "model", None)
-    patches = getattr(model, "patch_embed", None)
-    if not isinstance(encoder, Timm) or patches is None or not hasattr(patches, "img_size"):
-        return True
-    if getattr(model, "dynamic_img_size", False) or getattr(patches, "dynamic_img_pad", False):
-        return size % patches.patch_size[0] == 0
-    return patches.img_size is None or tuple(patches.img_size) == (size, size)
 
 
 class Reader:

@@ -140,9 +140,9 @@ def test_tags_are_scored_by_their_mean_average_precision() -> None:
 
 def test_a_fixed_grid_of_positions_is_never_given_another_size() -> None:
     photos = fashion.load().select(torch.arange(80))
-    found = ResizeNormalize(normalisations=["own"], images=40).judge(model_of("vit_tiny_patch16_224", 32), photos)
+    found = ResizeNormalize(normalisations=["own"], images=40).judge(model_of("mixer_s16_224", 32), photos)
     assert set(found.tables["grid"]["size"]) == {32}
-    assert found.curves["size"][2]["vit_tiny_patch16_224"][0] == [32.0]
+    assert found.curves["size"][2]["mixer_s16_224"][0] == [32.0]
 
 
 def test_several_models_stand_in_one_table(photos: Dataset) -> None:

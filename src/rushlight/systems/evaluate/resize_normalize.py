@@ -31,7 +31,7 @@ from rushlight.card import TARGET, Card, Needs, known, transposed
 from rushlight.data.dataset import Dataset
 from rushlight.engine import probe
 from rushlight.engine.model import Model
-from rushlight.engine.preprocessing import Interpolation, Preprocessing, Reader, takes
+from rushlight.engine.preprocessing import Interpolation, Preprocessing, Reader
 from rushlight.engine.scores import mean_average_precision
 from rushlight.engine.stage import Findings, Judge, Progress, Setting
 from rushlight.errors import UserError
@@ -118,7 +118,7 @@ class ResizeNormalize(Judge):
         """The same on raw images of any unit (floats too)."""
         own = min(model.facts.image_size)
         nets = {model.encoder.name: model, "untrained": probe.untrained(model, setting.seed)}
-        sizes = [size for size in dict.fromkeys((asked.native, own)) if takes(model.encoder, size)]
+        sizes = [size for size in dict.fromkeys((asked.native, own)) if model.encoder.takes(size)]
         grid: dict[str, list[Any]] = {key: [] for key in ("encoder", "size", "normalisation", "left out", "score")}
         for number, (name, net) in enumerate(nets.items()):
             self._tell(setting, f"{name}: grid", number / 4)
@@ -194,7 +194,7 @@ class ResizeNormalize(Judge):
         around = self.sizes or sorted(
             {asked.native, *(max(8, round(own * x / 4) * 4) for x in (0.5, 0.75, 1, 1.25, 1.5))}
         )
-        sizes = [size for size in around if takes(model.encoder, size)]
+        sizes = [size for size in around if model.encoder.takes(size)]
         lines, left_out = {}, []
         for number, (name, net) in enumerate(nets.items()):
             self._tell(setting, f"{name}: sizes", 0.6 + 0.2 * number)
