@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import importlib.util
 import os
 import sys
@@ -93,6 +94,7 @@ def lightly_transform(policy: Policy) -> Callable[[Any], Tensor]:
     )
 
 
+@functools.cache
 def solo_module() -> Any:
     """solo-learn's `pretrain_dataloader`, without its `__init__`, which asks for packages that no longer install."""
     found = importlib.util.find_spec("solo")
@@ -179,7 +181,7 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     warnings.simplefilter("ignore")
     for name in (part.strip() for part in chosen.methods.split(",")):
-        print(f"{name}: conv16, one thread, {hardware.precision('cpu')}, torch {torch.__version__}")
+        print(f"{name}: conv16, one thread, {hardware.precision('cpu')}, torch {torch.__version__}", flush=True)
         found = measure(name, chosen.seconds)
         found.show({**{arm: GOAL for arm in found.seconds if arm not in ("ours", "bare")}, "bare": 0.85})
 

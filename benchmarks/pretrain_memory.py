@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rushlight.objectives.contrastive import against_queue, in_batch, info_nce
-from rushlight.objectives.redundancy import barlow_twins
+from rushlight.objectives.redundancy import barlow_twins, vicreg
 
 
 def plain_info_nce(views: list[Tensor]) -> Tensor:
@@ -41,6 +41,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "in_batch": lambda a, b: in_batch(a, b),
     "against_queue": lambda a, b: against_queue(a, b.detach(), b.detach()),
     "barlow_twins": barlow_twins,
+    "vicreg": vicreg,
     "info_nce, usual": lambda a, b: plain_info_nce([a, b]),
 }
 

@@ -22,21 +22,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from rushlight.objectives.forward_gradients import BLOCK, with_gradients
 from rushlight.processes import all_gather, all_sum, rank, world_size
 
 Denominator = Literal["own", "none", "all"]
 Watch = Callable[[Tensor], None]
 """Called with each anchor's loss, without gradient and before any weight: for what is logged."""
-BLOCK = 2**21
-"""Similarities that are held at a time."""
 
 
 def contrast(
@@ -88,11 +87,8 @@ def info_nce(
     """
     every = range(len(views))
     cast = [Role([w for w in every if w != v], [v] if per_view else list(every)) for v in every]
-    loss = _compared(cast, temperature, denominator, watch, views)
-    if sigma is None:
-        return loss
-    pairs = [(one, other) for i, one in enumerate(views) for other in views[i + 1 :]]
-    return loss + torch.stack([_reweighted(*pair, temperature, sigma, detach_weight) for pair in pairs]).mean()
+    pairs = [(v, w) for v in every for w in every if v < w]
+    return _compared(cast, temperature, denominator, watch, views, harder=_Harder.of(sigma, detach_weight, pairs))
 
 
 def against_queue(
@@ -112,8 +108,8 @@ def against_queue(
         sigma, detach_weight: see `info_nce`.
     """
     cast = [Role([0], [1], aligned=False)]
-    loss = _compared(cast, temperature, denominator, watch, [queries], [keys, queue], shared=False)
-    return loss if sigma is None else loss + _reweighted(queries, keys, temperature, sigma, detach_weight)
+    harder = _Harder.of(sigma, detach_weight, [(0, 0)])
+    return _compared(cast, temperature, denominator, watch, [queries], [keys, queue], shared=False, harder=harder)
 
 
 def in_batch(
@@ -132,8 +128,8 @@ def in_batch(
     Args:
         sigma, detach_weight: see `info_nce`.
     """
-    loss = _compared([Role([0], [0])], temperature, denominator, watch, [queries], [keys])
-    return loss if sigma is None else loss + _reweighted(queries, keys, temperature, sigma, detach_weight)
+    harder = _Harder.of(sigma, detach_weight, [(0, 0)])
+    return _compared([Role([0], [0])], temperature, denominator, watch, [queries], [keys], harder=harder)
 
 
 def hardness(cosines: Float[Tensor, "pairs"], *, sigma: float = 0.5, detach: bool = True) -> Float[Tensor, "pairs"]:
@@ -163,13 +159,6 @@ def global_mean(losses: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
     return all_sum(losses.sum()) / (len(losses) * world_size())
 
 
-def _reweighted(one: Tensor, other: Tensor, temperature: float, sigma: float, detach: bool) -> Tensor:
-    """What the weights add to the loss: the mean of (1 − w)·s/τ over positive pairs."""
-    with torch.autocast(one.device.type, enabled=False):
-        cosines = (F.normalize(_full(one), dim=1) * F.normalize(_full(other), dim=1)).sum(1)
-        return global_mean((1 - hardness(cosines, sigma=sigma, detach=detach)) * cosines) / temperature
-
-
 def _full(values: Tensor) -> Tensor:
     return values.float() if values.dtype.itemsize < 4 else values
 
@@ -192,6 +181,19 @@ class Role:
     aligned: bool = True
 
 
+@dataclass(frozen=True)
+class _Harder:
+    """Hard pairs weigh more (DCLW): which numbers of anchors and of keys are pairs, and how `hardness` is told."""
+
+    sigma: float
+    detach: bool
+    pairs: Sequence[tuple[int, int]]
+
+    @classmethod
+    def of(cls, sigma: float | None, detach: bool, pairs: Sequence[tuple[int, int]]) -> _Harder | None:
+        return None if sigma is None else cls(sigma, detach, pairs)
+
+
 class _Side:
     """Embeddings as they are, with their lengths; gradients with respect to their directions gather here.
 
@@ -199,7 +201,7 @@ class _Side:
     """
 
     def __init__(self, raw: Tensor, trained: bool):
-        self.raw = _full(raw.detach())
+        self.raw = raw
         self.length = self.raw.norm(dim=1).clamp(min=1e-12)
         self.gradient = torch.zeros_like(self.raw) if trained else None
         self.first = 0  # the row of this process's first image
@@ -239,42 +241,55 @@ class _Side:
             gradient *= (scale / self.length[rows])[:, None]
 
 
-class _Contrast(torch.autograd.Function):
-    """The mean loss of all anchors, and each anchor's. Gradients are made on the way forward, where a block of
-    similarities is at hand, and only scaled on the way back."""
+def _mean_loss(
+    cast: list[Role],
+    temperature: float,
+    denominator: Denominator,
+    shared: bool,
+    harder: _Harder | None,
+    watch: Watch | None,
+    needs: Sequence[bool],
+    *embeddings: Tensor,
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The mean loss of all anchors and its gradients, which are made where a block of similarities is at hand."""
+    sides = [_Side(raw, need) for raw, need in zip(embeddings, needs, strict=True)]
+    asked = sides[: len(cast)]
+    given = sides[len(cast) :] or asked
+    keys = [side.gathered() for side in given] if shared else given
+    losses = [
+        _block(side, rows, role, keys, temperature, denominator)
+        for side, role in zip(asked, cast, strict=True)
+        for rows in _blocks(len(side), sum(len(keys[number]) for number in role.negatives))
+    ]
+    for side, whole in zip(given, keys, strict=True):
+        side.take_back(whole)
+    count = sum(map(len, asked)) * world_size()
+    loss = all_sum(torch.cat(losses).sum()) / count
+    if harder is not None:
+        scale = count / len(harder.pairs)
+        added = [_reweighted(asked[one], given[other], temperature, harder, scale) for one, other in harder.pairs]
+        loss += torch.stack(added).mean()
+    for side in sides:
+        side.to_raw(1 / count)
+    if watch is not None:
+        watch(torch.cat(losses))
+    return loss, [side.gradient for side in sides]
 
-    @staticmethod
-    def forward(
-        ctx: Any, cast: list[Role], temperature: float, denominator: Denominator, shared: bool, *embeddings: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        trained = ctx.needs_input_grad[4:]
-        sides = [_Side(raw, need) for raw, need in zip(embeddings, trained, strict=True)]
-        asked = sides[: len(cast)]
-        given = sides[len(cast) :] or asked
-        keys = [side.gathered() for side in given] if shared else given
-        losses = [
-            _block(side, rows, role, keys, temperature, denominator)
-            for side, role in zip(asked, cast, strict=True)
-            for rows in _blocks(len(side), sum(len(keys[number]) for number in role.negatives))
-        ]
-        for side, whole in zip(given, keys, strict=True):
-            side.take_back(whole)
-        count = sum(map(len, asked)) * world_size()
-        for side in sides:
-            side.to_raw(1 / count)
-        each = torch.cat(losses)
-        ctx.types = [raw.dtype for raw in embeddings]
-        ctx.save_for_backward(*(side.gradient for side in sides))
-        ctx.mark_non_differentiable(each)
-        return all_sum(each.sum()) / count, each
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Any, ...]:
-        upstream = all_sum(upstream.contiguous())
-        found = [None if gradient is None else gradient * upstream for gradient in ctx.saved_tensors]
-        typed = [None if g is None else g.to(dtype) for g, dtype in zip(found, ctx.types, strict=True)]
-        return None, None, None, None, *typed
+def _reweighted(one: _Side, other: _Side, temperature: float, harder: _Harder, scale: float) -> Float[Tensor, ""]:
+    """What the weights add to the loss of these pairs, the mean of (1 − w)·s/τ; the sides gather its gradients, times
+    the scale."""
+    cosines = torch.linalg.vecdot(one.raw, other.raw) / (one.length * other.length)
+    with torch.enable_grad():
+        cosines.requires_grad_()
+        weights = hardness(cosines, sigma=harder.sigma, detach=harder.detach)
+        loss = global_mean((1 - weights) * cosines) / temperature
+    # The sum over processes gives each the gradient of all of them, who have the same loss.
+    slopes = torch.autograd.grad(loss, cosines)[0] * (scale / world_size())
+    for rows in _blocks(len(one), one.raw.shape[1]):
+        _add(one, rows, slopes[rows, None] * other.directions(rows))
+        _add(other, rows, slopes[rows, None] * one.directions(rows))
+    return loss.detach()
 
 
 def _blocks(rows: int, keys: int) -> list[slice]:
@@ -341,14 +356,14 @@ def _compared(
     keys: Sequence[Tensor] = (),
     *,
     shared: bool = True,
+    harder: _Harder | None = None,
 ) -> Float[Tensor, ""]:
     """The mean loss of the anchors against the keys; without keys, against the anchors themselves.
 
     Args:
         shared: the keys of all processes are compared with.
+        harder: positive pairs are weighed by hardness; None weighs all alike.
     """
     with torch.autocast(anchors[0].device.type, enabled=False):
-        loss, each = _Contrast.apply(cast, temperature, denominator, shared, *anchors, *keys)
-    if watch is not None:
-        watch(each)
-    return loss
+        make = partial(_mean_loss, cast, temperature, denominator, shared, harder, watch)
+        return with_gradients(make, *(_full(x) for x in (*anchors, *keys)))
