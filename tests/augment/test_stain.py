@@ -56,14 +56,52 @@ def test_without_spread_it_is_reinhards_normalisation(images: torch.Tensor) -> N
 def test_statistics_are_of_images_not_of_pixels(images: torch.Tensor) -> None:
     found, lab = stain.Statistics.of((255 * images).byte()), stain.rgb_to_lab((255 * images).byte().float() / 255)
     means = torch.stack([image.flatten(1).mean(1) for image in lab])
-    torch.testing.assert_close(found.means, torch.stack([means.mean(0), means.std(0)]), atol=1e-3, rtol=1e-3)
+    expected = torch.stack([means.mean(0), means.std(0, unbiased=False)])
+    torch.testing.assert_close(found.means, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_the_statistics_of_one_image_have_no_width(images: torch.Tensor) -> None:
+    found = stain.Statistics.of((255 * images[:1]).byte())
+    assert not found.means[1].any()
+    assert not found.deviations[1].any()
+
+
+def randstainna(image: np.ndarray, means: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """One RGB image in [0, 1] (height, width, 3) on its way through RandStainNA, channel by channel, to means and
+    deviations that were drawn; written from the paper and scikit-image's Lab, whose ends are those of 8 bits."""
+    lab = color.rgb2lab(image)
+    for channel, (low, high) in enumerate([(0, 100), (-128, 127), (-128, 127)]):
+        x = lab[..., channel]
+        scale = deviations[channel] / min(max(float(x.std()), 1e-4), 255)
+        lab[..., channel] = np.clip(scale * (x - x.mean()) + means[channel], low, high)
+    return color.lab2rgb(lab)
+
+
+@pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning")
+@pytest.mark.parametrize("spread", [0.0, -0.3])
+@pytest.mark.parametrize("distribution", ["normal", "laplace", "uniform"])
+def test_at_the_same_draw_it_is_randstainna(images: torch.Tensor, distribution: str, spread: float) -> None:
+    measured = stain.Statistics.of((255 * images).byte())
+    found = stain.restain(images.double(), measured, distribution=distribution, spread=spread,
+                          generator=torch.Generator().manual_seed(3))  # fmt: skip
+    draw = stain._drawn(distribution, (2, 24, 3), torch.Generator().manual_seed(3)).numpy()
+    wide = 1.0 if distribution == "uniform" else 1 + spread
+    means, deviations = (
+        table[0] + draw[i] * wide * table[1]
+        for i, table in enumerate((measured.means.numpy(), measured.deviations.numpy()))
+    )
+    pixels = images.double().permute(0, 2, 3, 1).numpy()
+    expected = np.stack([randstainna(*each) for each in zip(pixels, means, deviations.clip(min=0))])
+    np.testing.assert_allclose(255 * found.permute(0, 2, 3, 1).numpy(), 255 * expected, atol=1)
+    assert np.abs(expected - pixels).mean() > 0.05  # it does something
 
 
 @pytest.mark.parametrize("distribution", ["normal", "laplace", "uniform"])
 def test_draws_have_their_width(distribution: str) -> None:
     drawn = stain._drawn(distribution, (2, 20_000, 3), torch.Generator().manual_seed(0))
     assert float(drawn.mean().abs()) < 0.02
-    assert float(drawn.std()) == pytest.approx(3**0.5 if distribution == "uniform" else 1.0, rel=0.03)
+    width = {"normal": 1.0, "laplace": 2**0.5, "uniform": 3**0.5}  # NumPy's at scale 1, and even in ± 3
+    assert float(drawn.std()) == pytest.approx(width[distribution], rel=0.03)
 
 
 def test_stains_vary_and_tissue_stays(images: torch.Tensor) -> None:

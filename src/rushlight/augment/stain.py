@@ -23,6 +23,7 @@ _XYZ_FROM_RGB = torch.tensor(
     dtype=torch.float64,
 )
 _WHITE = torch.tensor([0.95047, 1.0, 1.08883], dtype=torch.float64)
+_LAB_ENDS = ((0, 100), (-128, 127), (-128, 127))
 _DARKEST = 1e-6
 """Below this a value has no density: HED's unit is the density divided by ln(1/10⁻⁶)."""
 
@@ -97,7 +98,7 @@ class Statistics:
         """Measured on images, block by block."""
         found = [_moments(TO[space](part.float() / 255)) for part in images.split(256)]
         mean, std = (torch.cat(each) for each in zip(*found, strict=True))
-        return cls(space, *(torch.stack([each.mean(0), each.std(0)]) for each in (mean, std)))
+        return cls(space, *(torch.stack([each.mean(0), each.std(0, unbiased=False)]) for each in (mean, std)))
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,9 +119,10 @@ def restain(
     Args:
         probability: of each image.
         spread: the virtual slides' deviations are (1 + spread) times the measured ones (−0.3 in its example).
-        distribution: of a and d; `uniform` reaches three deviations to either side and ignores `spread`.
+        distribution: of a and d, as its code draws them: `laplace` takes the deviation for its scale, so it is √2 times
+            as wide; `uniform` reaches three deviations to either side and ignores `spread`.
 
-    A deviation d that is drawn below 0 counts as 0: it would mirror the contrast.
+    A deviation d that is drawn below 0 counts as 0: it would mirror the contrast. Lab ends where 8 bits of it end.
     """
     values = TO[statistics.space](images)
     draw = _drawn(distribution, (2, len(images), 3), generator)
@@ -132,6 +134,8 @@ def restain(
     mean, std = _moments(values)
     factor = contrast.clamp(min=0) / std.clamp(min=1e-4)
     changed = (values - mean[..., None, None]) * factor[..., None, None] + target[..., None, None]
+    if statistics.space == "lab":
+        changed = torch.stack([channel.clamp(*ends) for channel, ends in zip(changed.unbind(1), _LAB_ENDS)], 1)
     drawn = torch.rand(len(images), generator=generator, device=images.device) < probability
     return torch.where(drawn[:, None, None, None], FROM[statistics.space](changed), images)
 
@@ -143,7 +147,7 @@ def _drawn(distribution: Distribution, shape: tuple[int, ...], generator: torch.
     even = 2 * torch.rand(shape, generator=generator, device=device) - 1
     if distribution == "uniform":
         return 3 * even
-    return -even.sign() * (1 - even.abs()).clamp(min=1e-12).log() / 2**0.5  # Laplace of variance 1
+    return -even.sign() * (1 - even.abs()).clamp(min=1e-12).log()  # Laplace of scale 1
 
 
 def jitter_hed(
