@@ -8,6 +8,7 @@ import pytest
 import torch
 from pretraining import fresh
 
+from rushlight.augment.stain import Statistics
 from rushlight.data import tissue
 from rushlight.data.dataset import Dataset
 from rushlight.engine import probe
@@ -81,6 +82,24 @@ def test_stains_differ_between_views(patches: Dataset) -> None:
         learner = prepared(patches, stain=stain, stain_probability=1.0).learner
         one, other = learner.views(learner.draw(32, 0))
         assert float((one.mean((2, 3)) - other.mean((2, 3))).abs().mean()) > 0.01
+
+
+def test_what_was_not_measured_is_measured_on_the_batch(patches: Dataset) -> None:
+    stage = prepared(patches, stain_probability=1.0)
+    batch = stage.learner.draw(32, 0)["views"]
+
+    def views() -> torch.Tensor:
+        return stage.look(stage.learner.policies, batch, torch.Generator().manual_seed(0))[0]
+
+    stage.statistics = Statistics.of(batch["image"])
+    expected = views()
+    stage.statistics = None
+    torch.testing.assert_close(views(), expected)
+    stage.stain = "none"
+    assert float((views() - expected).abs().mean()) > 0.02
+    stage.stain = "randstain"
+    with pytest.raises(UserError, match=r"the batch is one: call measure\(data\)"):
+        stage.look(stage.learner.policies, batch[:1], torch.Generator().manual_seed(0))
 
 
 def test_the_neighbouring_magnification_is_the_middle_enlarged(patches: Dataset) -> None:

@@ -106,15 +106,22 @@ class HistopathSSL(AddOn):
         self.statistics = stains.Statistics.of(data["image"][rows])
 
     def look(self, policies: Sequence[Policy], columns: TensorDict, generator: torch.Generator) -> list[Tensor]:
-        """The base's views, seen as tissue."""
+        """The base's views, seen as tissue.
+
+        Raises:
+            UserError: the stain was not measured, and the batch is a single image.
+        """
         images, largest = columns["image"], policies[0].size
+        statistics = self.statistics
+        if self.stain == "randstain" and statistics is None:
+            statistics = measured(images)
         large = [policy.size == largest for policy in policies]
         last = max(number for number, is_large in enumerate(large) if is_large)
         seen = []
         for number, policy in enumerate(policies):
             near = nearer(images, self.neighbour, generator) if self.neighbour and number == last else images
             view = self.adapted(policy, large[number])(near, generator=generator)
-            seen.append(self.stained(view, generator))
+            seen.append(self.stained(view, statistics, generator))
         return seen
 
     def adapted(self, policy: Policy, large: bool) -> Policy:
@@ -127,14 +134,22 @@ class HistopathSSL(AddOn):
             changes |= {**weak, "saturation": 0.0, "hue": 0.0, "grayscale": 0.0, "solarize": 0.0}
         return replace(policy, **changes)
 
-    def stained(self, view: Tensor, generator: torch.Generator) -> Tensor:
-        """A view in another stain."""
+    def stained(self, view: Tensor, statistics: stains.Statistics | None, generator: torch.Generator) -> Tensor:
+        """A view in another stain; `randstain` takes it from the statistics."""
+        if self.stain == "none":
+            return view
         if self.stain == "hed":
             return stains.jitter_hed(view, probability=self.probability, generator=generator)
-        if self.stain == "none" or self.statistics is None:
-            return view
+        assert statistics is not None
         drawn: dict = {"spread": self.spread, "distribution": self.distribution}
-        return stains.restain(view, self.statistics, probability=self.probability, generator=generator, **drawn)
+        return stains.restain(view, statistics, probability=self.probability, generator=generator, **drawn)
+
+
+def measured(images: Tensor) -> stains.Statistics:
+    """The stain's statistics of a batch, for views outside of `run`; of one image they would leave it as it is."""
+    if len(images) < 2:
+        raise UserError("'histopath-ssl' takes stains from several images, and the batch is one: call measure(data)")
+    return stains.Statistics.of(images)
 
 
 def nearer(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
