@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from rushlight.engine import slides
@@ -50,6 +52,28 @@ def test_bags_hold_each_slides_patches() -> None:
     torch.testing.assert_close(bags.features[0, :2], features[[1, 3]])
     with pytest.raises(ValueError, match="one label, the slide's"):
         slides.Bags.of(features, slide, torch.tensor([1, 0, 0, 0, 1]))
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    shares=st.lists(st.floats(0.001, 1.0), min_size=2, max_size=2),
+    seed=st.integers(0, 99),
+)
+def test_labelled_slides_are_a_share_of_each_label_and_nest(counts: list[int], shares: list[float], seed: int) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    few, many = (set(slides.labelled(labels, share, seed=seed).tolist()) for share in sorted(shares))
+    assert few <= many
+    for label, count in enumerate(counts):
+        found = sum(int(labels[row]) == label for row in many)
+        assert found == max(round(max(shares) * count), 1)
+    assert torch.equal(slides.labelled(labels, 1.0, seed=seed), torch.arange(len(labels)))
+
+
+def test_labelled_slides_depend_on_the_seed_alone() -> None:
+    labels = torch.arange(60) % 3
+    one, again, other = (slides.labelled(labels, 0.3, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
 
 
 def test_the_macro_auc_is_scikit_learns_and_knows_order_alone() -> None:

@@ -47,6 +47,16 @@ class Bags:
         return Bags(self.features[rows], self.there[rows], self.labels[rows])
 
 
+def labelled(labels: Int[Tensor, "n"], share: float, *, seed: int = 0) -> Int[Tensor, "m"]:
+    """The slides that are labelled where a share of each label's is, at least one; a larger share holds a smaller's."""
+    generator, chosen = torch.Generator().manual_seed(seed), []
+    for label in labels.unique():
+        own = (labels == label).nonzero()[:, 0]
+        mixed = own[torch.randperm(len(own), generator=generator)]
+        chosen.append(mixed[: max(round(share * len(own)), 1)])
+    return torch.cat(chosen).sort().values
+
+
 def scores(train: Bags, test: Bags, classes: int, *, pooling: Pooling = "attention", seed: int = 0) -> Tensor:
     """Class probabilities of the test slides, learned from the training slides: a logistic regression on means, or the
     mean of three gated attentions (each 200 steps of AdamW on all slides at once)."""

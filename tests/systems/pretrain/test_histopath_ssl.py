@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jaxtyping
 import pytest
 import torch
 from pretraining import fresh
@@ -119,8 +120,19 @@ def test_slides_are_judged_by_their_labels_with_intervals() -> None:
         assert found.numbers[f"AUC, {pooling}"] <= found.numbers[f"AUC, {pooling}, high"]
     assert max(found.numbers["AUC, mean"], found.numbers["AUC, attention"]) > 0.65
     labelled, areas = found.curves["label titration"][2]["mean"]
-    assert labelled == [9.0, 18.0]
+    assert labelled[0] == pytest.approx(9, abs=1)
+    assert labelled[1] == 18
     assert areas[-1] == pytest.approx(found.numbers["AUC, mean"])
+
+
+def test_any_share_of_the_slides_can_be_labelled() -> None:
+    data = tissue.slides(12, patches=3, share=1.0, seed=2)
+    judge = Slides(folds=2, draws=1, titration=[0.01, 0.5, 0.95, 1])
+    labelled, areas = judge.judge(fresh(), data, Setting(seed=0)).curves["label titration"][2]["mean"]
+    assert labelled[0] == 2
+    assert labelled == sorted(labelled)
+    assert labelled[-1] == 6
+    assert all(0 <= area <= 1 for area in areas)
 
 
 def test_what_cannot_be_is_told() -> None:
@@ -136,3 +148,21 @@ def test_what_cannot_be_is_told() -> None:
     mixed = data.with_columns(**{"class": torch.arange(16) % 2})
     with pytest.raises(UserError, match="`domain` tells the slide"):
         Slides().judge(fresh(), mixed)
+
+
+def test_settings_outside_their_range_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a recipe's text gives them, where no type is checked."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for scale in (0.4, (0.4,), (0.0, 1.0), (0.8, 0.4), (0.4, 1.2), "01", (float("nan"), 1.0), ("a", "b")):
+        with pytest.raises(UserError, match=r"scale=.*such as \(0\.4, 1\.0\)"):
+            HistopathSSL(scale=scale)
+    HistopathSSL(scale=[1, 1])
+    for folds in (1, 2.5, True, "4"):
+        with pytest.raises(UserError, match=r"folds=.*a whole number of parts, two at least"):
+            Slides(folds=folds)
+    for draws in (0, -3, 1.5):
+        with pytest.raises(UserError, match=r"draws=.*a whole number of draws, one at least"):
+            Slides(draws=draws)
+    for titration in (0.5, (0.0, 1.0), (0.5, 1.01), (-0.1,), (float("nan"),), ("all",)):
+        with pytest.raises(UserError, match=r"titration=.*above 0 and at most 1 in a list"):
+            Slides(titration=titration)

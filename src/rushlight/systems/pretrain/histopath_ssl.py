@@ -21,8 +21,10 @@ Lai et al., 2023, arXiv:2310.13259. RandStainNA: arXiv:2206.12694; HED: arXiv:19
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from numbers import Real
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +91,9 @@ class HistopathSSL(AddOn):
                             "a distribution normal, laplace or uniform")  # fmt: skip
         if not 0 <= neighbour <= 1 or not 0 <= stain_probability <= 1:
             raise UserError(f"neighbour={neighbour}, stain_probability={stain_probability}: probabilities lie in 0 … 1")
+        if scale is not None and not is_range(scale):
+            raise UserError(f"scale={scale}: give the least and the largest share of an image's area that a large view "
+                            "shows, such as (0.4, 1.0), within 0 … 1; or None")  # fmt: skip
         self.learner = joint(base)
         self.dihedral, self.scale, self.stain, self.neighbour = dihedral, scale, stain, neighbour
         self.probability, self.spread, self.distribution = stain_probability, stain_spread, distribution
@@ -145,6 +150,21 @@ class HistopathSSL(AddOn):
         return stains.restain(view, statistics, probability=self.probability, generator=generator, **drawn)
 
 
+def is_range(scale: Any) -> bool:
+    """Whether it is a pair with 0 < low ≤ high ≤ 1."""
+    return isinstance(scale, Sequence) and len(scale) == 2 and all(map(is_share, scale)) and scale[0] <= scale[1]
+
+
+def is_share(value: Any) -> bool:
+    """Whether it is a number above 0 and at most 1."""
+    return isinstance(value, Real) and 0 < value <= 1  # type: ignore[operator]
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether it is a whole number of at least that."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def measured(images: Tensor) -> stains.Statistics:
     """The stain's statistics of a batch, for views outside of `run`; of one image they would leave it as it is."""
     if len(images) < 2:
@@ -182,8 +202,14 @@ class Slides(Judge):
         Args:
             folds: parts that the slides are divided into; each is predicted from the others.
             draws: of the bootstrap over slides.
-            titration: shares of the training slides that are labelled.
+            titration: shares of each label's training slides that are labelled, in (0, 1]; of each at least one slide.
         """
+        if not is_whole(folds, 2):
+            raise UserError(f"folds={folds}: slides are divided into a whole number of parts, two at least")
+        if not is_whole(draws, 1):
+            raise UserError(f"draws={draws}: the bootstrap takes a whole number of draws, one at least; 500 are usual")
+        if not isinstance(titration, Sequence) or not all(map(is_share, titration)):
+            raise UserError(f"titration={titration}: give shares above 0 and at most 1 in a list, such as (0.25, 1.0)")
         self.folds, self.draws, self.titration = folds, draws, tuple(titration)
 
     def judge(self, model: Model, data: Dataset, setting: Setting = Setting()) -> Findings:
@@ -215,21 +241,26 @@ class Slides(Judge):
         )
 
     def titrated(self, bags: slides.Bags, classes: int, pooling: str, seed: int) -> tuple[list[float], list[float]]:
-        """(labelled slides of a fold's training, AUC) for each share."""
-        whole = len(bags.labels) * (self.folds - 1) / self.folds
+        """(labelled slides of a fold's training, in the mean; AUC) for each share."""
+        folds = list(self.divided(bags, seed))
+        counts = [
+            [len(slides.labelled(bags.labels[train], s, seed=seed)) for train, _ in folds] for s in self.titration
+        ]
         areas = [slides.macro_auc(self.predicted(bags, classes, pooling, s, seed), bags.labels) for s in self.titration]
-        return [share * whole for share in self.titration], areas
+        return [sum(each) / len(each) for each in counts], areas
 
     def predicted(self, bags: slides.Bags, classes: int, pooling: str, share: float, seed: int) -> Tensor:
-        """Each slide's probabilities, from slides of the other folds, of which a share is used."""
-        from sklearn.model_selection import StratifiedKFold, train_test_split
-
+        """Each slide's probabilities, from slides of the other folds, of which a share is labelled."""
         found = torch.zeros(len(bags.labels), classes)
+        for train, test in self.divided(bags, seed):
+            some = train[slides.labelled(bags.labels[train], share, seed=seed)]
+            found[test] = slides.scores(bags.select(some), bags.select(test), classes, pooling=pooling, seed=seed)
+        return found
+
+    def divided(self, bags: slides.Bags, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The slides to learn from and to predict, fold by fold; each label is spread over all folds."""
+        from sklearn.model_selection import StratifiedKFold
+
         labels = bags.labels.numpy()
         for train, test in StratifiedKFold(self.folds, shuffle=True, random_state=seed).split(labels, labels):
-            if share < 1:
-                wanted = max(int(share * len(train)), classes)
-                train, _ = train_test_split(train, train_size=wanted, stratify=labels[train], random_state=seed)
-            parts = (bags.select(torch.from_numpy(part)) for part in (train, test))
-            found[torch.from_numpy(test)] = slides.scores(*parts, classes, pooling=pooling, seed=seed)
-        return found
+            yield torch.from_numpy(train), torch.from_numpy(test)
