@@ -215,6 +215,17 @@ def test_fold_domain_and_caption(tmp_path):
     assert data.known("caption").tolist() == [True, True, False, False]
 
 
+def test_study_and_magnification_are_numbered_in_their_natural_order(tmp_path):
+    text = "image,domain,Study,magnification\n1.png,s1,brca,20x\n2.png,s1,brca,5x\n3.png,s2,luad,\n"
+    data = read(four(tmp_path), labels=table(tmp_path, text))
+    assert data["study"].tolist() == [0, 0, 1, -1]
+    assert data["magnification"].tolist() == [1, 0, -1, -1]
+    assert data.label_names == ["domain"]
+    assert "ignored_columns" not in data.info.settings
+    with pytest.raises(UserError, match="'study' is 'a' in row 2 and 'b' in row 3"):
+        read(four(tmp_path), labels=table(tmp_path, "image,class,study\n1.png,x,a\n1.png,x,b\n"))
+
+
 def test_equal_rows_are_counted_and_blanks_filled(tmp_path):
     text = "image,class,domain\n1.png,cat,\n1.png,cat,rome\n1.png,cat,rome\n2.png,dog,\n"
     data = read(four(tmp_path), labels=table(tmp_path, text))

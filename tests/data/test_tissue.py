@@ -62,6 +62,18 @@ def test_patches_are_cut_where_tissue_is() -> None:
     torch.testing.assert_close(cut[2], whole()[:, 96:128, 64:96])
 
 
+def test_the_share_of_tissue_is_seen_on_a_grid() -> None:
+    patches = torch.full((600, 3, 64, 64), 245, dtype=torch.uint8)
+    patches[300:, :, :, :16] = 120
+    patches[599] = 120
+    found = tissue.tissue_share(patches, side=16)
+    assert not found[:300].any()
+    assert found[300:599].eq(0.25).all()
+    assert found[599] == 1
+    for image, share in zip(patches[::150], found[::150], strict=True):
+        assert float(tissue.tissue(image).float().mean()) == share
+
+
 def test_slides_are_drawn_evenly() -> None:
     small = tissue.compose(1, size=64, seed=6)["image"][0]
     data = tissue.sampled({"big": whole(), "small": small}, size=32, patches=40, seed=1)

@@ -12,7 +12,7 @@ from rushlight.card import system
 from rushlight.data.dataset import Dataset
 from rushlight.engine import hardware
 from rushlight.engine.budget import Budget
-from rushlight.engine.learner import Diverged, Learner, _mix, _permuted
+from rushlight.engine.learner import Diverged, Learner, _permuted, mix
 from rushlight.engine.model import Facts, Model
 from rushlight.engine.stage import Progress, Setting
 from rushlight.errors import UserError
@@ -36,9 +36,9 @@ def test_every_row_comes_once_an_epoch(rows: int, batch: int, seed: int) -> None
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=4))
 def test_seeds_that_differ_in_a_word_differ(words: list[int]) -> None:
     other = [*words[:-1], words[-1] + 1]
-    assert _mix(*words) == _mix(*words)
-    assert _mix(*words) != _mix(*other)
-    assert 0 <= _mix(*words) < 2**63
+    assert mix(*words) == mix(*words)
+    assert mix(*words) != mix(*other)
+    assert 0 <= mix(*words) < 2**63
 
 
 def test_it_learns(photos: Dataset) -> None:

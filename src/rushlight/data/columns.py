@@ -11,6 +11,7 @@
 | `caption`   | uint8, N×L: UTF-8, zero-padded                                      | empty              |
 | `licence`, `creator` | uint8, N×L: UTF-8: the image's licence, and whom it names  | empty              |
 | `domain`    | int64, N                                                            | −1                 |
+| `study`, `magnification` | int64, N: of a patch of a slide (`domain`); see `data.balance`  | −1                 |
 | `depth`     | float32, N×H×W                                                      | NaN                |
 | `instance`  | int16, N×H×W: which object a pixel belongs to, 0 background         | −1                 |
 | `label_map_values`, `label_map_ids` | float32 / int64, N×k×h×w: a sparse map of class scores | id −1   |
@@ -65,6 +66,8 @@ KINDS: dict[str, Kind] = {
         Kind("licence", torch.uint8, ("L",), "empty", unknown=0, label=False),
         Kind("creator", torch.uint8, ("L",), "empty", unknown=0, label=False),
         Kind("domain", torch.int64, ()),
+        Kind("study", torch.int64, (), label=False),
+        Kind("magnification", torch.int64, (), label=False),
         Kind("depth", torch.float32, ("H", "W"), "nan", unknown=float("nan"), geometric=True),
         Kind("instance", torch.int16, ("H", "W"), geometric=True),
         Kind("label_map_values", torch.float32, ("k", "h", "w"), "never", label=False),

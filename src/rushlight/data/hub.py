@@ -182,12 +182,16 @@ def from_memory(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset:
     )
 
 
+KEPT = ("class", "tags", "domain", "study", "magnification", "fold", "name")
+"""Columns that do not change with an image's size."""
+
+
 def resized(data: Dataset, settings: dict[str, Any]) -> Dataset:
     """A data set from memory at the size that the settings ask for, if they do; its columns are not geometric."""
     if settings.get("size") is None:
         return data
     packed = from_torch(_Rows(data["image"].permute(0, 2, 3, 1).numpy()), **settings)
-    kept = {name: data[name] for name in ("class", "tags", "domain", "fold", "name") if name in data}
+    kept = {name: data[name] for name in KEPT if name in data}
     names = {"class_names": data.info.class_names, "tag_names": data.info.tag_names, "source": data.info.source}
     return packed.with_columns(**kept).with_info(**names, keep=data.info.keep, licence=data.info.licence)
 

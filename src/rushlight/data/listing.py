@@ -74,8 +74,8 @@ class Listing:
     """Images by name, in order, each with what is known of it.
 
     Attributes:
-        labels: `class`, `tags`, `fold`, `domain` as arrays and `caption`, `licence`, `creator` as lists of texts, a
-        value an image.
+        labels: `class`, `tags`, `fold`, `domain`, `study`, `magnification` as arrays and `caption`, `licence`,
+            `creator` as lists of texts, a value an image.
         masks: a mask's source for each image, or None.
         shapes: boxes, keypoints and regions of each image, or None.
         stamp: what the cache's key is made of, beside the names.

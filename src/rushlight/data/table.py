@@ -2,8 +2,8 @@
 
 A column names the image; then either `class`; or `tags`, separated by `|` (the tags listed are present and
 all others absent; a lone `|` says that none is present); or one column a tag with 1, 0 or blank. `fold` (or
-`split`), `domain`, `caption`, `licence` and `creator` (or `photographer`) may stand beside them. Cells are text
-and stay text: nothing in them is interpreted or run.
+`split`), `domain`, `study`, `magnification`, `caption`, `licence` and `creator` (or `photographer`) may stand beside
+them. Cells are text and stay text: nothing in them is interpreted or run.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ EITHER = ("labels", "categories")
 """Tags if a bar occurs in a cell, else classes."""
 FOLD = ("fold", "split", "subset", "partition")
 DOMAIN = ("domain", "site", "source_domain")
+ORIGIN = {"study": ("study",), "magnification": ("magnification",)}
 TEXTS = {
     "caption": ("caption", "text", "description"),
     "licence": ("licence", "license"),
@@ -200,7 +201,7 @@ def join(listing: Listing, table: Table) -> Listing:
     rows = _rows_of_images(listing, table, image)
     table, merged = _one_row_an_image(listing, table, rows, image)
     used = {image}
-    for read in (_class, _tag_list, _fold, _domain, _texts):
+    for read in (_class, _tag_list, _fold, _domain, _origin, _texts):
         used |= read(listing, table, merged)
     if not {"class", "tags"} & listing.labels.keys():
         used |= _tag_columns(listing, table, merged, used)
@@ -322,7 +323,8 @@ def _merge(
 
 def _telling(table: Table, image: int) -> set[int]:
     """The columns in which two rows of one image may not differ: labels and licences; several captions are no error."""
-    found = {table.find(names) for names in (CLASS, TAGS, EITHER, FOLD, DOMAIN, TEXTS["licence"])} - {None, image}
+    known = (CLASS, TAGS, EITHER, FOLD, DOMAIN, *ORIGIN.values(), TEXTS["licence"])
+    found = {table.find(names) for names in known} - {None, image}
     labels = {table.find(names) for names in (CLASS, TAGS, EITHER)} - {None}
     others = set() if labels else {table.find([name]) for name in table.header} - {image}
     flags = {i for i in others if i is not None and (_ONE | _ZERO) & set(table.column(i))}
@@ -396,7 +398,7 @@ def _tag_columns(listing: Listing, table: Table, rows: list[int], used: set[int]
     columns = {i: table.column(i) for i in range(len(table.header)) if i not in used and table.header[i]}
     tags = {i: cells for i, cells in columns.items() if not any(cells) or (_ONE | _ZERO) & set(cells)}
     if not any(any(cells) for cells in tags.values()):
-        if {"boxes", "fold", "domain", *TEXTS} & listing.labels.keys() or not columns:
+        if {"boxes", "fold", "domain", *ORIGIN, *TEXTS} & listing.labels.keys() or not columns:
             return set()
         raise UserError(
             f"the label file '{table.file}' has no label column, only {_quoted(table.header)}: call the "
@@ -445,6 +447,17 @@ def _domain(listing: Listing, table: Table, rows: list[int]) -> set[int]:
     names, ids = _names_and_ids(table.column(index))
     listing.labels["domain"], listing.meaning["domain_names"] = _scatter(listing, rows, ids), names
     return {index}
+
+
+def _origin(listing: Listing, table: Table, rows: list[int]) -> set[int]:
+    """Study and magnification, numbered in the natural order of what is written (5x, 10x, 20x)."""
+    used = set()
+    for name, headings in ORIGIN.items():
+        index = table.find(headings)
+        if index is not None:
+            listing.labels[name] = _scatter(listing, rows, _names_and_ids(table.column(index))[1])
+            used.add(index)
+    return used
 
 
 def _texts(listing: Listing, table: Table, rows: list[int]) -> set[int]:

@@ -128,9 +128,16 @@ def _patches(kind: Tensor, lab: Tensor, size: int, far: float, generator: torch.
 # Whole images ---------------------------------------------------------------------------------------------------------
 
 
-def tissue(image: UInt8[Tensor, "3 height width"], *, density: float = 0.15) -> Bool[Tensor, "height width"]:
+def tissue(image: UInt8[Tensor, "*n 3 height width"], *, density: float = 0.15) -> Bool[Tensor, "*n height width"]:
     """Where a slide shows tissue: its mean optical density lies above that of glass."""
-    return -(image.float().clamp(min=1) / 255).log().mean(0) > density
+    return -(image.float().clamp(min=1) / 255).log().mean(-3) > density
+
+
+def tissue_share(images: UInt8[Tensor, "n 3 height width"], *, side: int = 32) -> Float[Tensor, "n"]:
+    """The share of each patch that shows tissue, by a grid of at least side × side of its pixels."""
+    step = max(min(images.shape[-2:]) // side, 1)
+    starts = range(0, len(images), CHUNK)
+    return torch.cat([tissue(images[i : i + CHUNK, :, ::step, ::step]).float().mean((1, 2)) for i in starts])
 
 
 def tiles(

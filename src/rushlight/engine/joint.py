@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tensordict import TensorDict
 from torch import Tensor
 
 from rushlight.augment.policy import Policy
+from rushlight.data.balance import Balance
 from rushlight.data.dataset import Dataset
 from rushlight.engine.budget import Budget
-from rushlight.engine.learner import Batch, Learner
+from rushlight.engine.learner import Batch, Learner, mix
 from rushlight.engine.model import Model
 from rushlight.engine.recipe import Recipe
 from rushlight.engine.stage import Setting, Stage
@@ -71,6 +72,7 @@ class JointEmbedding(Learner):
         look: makes the views. An add-on replaces it before the training.
         per_view: compare only what shares a view (negatives, assignments to prototypes); set by an add-on whose
             views have one style each.
+        balance: which images are drawn, and how often; None draws all alike. An add-on sets it before the training.
     """
 
     parts = {"views": 1}
@@ -78,6 +80,7 @@ class JointEmbedding(Learner):
     batch, smallest_batch = 256, 64
     policies: Sequence[Policy]
     per_view: bool = False
+    balance: Balance | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,6 +93,15 @@ class JointEmbedding(Learner):
             for group in groups:
                 group["scale"] = self.plan.batch / 256
         return groups
+
+    def rows(self, data: Dataset, part: str) -> Int[Tensor, "n"]:
+        return super().rows(data, part) if self.balance is None else self.balance.rows
+
+    def pick(self, part: str, batch: int, step: int, seed: int) -> Int[Tensor, "batch"]:
+        """Epochs of permutations, or where shares differ, independent draws by them."""
+        if self.balance is None or self.balance.even:
+            return super().pick(part, batch, step, seed)
+        return self.balance.draw(batch, torch.Generator().manual_seed(mix(seed, step)))
 
     def views(self, batch: Batch) -> list[Float[Tensor, "batch 3 height width"]]:
         """The views of this step's images, one list entry a policy."""

@@ -149,12 +149,12 @@ class Learner(L.LightningModule, Stage):
 
     def generator(self, stream: int = 0) -> torch.Generator:
         """The random generator of this step: the same for the same seed, step, process and stream."""
-        seed = _mix(self.setting.seed, self.at, self.process, stream)
+        seed = mix(self.setting.seed, self.at, self.process, stream)
         return torch.Generator(self.device).manual_seed(seed)
 
     def joint_generator(self, stream: int = 0) -> torch.Generator:
         """The same generator on every process of this step: for what is drawn for the joined batch (see `mine`)."""
-        return torch.Generator(self.device).manual_seed(_mix(self.setting.seed, self.at, stream, 11))
+        return torch.Generator(self.device).manual_seed(mix(self.setting.seed, self.at, stream, 11))
 
     def mine(self, joined: Tensor) -> Tensor:
         """This process's rows of values that were drawn for the joined batch."""
@@ -270,15 +270,18 @@ class Learner(L.LightningModule, Stage):
         return torch.arange(len(data))
 
     def draw(self, batch: int, step: int) -> Batch:
-        """The raw columns of one step's batch: epochs of permutations, one after the other, in each stream."""
+        """The raw columns of one step's batch."""
         drawn = {}
         for stream, (part, times) in enumerate(self.parts.items()):
-            rows = self._rows[part]
-            chosen = rows[_permuted(len(rows), round(batch * times), step, _mix(self.setting.seed, stream))]
-            chosen = self.mine(chosen)
+            chosen = self.mine(self.pick(part, round(batch * times), step, mix(self.setting.seed, stream)))
             columns = self._columns[chosen.to(self._columns.device) if self._columns.device else chosen]
             drawn[part] = columns.to(self.device, non_blocking=True).set("row", chosen.to(self.device))
         return drawn
+
+    def pick(self, part: str, batch: int, step: int, seed: int) -> Int[Tensor, "batch"]:
+        """A stream's rows of one step, for all processes: epochs of permutations, one after the other."""
+        rows = self._rows[part]
+        return rows[_permuted(len(rows), batch, step, seed)]
 
     def plan_for(self, budget: Budget, largest: int | None = None) -> Plan:
         """What the budget buys: the cost of a step is counted on a copy, once for a batch."""
@@ -387,7 +390,7 @@ class Learner(L.LightningModule, Stage):
     def _seed_everything(self, step: int) -> None:
         """Seed what takes no generator (dropout). Not by `torch.manual_seed`: while no GPU is in use, it keeps a
         formatted traceback for each kind of them, which costs more than a small step's views."""
-        seed = _mix(self.setting.seed, step, 7)
+        seed = mix(self.setting.seed, step, 7)
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -464,7 +467,7 @@ def outputs_of(data: Dataset, task: str) -> int:
     return int(values.max()) + 1
 
 
-def _mix(*words: int) -> int:
+def mix(*words: int) -> int:
     """One 63-bit seed from several small numbers (SplitMix64's finaliser, word by word)."""
     state = 0x9E3779B97F4A7C15
     for word in words:
@@ -478,7 +481,7 @@ def _permuted(rows: int, batch: int, step: int, seed: int) -> Int[Tensor, "batch
     """Positions `step·batch … (step+1)·batch` of an endless row of permutations of 0 … rows − 1."""
     first, last = step * batch, (step + 1) * batch
     epochs = range(first // rows, (last - 1) // rows + 1)
-    permutations = [_permutation(rows, _mix(seed, epoch)) for epoch in epochs]
+    permutations = [_permutation(rows, mix(seed, epoch)) for epoch in epochs]
     start = first - epochs[0] * rows
     return torch.cat(permutations)[start : start + batch]
 

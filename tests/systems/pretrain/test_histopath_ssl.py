@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
+from PIL import Image
 from pretraining import fresh
+from torch import Tensor
 
 from rushlight.augment.stain import Statistics
 from rushlight.data import tissue
 from rushlight.data.dataset import Dataset
+from rushlight.data.read import load
 from rushlight.engine import probe
 from rushlight.engine.budget import Budget
 from rushlight.engine.model import Model
@@ -101,6 +105,62 @@ def test_what_was_not_measured_is_measured_on_the_batch(patches: Dataset) -> Non
     stage.stain = "randstain"
     with pytest.raises(UserError, match=r"the batch is one: call measure\(data\)"):
         stage.look(stage.learner.policies, batch[:1], torch.Generator().manual_seed(0))
+
+
+def test_from_a_folder_no_study_slide_or_magnification_dominates_and_glass_is_never_drawn(tmp_path: Path) -> None:
+    drawn = tissue.compose(60, seed=3)["image"]
+    drawn[50:] = 244
+    lines = ["image,domain,study,magnification"]
+    for row, image in enumerate(drawn):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{row:02}.png")
+        study, slide = ("a", "s0") if row % 10 == 0 else ("b", f"s{1 + row % 3}")
+        lines.append(f"{row:02}.png,{slide},{study},{'5x' if row % 4 == 1 else '20x'}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    data = load(tmp_path, cache=False)
+
+    def frequencies(stage: HistopathSSL) -> Tensor:
+        rows = torch.cat([stage.learner.draw(32, step)["views"]["row"] for step in range(100)])
+        return rows.bincount(minlength=60) / len(rows)
+
+    seen = frequencies(prepared(data, base="simclr(batch=32)"))
+    assert not seen[50:].any()
+    assert torch.equal(seen, frequencies(prepared(data, base="simclr(batch=32)")))
+    for study in (0, 1):
+        of_study = data["study"] == study
+        assert float(seen[of_study].sum()) == pytest.approx(1 / 2, abs=0.01)
+        slides = data["domain"][of_study].unique()
+        for slide in slides:
+            of_slide = of_study & (data["domain"] == slide)
+            assert float(seen[of_slide].sum()) == pytest.approx(1 / 2 / len(slides), abs=0.02)
+            there = data["magnification"][of_slide & (seen > 0)].unique()
+            for magnification in there:
+                found = float(seen[of_slide & (data["magnification"] == magnification)].sum())
+                assert found == pytest.approx(1 / 2 / len(slides) / len(there), abs=0.02)
+    plain = frequencies(prepared(data, base="simclr(batch=32)", balanced=False, least_tissue=0))
+    assert float((plain - 1 / 60).abs().max()) < 1e-3  # epochs of permutations
+
+
+def test_stains_are_measured_on_what_is_drawn(patches: Dataset) -> None:
+    glass = torch.full_like(patches["image"], 244)
+    both = Dataset({"image": torch.cat([glass, patches["image"]])})
+    alone, mixed = (prepared(data).statistics for data in (patches, both))
+    torch.testing.assert_close(alone.means, mixed.means)
+
+
+def test_without_columns_and_glass_nothing_changes(patches: Dataset) -> None:
+    stage, bare = prepared(patches), prepared(patches, balanced=False, least_tissue=0)
+    plain = bare.learner
+    plain.balance = None
+    for step in range(3):
+        assert torch.equal(stage.learner.draw(64, step)["views"]["row"], plain.draw(64, step)["views"]["row"])
+
+
+def test_data_without_tissue_are_told() -> None:
+    glass = Dataset({"image": torch.full((8, 3, 32, 32), 244, dtype=torch.uint8)})
+    with pytest.raises(UserError, match="shows tissue on 10% of it: lower least_tissue"):
+        prepared(glass)
+    with pytest.raises(UserError, match=r"least_tissue=1\.5: a share of a patch"):
+        HistopathSSL(least_tissue=1.5)
 
 
 def test_the_neighbouring_magnification_is_the_middle_enlarged(patches: Dataset) -> None:

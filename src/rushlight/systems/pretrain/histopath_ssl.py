@@ -10,12 +10,14 @@ meaning that depends on magnification. So the learner's views are changed:
                     or each stain's concentration jittered, in HED
     magnification   with a probability, the last large view shows the same centre from twice as near
 
-Hue and saturation are left to the stain; brightness and contrast vary little. The base is SimCLR, MSN, DINO, …
+Patches are drawn study → slide (`domain`) → magnification → patch, evenly at each level whose column is there, so
+that none dominates; those without tissue are left out. Hue and saturation are left to the stain; brightness and
+contrast vary little. The base is SimCLR, MSN, DINO, …
 
 `slides` judges features as they are used: a slide is a bag of patches, and only the slide has a label. Learning from
 bags (mean, or gated attention) on frozen features, divided by slides, with intervals over slides.
 
-Shared: the learner; stains; pooling; areas under curves.
+Shared: the learner; stains; balanced draws; the mask of tissue; pooling; areas under curves.
 Lai et al., 2023, arXiv:2310.13259. RandStainNA: arXiv:2206.12694; HED: arXiv:1902.06543; MIL: arXiv:1802.04712.
 """
 
@@ -34,6 +36,8 @@ from torch import Tensor
 from rushlight.augment import stain as stains
 from rushlight.augment.policy import Policy
 from rushlight.card import Card, Needs, known
+from rushlight.data import tissue
+from rushlight.data.balance import LEVELS, Balance
 from rushlight.data.dataset import Dataset
 from rushlight.engine import probe, slides
 from rushlight.engine.budget import Budget
@@ -73,6 +77,8 @@ class HistopathSSL(AddOn):
         stain_spread: float = 0.0,
         distribution: str = "normal",
         neighbour: float = 0.0,
+        balanced: bool = True,
+        least_tissue: float = 0.1,
     ):
         """
         Args:
@@ -84,6 +90,8 @@ class HistopathSSL(AddOn):
             stain_spread: h, the virtual slides' extra deviation.
             distribution: `normal`, `laplace` or `uniform`, of virtual slides.
             neighbour: probability that the last large view shows the same centre at twice the magnification.
+            balanced: draw evenly over studies, slides (`domain`) and magnifications, as far as the columns are there.
+            least_tissue: share of a patch that shows tissue, at least (0 … 1), else it is left out; 0 keeps all.
         """
         super().__init__()
         if stain not in STAIN or distribution not in ("normal", "laplace", "uniform"):
@@ -94,21 +102,39 @@ class HistopathSSL(AddOn):
         if scale is not None and not is_range(scale):
             raise UserError(f"scale={scale}: give the least and the largest share of an image's area that a large view "
                             "shows, such as (0.4, 1.0), within 0 … 1; or None")  # fmt: skip
+        if not 0 <= least_tissue <= 1:
+            raise UserError(f"least_tissue={least_tissue}: a share of a patch lies in 0 … 1; 0 keeps all patches")
         self.learner = joint(base)
         self.dihedral, self.scale, self.stain, self.neighbour = dihedral, scale, stain, neighbour
         self.probability, self.spread, self.distribution = stain_probability, stain_spread, distribution
+        self.balanced, self.least_tissue = balanced, least_tissue
         self.learner.look = self.look
         self.statistics: stains.Statistics | None = None
 
     def run(self, data: Dataset, model: Model, budget: Budget, setting: Setting = Setting()) -> tuple[Dataset, Model]:
-        """Measure the training set's stain, and train."""
+        """Find the patches with tissue, measure their stain, and train on them."""
         self.measure(data)
         return super().run(data, model, budget, setting)
 
     def measure(self, data: Dataset) -> None:
-        """The stain's statistics, of images drawn evenly."""
-        rows = torch.linspace(0, len(data) - 1, min(len(data), MEASURED)).long()
+        """How the patches are drawn, and the statistics of their stain, of patches drawn in the same way.
+
+        Raises:
+            UserError: no patch shows tissue.
+        """
+        self.learner.balance = balance = self.balance(data)
+        rows = balance.draw(min(len(balance.rows), MEASURED), torch.Generator().manual_seed(0))
         self.statistics = stains.Statistics.of(data["image"][rows])
+
+    def balance(self, data: Dataset) -> Balance:
+        """The patches with tissue, each with its share of the draws."""
+        rows = torch.arange(len(data))
+        if self.least_tissue:
+            rows = rows[tissue.tissue_share(data["image"]) >= self.least_tissue]
+        if not len(rows):
+            raise UserError(f"no image of {data.info.source} shows tissue on {self.least_tissue:.0%} of it: lower "
+                            "least_tissue, or 0 keeps all images")  # fmt: skip
+        return Balance.of([data[name] for name in LEVELS if name in data and self.balanced], rows)
 
     def look(self, policies: Sequence[Policy], columns: TensorDict, generator: torch.Generator) -> list[Tensor]:
         """The base's views, seen as tissue.
