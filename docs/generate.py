@@ -57,6 +57,11 @@ def pages() -> dict[str, list[str]]:
     return {page: sorted(names, key=lambda name: (name != page, name)) for page, names in sorted(found.items())}
 
 
+def homes(shown: dict[str, list[str]]) -> dict[str, str]:
+    """The page of each system."""
+    return {name: page for page, names in shown.items() for name in names}
+
+
 def notes(page: str, folder: Path = DOCS / "systems") -> str:
     """What was written by hand for a page; a title of its own is left out.
 
@@ -81,7 +86,11 @@ def system_page(page: str, names: list[str], ledger: dict[str, Any]) -> str:
     module = inspect.getmodule(kinds[0])
     parts = [f"# {first.title}\n", *map(card_table, kinds), "## Idea\n", idea(module.__doc__ or "")]
     parts += [text for kind in kinds if (text := arguments_table(kind, alone=len(kinds) == 1))]
-    parts += ["## In the ledger\n", beside_the_paper(first, ledger.get(page)), notes(page)]
+    parts += ["## In the ledger\n", beside_the_paper(first, ledger.get(page))]
+    parts += [
+        f"`{name}`:\n\n{beside_the_paper(system(name).card, ledger[name])}" for name in names[1:] if name in ledger
+    ]
+    parts += [notes(page)]
     return "\n".join(parts)
 
 
@@ -171,7 +180,7 @@ def systems_index(shown: dict[str, list[str]], ledger: dict[str, Any]) -> str:
     from rushlight.card import cards
 
     known = cards()
-    home = {name: page for page, names in shown.items() for name in names}
+    home = homes(shown)
     parts = [INDEX]
     families = sorted({card.family for card in known.values()}, key=list(FAMILIES).index)
     for family in families:
@@ -200,11 +209,11 @@ def verdict(ledger: dict[str, Any], name: str) -> str:
 # The ledger -----------------------------------------------------------------------------------------------------------
 
 
-def ledger_rows(ledger: dict[str, Any], link: str) -> list[list[str]]:
-    """A row a claim, for the README and for the site; `link` holds `{}` for the system's id."""
+def ledger_rows(ledger: dict[str, Any], link: str, home: dict[str, str] | None = None) -> list[list[str]]:
+    """A row a claim, for the README and for the site; `link` holds `{}` for the system's id, or for its page's."""
     return [
         [
-            f"[`{name}`]({link.format(name)})",
+            f"[`{name}`]({link.format((home or {}).get(name, name))})",
             entry["effects"][0]["says"],
             *interval(entry["effects"][0]),
             str(entry["seeds"]),
@@ -288,7 +297,7 @@ def beside_the_paper(card: Any, entry: dict[str, Any] | None) -> str:
 
 def readme_table(ledger: dict[str, Any]) -> str:
     """The ledger's table as it stands in the README."""
-    return table(LEDGER_HEAD, ledger_rows(ledger, "docs/systems/{}.md")) if ledger else NO_CLAIMS
+    return table(LEDGER_HEAD, ledger_rows(ledger, "docs/systems/{}.md", homes(pages()))) if ledger else NO_CLAIMS
 
 
 def with_table(readme: str, ledger: dict[str, Any]) -> str:
@@ -448,7 +457,7 @@ def generate(out: Path = OUT) -> None:
     shutil.copy(ROOT / "CHANGELOG.md", out / "changelog.md")
     shutil.copy(ROOT / "CONTRIBUTING.md", out / "adding-a-system.md")
     made = {f"systems/{page}.md": system_page(page, names, entries) for page, names in shown.items()}
-    home = {name: page for page, names in shown.items() for name in names}
+    home = homes(shown)
     made |= {"systems/index.md": systems_index(shown, entries), "ledger.md": ledger_page(entries, home)}
     made |= {"cli.md": cli_page()}
     made |= {path.name: path.read_text(encoding="utf-8") for path in out.glob("*.md")}

@@ -154,6 +154,14 @@ def test_an_entry_is_shown_with_interval_seeds_minutes_and_verdict(docs: ModuleT
     assert "-0.5 … +3" in beside
 
 
+def test_a_second_claim_of_a_page_stands_on_it_and_is_linked_to_it(docs: ModuleType) -> None:
+    entries = {"slides": ENTRY}
+    assert "[`slides`](docs/systems/histopath-ssl.md)" in docs.readme_table(entries)
+    page = docs.system_page("histopath-ssl", ["histopath-ssl", "slides"], entries)
+    assert "`slides`:\n\n" in page
+    assert "[**unclear**](../ledger.md#slides)" in page
+
+
 def test_an_empty_ledger_has_a_page_and_a_sentence(docs: ModuleType) -> None:
     assert "No claim has been run yet" in docs.ledger_page({}, {})
     assert "No claim has been run yet" in docs.readme_table({})
