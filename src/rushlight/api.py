@@ -87,7 +87,7 @@ def fit(
             seed=seed,
             task=task,
             device=device,
-            precision=hardware.precision(device),
+            precision=hardware.precision(device, name),
             folder=work,
             on_progress=on_progress,
         )

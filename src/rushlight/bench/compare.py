@@ -269,7 +269,7 @@ def compare(
         weights=start,
         pretrained=pretrained,
         device=device,
-        precision=hardware.precision(device),
+        precision=hardware.precision(device, name),
     )
     if seeds == 2:
         chosen = (*chosen, "two seeds: the coverage of the intervals was measured for 3 to 10")

@@ -150,8 +150,9 @@ def curate(
     """
     recipe, started, device = curators(recipe, budget), time.monotonic(), hardware.device(device)
     data = data if "name" in data else data.with_columns(name=encode_text(data.names))
-    setting = Setting(seed=seed, device=device, precision=hardware.precision(device), on_progress=on_progress)
+    setting = Setting(seed=seed, device=device, on_progress=on_progress)
     model = _start(data, recipe, setting, encoder, weights, pretrained)
+    setting = replace(setting, precision=hardware.precision(device, model.encoder.name))
     pool, kept, spent = Pool.of(data), data, Spent()
     settings: list[dict[str, Any]] = []
     findings: list[Findings] = []

@@ -166,7 +166,7 @@ def judge(
         raise UserError(f"'{step.name}' does not fit {data.info.source}: it {lacks}")
     given = named(models, data, seed=seed, encoder=encoder, pretrained=pretrained, device=device)
     given = {name: model.copy().to(device).eval() for name, model in given.items()}
-    precision = hardware.precision(device)
+    precision = hardware.precision(device, next(iter(given.values())).encoder.name)
     setting = Setting(seed=seed, task=task, device=device, precision=precision, on_progress=on_progress)
     if len(given) == 1:
         found = step.judge().judge(next(iter(given.values())), data, setting)

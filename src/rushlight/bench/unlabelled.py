@@ -163,7 +163,7 @@ def rank_encoders(
         raise UserError(f"--seeds is {seeds}: give at least 1, better 3 or more")
     common = Trial(
         recipe="", seed=0, budget=str(Budget.parse(budget)), data=data.content_hash, task="none", encoder=name,
-        weights=start, pretrained=pretrained, device=device, precision=hardware.precision(device),
+        weights=start, pretrained=pretrained, device=device, precision=hardware.precision(device, name),
     )  # fmt: skip
     compare.suits(recipes[1:], common, data)
     store = Store(out)

@@ -8,6 +8,7 @@ from functools import cache
 import torch
 
 from rushlight.errors import UserError
+from rushlight.nets.encoders import small_transformer
 
 
 def device(name: str = "auto") -> str:
@@ -26,13 +27,20 @@ def device(name: str = "auto") -> str:
 
 
 @cache
-def precision(kind: str = "cpu") -> str:
-    """The precision in which training runs on this kind of device: `bf16-mixed`, `16-mixed` or `32-true`.
+def precision(kind: str = "cpu", encoder: str = "") -> str:
+    """The precision in which training is quickest on this kind of device: `bf16-mixed`, `16-mixed` or `32-true`.
 
-    A CPU trains in bfloat16 where it has instructions for it; elsewhere emulation would make it slower.
+    A CPU trains in bfloat16 where it has instructions for it; elsewhere emulation would make it slower. So it is with
+    the small vision transformers: attention of 16 to 32 dimensions a head gains nothing from bfloat16 on a CPU, and
+    their training takes 1.4 to 1.8 times as long in it (`benchmarks/precision.py`).
+
+    Args:
+        encoder: its name, where it is known.
     """
     if kind.startswith("cuda"):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    if kind == "cpu" and small_transformer(encoder):
+        return "32-true"
     if kind == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bfloat16():
         return "bf16-mixed"
     return "32-true"

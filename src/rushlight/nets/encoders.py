@@ -232,7 +232,7 @@ def create(
             torch.manual_seed(seed)
         if name in ("conv16", "conv32"):
             encoder: Encoder = Conv(name, int(name.removeprefix("conv")))
-        elif name.partition("-p")[0] in VITS:
+        elif small_transformer(name):
             encoder = _small_vit(name, image_size)
         else:
             encoder = Timm(name, image_size, pretrained)
@@ -245,6 +245,11 @@ def create(
     elif plus:
         encoder = _widen(encoder, seed)
     return encoder
+
+
+def small_transformer(name: str) -> bool:
+    """Whether this is the name of one of the small vision transformers, with patches of any size and any addition."""
+    return name.partition("+")[0].partition("-p")[0] in VITS
 
 
 def _widen(encoder: Encoder, seed: int | None) -> Encoder:
