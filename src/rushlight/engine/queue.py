@@ -16,17 +16,15 @@ class Queue(nn.Module):
     Args:
         size: how many are kept; the joined batch must divide it, so that no embedding outlives another.
         width: of each.
-        normalise: the random directions to length 1.
     """
 
     values: Tensor
     position: Tensor
     pushed: Tensor
 
-    def __init__(self, size: int, width: int, *, normalise: bool = True):
+    def __init__(self, size: int, width: int):
         super().__init__()
-        start = torch.randn(size, width)
-        self.register_buffer("values", nn.functional.normalize(start, dim=1) if normalise else start)
+        self.register_buffer("values", nn.functional.normalize(torch.randn(size, width), dim=1))
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
 
@@ -52,19 +50,14 @@ class Queue(nn.Module):
         self.pushed.add_(rows).clamp_(max=size)
 
 
-def fitting(wanted: int, images: int, batch: int) -> int:
-    """A queue's size for a data set: `wanted`, but at most the data's images, and a multiple of the batch."""
-    return max(min(wanted, images) // batch, 1) * batch
-
-
 def sized(wanted: int | None, images: int, batch: int, *, largest: int) -> int:
-    """A queue's size as the user gave it; None takes `largest`, but what fits the data (see `fitting`).
+    """A queue's size as the user gave it; None takes `largest`, but at most the images, and a multiple of the batch.
 
     Raises:
         UserError: what was given does not divide into batches.
     """
     if wanted is None:
-        return fitting(largest, images, batch)
+        return max(min(largest, images) // batch, 1) * batch
     if wanted < batch or wanted % batch:
         raise UserError(f"a queue of {wanted} does not divide into batches of {batch}: give a multiple of the batch")
     return wanted
