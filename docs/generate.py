@@ -126,16 +126,17 @@ def arguments_table(kind: Any, *, alone: bool = True) -> str:
     if not found:
         return ""
     head = "## Arguments\n" if alone else f"## Arguments of `{kind.card.id}`\n"
-    rows = [[f"`{a.name}`", f"`{a.default}`", a.says] for a in found]
-    return f"{head}\n{table(['argument', 'default', 'what it is'], rows)}"
+    rows = [[f"`{a.name}`", f"`{a.default}`", a.may_be, a.says] for a in found]
+    return f"{head}\n{table(['argument', 'default', 'can be', 'what it is'], rows)}"
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a system: its default as it is written, and what its docstring says of it."""
+    """One argument of a system: its default as it is written, its type in words, and what its docstring says of it."""
 
     name: str
     default: str
+    may_be: str
     says: str
 
 
@@ -144,7 +145,13 @@ def arguments(kind: Any) -> list[Argument]:
         return []
     parameters = [p for name, p in inspect.signature(kind).parameters.items()]
     said = described(inspect.getdoc(kind.__init__) or "", [p.name for p in parameters])
-    return [Argument(p.name, _default(p.default), said.get(p.name, "")) for p in parameters]
+    from rushlight.arguments import in_words
+
+    hints = typing.get_type_hints(kind.__init__, include_extras=True)
+    return [
+        Argument(p.name, _default(p.default), in_words(hints.get(p.name, Any)), said.get(p.name, ""))
+        for p in parameters
+    ]
 
 
 def _default(value: Any) -> str:

@@ -541,6 +541,7 @@ def _card(name: str) -> Any:
 
     from rich.table import Table
 
+    from rushlight.arguments import described
     from rushlight.card import system
 
     kind = system(name)
@@ -556,7 +557,7 @@ def _card(name: str) -> Any:
         "needs": str(card.needs),
         "gives": card.gives,
         "says": card.says,
-        "arguments": str(inspect.signature(kind)).replace(" -> None", "").replace("*, ", ""),
+        "arguments": "\n".join(f"{name}   {says}" for name, says in described(kind).items()),
     }
     for key, value in rows.items():
         if value:

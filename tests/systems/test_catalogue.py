@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from rushlight import cli
+from rushlight.arguments import checked
 from rushlight.card import cards, system
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
@@ -102,6 +105,15 @@ def test_the_command_line_shows_it(name: str) -> None:
     shown = CliRunner().invoke(cli.app, ["systems", name])
     assert shown.exit_code == 0, shown.output
     assert name in shown.output
+
+
+@pytest.mark.parametrize("name", [*STAGES, *JUDGES])
+def test_its_arguments_have_types_that_their_defaults_fit(name: str) -> None:
+    settings = inspect.signature(system(name)).parameters
+    defaults = {key: each.default for key, each in settings.items()}
+    assert checked(name, system(name), defaults) == defaults
+    hints = get_type_hints(system(name).__init__)
+    assert set(settings) <= set(hints) or not settings
 
 
 @pytest.mark.parametrize("name", [n for n in CARDS if n == system(n).__module__.rsplit(".", 1)[1].replace("_", "-")])

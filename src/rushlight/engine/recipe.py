@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rushlight.arguments import checked
 from rushlight.card import system
 from rushlight.data.dataset import Dataset
 from rushlight.engine.budget import Budget, Spent
 from rushlight.engine.model import Model
 from rushlight.engine.stage import Judge, Setting, Stage
-from rushlight.errors import UserError, nearest
+from rushlight.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Step:
         """The stage, made with its arguments.
 
         Raises:
-            UserError: no such system, one that is no stage, or an argument it does not have.
+            UserError: no such system, one that is no stage, or an argument that it does not have or cannot have.
         """
         kind = system(self.name)
         if not issubclass(kind, Stage):
             role, user = kind.card.role, "judge" if issubclass(kind, Judge) else "audit"
             raise UserError(f"'{self.name}' is a {role}, not a stage of a recipe: `rushlight {user}` uses it")
-        return self._made(kind)
+        return kind(**checked(self.name, kind, self.arguments))
 
     def judge(self) -> Judge:
         """The judge, made with its arguments.
 
         Raises:
-            UserError: no such system, one that is no judge, or an argument it does not have.
+            UserError: no such system, one that is no judge, or an argument that it does not have or cannot have.
         """
         kind = system(self.name)
         if not issubclass(kind, Judge):
@@ -52,15 +52,7 @@ class Step:
             raise UserError(f"'{self.name}' is a {kind.card.role}, not a judge: `rushlight {user}` uses it")
         if self.share is not None:
             raise UserError(f"'{self.name}' is a judge, and takes no share of a budget: leave 'share' away")
-        return self._made(kind)
-
-    def _made(self, kind: type) -> Any:
-        known = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]  # type: ignore[misc]
-        for name in self.arguments:
-            if name not in known:
-                hint = nearest(name, known)
-                raise UserError(f"'{self.name}' has no argument '{name}'.{hint} It has: {', '.join(known)}")
-        return kind(**self.arguments)
+        return kind(**checked(self.name, kind, self.arguments))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Share
 from rushlight.augment import policy
 from rushlight.card import Card, Needs, some
 from rushlight.data.dataset import Dataset
@@ -48,14 +49,14 @@ class FixMatch(Learner):
     def __init__(
         self,
         *,
-        threshold: float = 0.95,
-        unlabelled_weight: float = 1.0,
-        ratio: int = 7,
+        threshold: Share = 0.95,
+        unlabelled_weight: NotNegative = 1.0,
+        ratio: Count = 7,
         joint: bool = False,
-        momentum: float = 0.999,
-        batch: int = 64,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 5e-4,
+        momentum: Share = 0.999,
+        batch: Count = 64,
+        learning_rate: Positive = 2e-3,
+        weight_decay: NotNegative = 5e-4,
     ):
         """
         Args:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Share, SomeShare
 from rushlight.augment import mix, policy
 from rushlight.card import TARGET, Card, Needs, known
 from rushlight.data.dataset import Dataset
@@ -42,12 +43,12 @@ class Supervised(Learner):
     def __init__(
         self,
         *,
-        batch: int = 64,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 5e-4,
-        scale: tuple[float, float] = (0.08, 1.0),
+        batch: Count = 64,
+        learning_rate: Positive = 2e-3,
+        weight_decay: NotNegative = 5e-4,
+        scale: tuple[SomeShare, SomeShare] = (0.08, 1.0),
         cutmix: bool = False,
-        settle: float = 0.017,
+        settle: Share = 0.017,
     ):
         """
         Args:

@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Share, Whole
 from rushlight.card import Card, Needs
 from rushlight.data import duplicates, originals, reviews
 from rushlight.data.columns import decode_text
@@ -64,17 +65,17 @@ class Pass(Stage):
         *,
         licences: Sequence[str] | None = ("CC BY",),
         attribution: bool = True,
-        smallest: int = 16,
-        flat: float = 3.0,
+        smallest: Whole = 16,
+        flat: NotNegative = 3.0,
         faces: str | None = "lbp",
         people: str | None = None,
         person_weights: str | None = None,
-        threshold: float = 0.5,
+        threshold: Share = 0.5,
         detectors: Mapping[str, detect.Detector] | None = None,
-        longest: int | None = 512,
+        longest: Count | None = 512,
         duplicates: str = "exact",
-        cap: int | None = None,
-        review: int = 200,
+        cap: Count | None = None,
+        review: Whole = 200,
         verdicts: str | None = None,
         takedown: str | None = None,
         previous: str | None = None,

@@ -27,6 +27,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from rushlight.arguments import Count, Positive
 from rushlight.augment import policy
 from rushlight.card import Card, Needs, known
 from rushlight.data.columns import unknown
@@ -64,14 +65,14 @@ class ReLabel(Stage):
     def __init__(
         self,
         *,
-        k: int = 5,
-        cells: int = 15,
+        k: Count = 5,
+        cells: Count = 15,
         multi: bool = True,
         localised: bool = True,
         unlabelled: bool = True,
         annotator: Literal["auto", "given", "own"] = "auto",
-        batch: int = 64,
-        learning_rate: float = 2e-3,
+        batch: Count = 64,
+        learning_rate: Positive = 2e-3,
     ):
         """
         Args:
@@ -169,7 +170,7 @@ class Annotator(Learner):
 
     card = CARD
 
-    def __init__(self, *, batch: int, learning_rate: float):
+    def __init__(self, *, batch: Count, learning_rate: Positive):
         super().__init__()
         self.batch, self.learning_rate = batch, learning_rate
 

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rushlight.arguments import Count, Positive, Share
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.data.pool import Pool
@@ -62,11 +63,11 @@ class SimCore(Stage):
         *,
         target: str = "labelled",
         retrieval: str = "simclr",
-        clusters: int = 100,
-        patience: int = 20,
-        factor: float | None = 0.95,
-        most: float | None = None,
-        times: int = 1,
+        clusters: Count = 100,
+        patience: Count = 20,
+        factor: Share | None = 0.95,
+        most: Positive | None = None,
+        times: Count = 1,
     ):
         """
         Args:

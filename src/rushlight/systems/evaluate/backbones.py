@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rushlight.arguments import Count, Positive
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.engine import gauntlet, probe
@@ -57,17 +58,17 @@ class Backbones(Judge):
         self,
         *,
         tasks: Sequence[str] = COMMON,
-        seeds: int = 1,
-        shots: int = 5,
-        images: int = 2000,
-        scenes: int = 300,
-        scene_size: int = 48,
-        rates: Sequence[float] = (3e-4, 1e-3, 3e-3),
-        steps: int = 50,
-        tuning_steps: int = 200,
+        seeds: Count = 1,
+        shots: Count = 5,
+        images: Count = 2000,
+        scenes: Count = 300,
+        scene_size: Count = 48,
+        rates: Sequence[Positive] = (3e-4, 1e-3, 3e-3),
+        steps: Count = 50,
+        tuning_steps: Count = 200,
         strong: bool = False,
-        severity: int = 3,
-        small: int = 30_000_000,
+        severity: Count = 3,
+        small: Count = 30_000_000,
     ):
         """
         Args:

@@ -33,6 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rushlight.arguments import Count, Positive
 from rushlight.augment import policy
 from rushlight.card import TARGET, Card, Needs, known
 from rushlight.data.columns import TEST
@@ -87,14 +88,14 @@ class DatasetDiversity(Judge):
         *,
         target: str | None = None,
         learner: str = "dino",
-        passes: float = 40_000,
-        tuning: float = 10_000,
-        labels: int | None = None,
-        seeds: int = 3,
+        passes: Positive = 40_000,
+        tuning: Positive = 10_000,
+        labels: Count | None = None,
+        seeds: Count = 3,
         cells: Sequence[str] | None = None,
         foreign: Dataset | str | None = None,
-        pyramid: int = 64,
-        segment: int = 32,
+        pyramid: Count = 64,
+        segment: Count = 32,
     ):
         """
         Args:
@@ -197,7 +198,7 @@ class Tuned(Learner):
 
     card = CARD
 
-    def __init__(self, *, pyramid: int, segment: int):
+    def __init__(self, *, pyramid: Count, segment: Count):
         super().__init__()
         self.pyramid, self.segment = pyramid, segment
 

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rushlight.arguments import Count
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -63,7 +64,7 @@ class LabelFree(Judge):
         """Models by their mean rank, the best first (see the function of this name)."""
         return ordered(found)
 
-    def __init__(self, *, samples: int = 2000, clusters: int = 10):
+    def __init__(self, *, samples: Count = 2000, clusters: Count = 10):
         """
         Args:
             samples: images drawn, at most.

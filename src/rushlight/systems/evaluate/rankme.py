@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.engine.model import Model
@@ -53,7 +54,7 @@ class RankMe(Judge):
         says="over hundreds of runs, choosing by RankMe loses almost nothing against choosing by labels",
     )
 
-    def __init__(self, *, samples: int = 25_600, epsilon: float = 1e-7, head: str = "projector"):
+    def __init__(self, *, samples: Count = 25_600, epsilon: NotNegative = 1e-7, head: str = "projector"):
         """
         Args:
             samples: images drawn, at most.

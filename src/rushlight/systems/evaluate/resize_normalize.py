@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rushlight.arguments import Count, Positive
 from rushlight.card import TARGET, Card, Needs, known, transposed
 from rushlight.data.dataset import Dataset
 from rushlight.engine import probe
@@ -75,14 +76,14 @@ class ResizeNormalize(Judge):
     def __init__(
         self,
         *,
-        sizes: Sequence[int] = (),
+        sizes: Sequence[Count] = (),
         normalisations: Sequence[str] = NORMALISATIONS,
-        neighbours: int = 5,
-        unit: float = 255.0,
+        neighbours: Count = 5,
+        unit: Positive = 255.0,
         interpolation: Interpolation = "bilinear",
         antialias: bool = False,
         align_corners: bool = True,
-        images: int = 2000,
+        images: Count = 2000,
     ):
         """
         Args:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rushlight.arguments import Count, NotNegative, Positive, Share
 from rushlight.augment import mix, policy
 from rushlight.card import Card, Needs, known
 from rushlight.data.dataset import Dataset
@@ -59,19 +60,19 @@ class PUMLC(Learner):
     def __init__(
         self,
         *,
-        alpha: float = 1.0,
-        gamma: float = 0.55,
-        mixup: float = 0.3,
-        consistency: float = 1.0,
+        alpha: Positive = 1.0,
+        gamma: NotNegative = 0.55,
+        mixup: NotNegative = 0.3,
+        consistency: NotNegative = 1.0,
         convolution: Literal["local-global", "plain"] = "local-global",
         head: Literal["linear", "decoupling"] = "linear",
         frozen: bool = False,
-        momentum: float = 0.9997,
-        batch: int = 64,
+        momentum: Share = 0.9997,
+        batch: Count = 64,
         optimiser: OptimiserName = "adam",
         schedule: ScheduleName = "one-cycle",
-        learning_rate: float = 2e-3,
-        weight_decay: float = 1e-4,
+        learning_rate: Positive = 2e-3,
+        weight_decay: NotNegative = 1e-4,
     ):
         """
         Args:

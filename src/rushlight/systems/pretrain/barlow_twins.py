@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Several, Share, SomeShare
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -56,15 +57,15 @@ class BarlowTwins(JointEmbedding):
     def __init__(
         self,
         *,
-        weight: float = 0.0051,
-        projector: Sequence[int] | None = None,
-        scale: tuple[float, float] | None = None,
+        weight: NotNegative = 0.0051,
+        projector: Sequence[Count] | None = None,
+        scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
+        batch: Several = 256,
         optimiser: OptimiserName = "adamw",
-        learning_rate: float | None = None,
-        weight_decay: float = 1e-6,
-        warm_up: float = 0.05,
+        learning_rate: Positive | None = None,
+        weight_decay: NotNegative = 1e-6,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

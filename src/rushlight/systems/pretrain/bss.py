@@ -26,6 +26,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from rushlight.arguments import Several, SomeShare
 from rushlight.augment import style
 from rushlight.augment.policy import Policy
 from rushlight.card import Card, Needs
@@ -55,11 +56,11 @@ class BSS(AddOn):
         self,
         *,
         base: str = "simclr",
-        area: tuple[float, float] = (0.02, 0.2),
+        area: tuple[SomeShare, SomeShare] = (0.02, 0.2),
         sharing: bool = True,
         negatives: str = "same_view",
         jitter: str = "batch",
-        views: int | None = None,
+        views: Several | None = None,
     ):
         """
         Args:

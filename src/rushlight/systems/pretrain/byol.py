@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Several, Share, SomeShare
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -49,16 +50,16 @@ class BYOL(JointEmbedding):
     def __init__(
         self,
         *,
-        hidden: int | None = None,
-        outputs: int = 256,
-        momentum: float = 0.996,
-        scale: tuple[float, float] | None = None,
+        hidden: Count | None = None,
+        outputs: Count = 256,
+        momentum: Share = 0.996,
+        scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
+        batch: Several = 256,
         optimiser: OptimiserName = "adamw",
-        learning_rate: float | None = None,
-        weight_decay: float = 1.5e-6,
-        warm_up: float = 0.05,
+        learning_rate: Positive | None = None,
+        weight_decay: NotNegative = 1.5e-6,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -68,20 +69,20 @@ class DCL(JointEmbedding):
         form: str = "simclr",
         decoupled: bool = True,
         weighted: bool = False,
-        sigma: float = 0.5,
+        sigma: Positive = 0.5,
         detach_weight: bool = True,
-        temperature: float = 0.1,
-        momentum: float = 0.999,
-        queue: int | None = None,
-        group: int = 32,
-        projector: Sequence[int] | None = None,
-        scale: tuple[float, float] | None = None,
+        temperature: Positive = 0.1,
+        momentum: Share = 0.999,
+        queue: Whole | None = None,
+        group: Count = 32,
+        projector: Sequence[Count] | None = None,
+        scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
+        batch: Several = 256,
         optimiser: OptimiserName = "adamw",
-        learning_rate: float | None = None,
-        weight_decay: float = 1e-6,
-        warm_up: float = 0.05,
+        learning_rate: Positive | None = None,
+        weight_decay: NotNegative = 1e-6,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from tensordict import TensorDict
 from torch import Tensor
 
+from rushlight.arguments import Count, Share, SomeShare
 from rushlight.augment import stain as stains
 from rushlight.augment.policy import Policy
 from rushlight.card import Card, Needs, known
@@ -71,14 +72,14 @@ class HistopathSSL(AddOn):
         *,
         base: str = "simclr",
         dihedral: bool = True,
-        scale: tuple[float, float] | None = (0.4, 1.0),
+        scale: tuple[SomeShare, SomeShare] | None = (0.4, 1.0),
         stain: str = "randstain",
-        stain_probability: float = 0.8,
+        stain_probability: Share = 0.8,
         stain_spread: float = 0.0,
         distribution: str = "normal",
-        neighbour: float = 0.0,
+        neighbour: Share = 0.0,
         balanced: bool = True,
-        least_tissue: float = 0.1,
+        least_tissue: Share = 0.1,
     ):
         """
         Args:
@@ -223,7 +224,7 @@ class Slides(Judge):
         says="attention finds the instances that decide a bag's label",
     )
 
-    def __init__(self, *, folds: int = 4, draws: int = 500, titration: Sequence[float] = (0.25, 0.5, 1.0)):
+    def __init__(self, *, folds: int = 4, draws: Count = 500, titration: Sequence[float] = (0.25, 0.5, 1.0)):
         """
         Args:
             folds: parts that the slides are divided into; each is predicted from the others.

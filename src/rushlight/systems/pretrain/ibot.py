@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rushlight.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole
 from rushlight.augment import mask, policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -62,32 +63,32 @@ class IBOT(SelfDistillation):
     def __init__(
         self,
         *,
-        ratio: float = 0.3,
-        ratio_spread: float = 0.2,
-        masked_share: float = 0.5,
-        patch_weight: float = 1.0,
-        outputs: int | None = None,
-        hidden: int | None = None,
-        bottleneck: int = 256,
-        local: int = 10,
-        scale: tuple[float, float] | None = None,
-        small_scale: tuple[float, float] | None = None,
+        ratio: Share = 0.3,
+        ratio_spread: NotNegative = 0.2,
+        masked_share: Share = 0.5,
+        patch_weight: NotNegative = 1.0,
+        outputs: Count | None = None,
+        hidden: Count | None = None,
+        bottleneck: Count = 256,
+        local: Whole = 10,
+        scale: tuple[SomeShare, SomeShare] | None = None,
+        small_scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        student_temperature: float = 0.1,
-        teacher_temperature: float = 0.07,
-        patch_temperature: float = 0.07,
-        first_temperature: float = 0.04,
-        warm_temperature: float = 0.3,
-        momentum: float = 0.996,
-        centre_momentum: float = 0.9,
-        freeze_last: float = 0.01,
-        drop_path: float = 0.1,
-        batch: int = 256,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.04,
-        last_weight_decay: float | None = 0.4,
-        clip: float | None = 3.0,
-        warm_up: float = 0.1,
+        student_temperature: Positive = 0.1,
+        teacher_temperature: Positive = 0.07,
+        patch_temperature: Positive = 0.07,
+        first_temperature: Positive = 0.04,
+        warm_temperature: Positive = 0.3,
+        momentum: Share = 0.996,
+        centre_momentum: Share = 0.9,
+        freeze_last: Share = 0.01,
+        drop_path: Share = 0.1,
+        batch: Several = 256,
+        learning_rate: Positive = 1e-3,
+        weight_decay: NotNegative = 0.04,
+        last_weight_decay: NotNegative | None = 0.4,
+        clip: Positive | None = 3.0,
+        warm_up: Share = 0.1,
     ):
         """
         Args:

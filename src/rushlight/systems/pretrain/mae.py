@@ -21,6 +21,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Part, Positive, Share, SomeShare
 from rushlight.augment import mask
 from rushlight.augment.policy import Policy
 from rushlight.card import Card, Needs
@@ -60,15 +61,15 @@ class MAE(Learner):
     def __init__(
         self,
         *,
-        ratio: float = 0.75,
+        ratio: Part = 0.75,
         normalise: bool = True,
-        decoder: tuple[int, int, int] | None = None,
-        scale: tuple[float, float] | None = None,
+        decoder: tuple[Count, Count, Count] | None = None,
+        scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
-        learning_rate: float = 1.5e-3,
-        weight_decay: float = 0.05,
-        warm_up: float = 0.05,
+        batch: Count = 256,
+        learning_rate: Positive = 1.5e-3,
+        weight_decay: NotNegative = 0.05,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

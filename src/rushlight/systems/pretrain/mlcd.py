@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from rushlight.arguments import Count, NotNegative, Positive, Share, SomeShare
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -69,21 +70,21 @@ class MLCD(Learner):
     def __init__(
         self,
         *,
-        clusters: int | None = None,
-        positives: int = 8,
+        clusters: Count | None = None,
+        positives: Count = 8,
         loss: str = "mlcd",
-        sampled: float = 0.1,
-        scale: float = 32.0,
-        margin: float = 0.3,
+        sampled: SomeShare = 0.1,
+        scale: Positive = 32.0,
+        margin: NotNegative = 0.3,
         exact_margin: bool = False,
         teacher: str | None = None,
         restart: bool = True,
-        crop: tuple[float, float] | None = None,
+        crop: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.2,
-        warm_up: float = 0.05,
+        batch: Count = 256,
+        learning_rate: Positive = 1e-3,
+        weight_decay: NotNegative = 0.2,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

@@ -25,6 +25,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -57,19 +58,19 @@ class MoCo(JointEmbedding):
     def __init__(
         self,
         *,
-        temperature: float = 0.2,
-        momentum: float = 0.999,
-        queue: int | None = None,
-        group: int = 32,
-        projector: Sequence[int] | None = None,
+        temperature: Positive = 0.2,
+        momentum: Share = 0.999,
+        queue: Whole | None = None,
+        group: Count = 32,
+        projector: Sequence[Count] | None = None,
         norm: bool = True,
-        scale: tuple[float, float] | None = None,
+        scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
+        batch: Several = 256,
         optimiser: OptimiserName = "adamw",
-        learning_rate: float | None = None,
-        weight_decay: float = 1e-4,
-        warm_up: float = 0.05,
+        learning_rate: Positive | None = None,
+        weight_decay: NotNegative = 1e-4,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

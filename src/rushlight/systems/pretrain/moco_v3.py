@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Several, Share, SomeShare
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -56,19 +57,19 @@ class MoCoV3(JointEmbedding):
     def __init__(
         self,
         *,
-        temperature: float = 0.2,
-        momentum: float = 0.99,
-        hidden: int | None = None,
-        width: int = 256,
+        temperature: Positive = 0.2,
+        momentum: Share = 0.99,
+        hidden: Count | None = None,
+        width: Count = 256,
         freeze_patches: bool = True,
         fixed_positions: bool = True,
-        scale: tuple[float, float] | None = None,
+        scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
+        batch: Several = 256,
         optimiser: OptimiserName = "adamw",
-        learning_rate: float | None = None,
-        weight_decay: float = 0.1,
-        warm_up: float = 0.13,
+        learning_rate: Positive | None = None,
+        weight_decay: NotNegative = 0.1,
+        warm_up: Share = 0.13,
     ):
         """
         Args:

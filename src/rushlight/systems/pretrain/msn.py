@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole
 from rushlight.augment import mask, policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -57,24 +58,24 @@ class MSN(JointEmbedding):
     def __init__(
         self,
         *,
-        prototypes: int | None = None,
-        outputs: int = 256,
-        hidden: int | None = None,
-        temperature: float = 0.1,
-        sharpening: float = 0.25,
-        entropy_weight: float = 1.0,
-        drop: float = 0.15,
-        focal: int = 10,
-        scale: tuple[float, float] | None = None,
-        focal_scale: tuple[float, float] | None = None,
+        prototypes: Count | None = None,
+        outputs: Count = 256,
+        hidden: Count | None = None,
+        temperature: Positive = 0.1,
+        sharpening: Positive = 0.25,
+        entropy_weight: NotNegative = 1.0,
+        drop: Share = 0.15,
+        focal: Whole = 10,
+        scale: tuple[SomeShare, SomeShare] | None = None,
+        focal_scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        momentum: float = 0.996,
-        batch: int = 256,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.04,
-        last_weight_decay: float | None = 0.4,
-        clip: float | None = 3.0,
-        warm_up: float = 0.05,
+        momentum: Share = 0.996,
+        batch: Several = 256,
+        learning_rate: Positive = 1e-3,
+        weight_decay: NotNegative = 0.04,
+        last_weight_decay: NotNegative | None = 0.4,
+        clip: Positive | None = 3.0,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rushlight.arguments import Count, NotNegative, Positive, Share, SomeShare
 from rushlight.augment import mask
 from rushlight.augment.policy import Policy
 from rushlight.card import Card, Needs
@@ -78,18 +79,18 @@ class MultiMAE(Learner):
         modalities: Sequence[str] | None = None,
         targets: Sequence[str] | None = None,
         pseudo: Mapping[str, str] | None = None,
-        kept: float = 0.5,
-        alpha: float = 1.0,
+        kept: SomeShare = 0.5,
+        alpha: Positive = 1.0,
         subsets: bool = False,
         normalised: bool = True,
         uncertainty: bool = False,
-        decoder: tuple[int, int, int] | None = None,
-        scale: tuple[float, float] | None = None,
+        decoder: tuple[Count, Count, Count] | None = None,
+        scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.05,
-        warm_up: float = 0.05,
+        batch: Count = 256,
+        learning_rate: Positive = 1e-3,
+        weight_decay: NotNegative = 0.05,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Several, Share, SomeShare
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -48,16 +49,16 @@ class SimCLR(JointEmbedding):
     def __init__(
         self,
         *,
-        temperature: float = 0.5,
-        projector: Sequence[int] | None = None,
-        scale: tuple[float, float] | None = None,
-        strength: float = 1.0,
+        temperature: Positive = 0.5,
+        projector: Sequence[Count] | None = None,
+        scale: tuple[SomeShare, SomeShare] | None = None,
+        strength: NotNegative = 1.0,
         flip: bool = True,
-        batch: int = 256,
+        batch: Several = 256,
         optimiser: OptimiserName = "adamw",
-        learning_rate: float | None = None,
-        weight_decay: float = 1e-6,
-        warm_up: float = 0.05,
+        learning_rate: Positive | None = None,
+        weight_decay: NotNegative = 1e-6,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rushlight.arguments import Count, NotNegative, Part, Positive, Share, SomeShare
 from rushlight.augment import mask
 from rushlight.augment.policy import Policy
 from rushlight.card import Card, Needs
@@ -54,16 +55,16 @@ class SimMIM(Learner):
     def __init__(
         self,
         *,
-        ratio: float = 0.6,
-        block: int | None = None,
-        drop_path: float = 0.1,
-        scale: tuple[float, float] | None = None,
+        ratio: Part = 0.6,
+        block: Count | None = None,
+        drop_path: Share = 0.1,
+        scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.05,
-        clip: float | None = 5.0,
-        warm_up: float = 0.05,
+        batch: Count = 256,
+        learning_rate: Positive = 1e-3,
+        weight_decay: NotNegative = 0.05,
+        clip: Positive | None = 5.0,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rushlight.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole
 from rushlight.augment import policy
 from rushlight.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -58,23 +59,23 @@ class SwAV(JointEmbedding):
     def __init__(
         self,
         *,
-        prototypes: int | None = None,
-        temperature: float = 0.1,
-        epsilon: float = 0.05,
-        iterations: int = 3,
-        queue: int | None = None,
-        queue_from: float = 0.15,
-        freeze: float = 0.005,
-        projector: Sequence[int] | None = None,
-        local: int = 6,
-        scale: tuple[float, float] | None = None,
-        small_scale: tuple[float, float] | None = None,
+        prototypes: Count | None = None,
+        temperature: Positive = 0.1,
+        epsilon: Positive = 0.05,
+        iterations: Count = 3,
+        queue: Whole | None = None,
+        queue_from: Share = 0.15,
+        freeze: Share = 0.005,
+        projector: Sequence[Count] | None = None,
+        local: Whole = 6,
+        scale: tuple[SomeShare, SomeShare] | None = None,
+        small_scale: tuple[SomeShare, SomeShare] | None = None,
         flip: bool = True,
-        batch: int = 256,
+        batch: Several = 256,
         optimiser: OptimiserName = "adamw",
-        learning_rate: float | None = None,
-        weight_decay: float = 1e-6,
-        warm_up: float = 0.05,
+        learning_rate: Positive | None = None,
+        weight_decay: NotNegative = 1e-6,
+        warm_up: Share = 0.05,
     ):
         """
         Args:

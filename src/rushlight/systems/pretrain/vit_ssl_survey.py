@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rushlight.arguments import Count, Positive
 from rushlight.card import Card, Needs, cards, known
 from rushlight.data import hide
 from rushlight.data.columns import TEST, TRAIN
@@ -138,10 +139,10 @@ class VitSslSurvey(Judge):
         *,
         members: Sequence[str] = MEMBERS,
         budget: str = "40k",
-        labels: int = 50,
+        labels: Count = 50,
         fine_tuning: str = "10k",
-        neighbours: int = 20,
-        temperature: float = 0.07,
+        neighbours: Count = 20,
+        temperature: Positive = 0.07,
     ):
         """
         Args:

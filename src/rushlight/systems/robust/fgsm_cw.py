@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rushlight.arguments import Count, NotNegative, Positive, Share
 from rushlight.augment import policy
 from rushlight.card import Card, Needs, known
 from rushlight.data.dataset import Dataset
@@ -96,7 +97,7 @@ class PGD(Attack):
         says="an undefended CIFAR-10 network falls to 3.5 % accuracy within 8/255",
     )
 
-    def __init__(self, *, steps: int = 10, step: float | None = None):
+    def __init__(self, *, steps: Count = 10, step: float | None = None):
         """
         Args:
             steps: how many.
@@ -145,8 +146,8 @@ class CarliniWagner(Attack):
         preset: str = "standard",
         c: float | None = None,
         confidence: float | None = None,
-        steps: int | None = None,
-        rate: float | None = None,
+        steps: Count | None = None,
+        rate: Positive | None = None,
         searches: int | None = None,
     ):
         """
@@ -192,13 +193,13 @@ class DefensiveDistillation(Learner):
     def __init__(
         self,
         *,
-        temperature: float = 100.0,
+        temperature: Positive = 100.0,
         teacher: str | None = None,
         kd: bool = False,
-        alpha: float = 0.9,
-        batch: int = 64,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 5e-4,
+        alpha: Share = 0.9,
+        batch: Count = 64,
+        learning_rate: Positive = 2e-3,
+        weight_decay: NotNegative = 5e-4,
     ):
         """
         Args:
@@ -295,11 +296,11 @@ class FgsmCw(Judge):
     def __init__(
         self,
         *,
-        images: int = 300,
+        images: Count = 300,
         strengths: Sequence[float] = GRID,
         pgd: PGD | None = None,
         carlini_wagner: CarliniWagner | None = None,
-        temperature: float = 100.0,
+        temperature: Positive = 100.0,
     ):
         """
         Args:

@@ -32,6 +32,7 @@ from jaxtyping import Bool, Float, Int
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from rushlight.arguments import Count, NotNegative, Positive, Share
 from rushlight.augment import mix, policy
 from rushlight.card import Card, Needs, some
 from rushlight.data.dataset import Dataset
@@ -70,28 +71,28 @@ class CWBASS(Learner):
     def __init__(
         self,
         *,
-        base: float = 0.6,
-        sensitivity: float = 0.5,
-        low: float = 0.3,
-        high: float = 0.8,
-        gamma: float = 1.0,
-        boundary_weight: float = 0.5,
-        unlabelled_weight: float = 1.0,
-        ramp: float = 5 / 80,
+        base: Share = 0.6,
+        sensitivity: NotNegative = 0.5,
+        low: Share = 0.3,
+        high: Share = 0.8,
+        gamma: NotNegative = 1.0,
+        boundary_weight: NotNegative = 0.5,
+        unlabelled_weight: NotNegative = 1.0,
+        ramp: Share = 5 / 80,
         decay: Literal["off", "constant", "epoch"] = "off",
-        decay_factor: float = 0.9,
+        decay_factor: Share = 0.9,
         views: Literal["basic", "strong"] = "basic",
         zero_padding: bool = False,
         retrain: bool = False,
-        reliable_share: float = 0.5,
-        ratio: int = 1,
-        momentum: float = 0.999,
-        batch: int = 16,
+        reliable_share: Share = 0.5,
+        ratio: Count = 1,
+        momentum: Share = 0.999,
+        batch: Count = 16,
         optimiser: OptimiserName = "adamw",
         schedule: ScheduleName = "cosine",
-        learning_rate: float = 2e-3,
-        weight_decay: float = 1e-4,
-        head_scale: float = 1.0,
+        learning_rate: Positive = 2e-3,
+        weight_decay: NotNegative = 1e-4,
+        head_scale: NotNegative = 1.0,
     ):
         """
         Args:

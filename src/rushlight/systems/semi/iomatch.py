@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rushlight.arguments import Count, NotNegative, Positive, Share, Whole
 from rushlight.augment import policy
 from rushlight.card import Card, Needs, some
 from rushlight.data.dataset import Dataset
@@ -62,23 +63,23 @@ class IOMatch(Learner):
     def __init__(
         self,
         *,
-        closed_threshold: float = 0.95,
-        open_threshold: float = 0.5,
-        detector_weight: float = 1.0,
-        inlier_weight: float = 1.0,
-        open_weight: float = 1.0,
-        open_from: int = 1024,
-        alignment: int = 128,
-        projection: int = 128,
-        rotation_weight: float = 0.0,
-        instance_weight: float = 0.0,
-        temperature: float = 0.1,
-        ratio: int = 7,
+        closed_threshold: Share = 0.95,
+        open_threshold: Share = 0.5,
+        detector_weight: NotNegative = 1.0,
+        inlier_weight: NotNegative = 1.0,
+        open_weight: NotNegative = 1.0,
+        open_from: Whole = 1024,
+        alignment: Count = 128,
+        projection: Count = 128,
+        rotation_weight: NotNegative = 0.0,
+        instance_weight: NotNegative = 0.0,
+        temperature: Positive = 0.1,
+        ratio: Count = 7,
         joint: bool = False,
-        momentum: float = 0.999,
-        batch: int = 64,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 5e-4,
+        momentum: Share = 0.999,
+        batch: Count = 64,
+        learning_rate: Positive = 2e-3,
+        weight_decay: NotNegative = 5e-4,
     ):
         """
         Args:
