@@ -164,10 +164,8 @@ def region_mask(region: Any, height: int, width: int) -> np.ndarray:
             raise ValueError(f"a run-length mask does not fill its image of {width}×{height} pixels")
         values = np.arange(len(lengths)) % 2 == 1
         return np.repeat(values, lengths).reshape(width, height).T
-    try:
-        from faster_coco_eval.core import mask as rle
-    except ImportError as error:
-        raise UserError("polygons of COCO files need faster-coco-eval: pip install 'rushlight[coco]'") from error
+    from faster_coco_eval.core import mask as rle
+
     polygons = [np.array(polygon, dtype=np.float64) for polygon in region]
     if any(p.ndim != 1 or len(p) < 6 or len(p) % 2 or not np.isfinite(p).all() for p in polygons):
         raise ValueError("a polygon must be a list of at least three points x, y")

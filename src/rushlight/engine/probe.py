@@ -6,6 +6,7 @@ Retrieval is in `engine.retrieval`, dense tasks in `engine.dense_probe`, fine-tu
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -145,11 +146,15 @@ def _nearest(bank: Tensor, queries: Tensor | None, k: int) -> Int[Tensor, "n k"]
 
 def linear_probe(features: Float[Tensor, "n dim"], labels: Int[Tensor, "n"], *, c: float = 1.0) -> Any:
     """L2-regularised logistic regression on standardised features (a fitted scikit-learn pipeline)."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500)).fit(features.numpy(), labels.numpy())
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # on wide features; what it says hardly changes any more
+        return fitted.fit(features.numpy(), labels.numpy())
 
 
 def linear_accuracy(features: Tensor, labels: Tensor, test_features: Tensor, true: Tensor, *, c: float = 1.0) -> float:
