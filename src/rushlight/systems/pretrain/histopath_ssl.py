@@ -25,15 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from numbers import Real
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from tensordict import TensorDict
 from torch import Tensor
 
-from rushlight.arguments import Count, Share, SomeShare
+from rushlight.arguments import Count, Several, Share, SomeShare
 from rushlight.augment import stain as stains
 from rushlight.augment.policy import Policy
 from rushlight.card import Card, Needs, known
@@ -98,13 +96,9 @@ class HistopathSSL(AddOn):
         if stain not in STAIN or distribution not in ("normal", "laplace", "uniform"):
             raise UserError(f"stain='{stain}', distribution='{distribution}': a stain is {', '.join(STAIN)}; "
                             "a distribution normal, laplace or uniform")  # fmt: skip
-        if not 0 <= neighbour <= 1 or not 0 <= stain_probability <= 1:
-            raise UserError(f"neighbour={neighbour}, stain_probability={stain_probability}: probabilities lie in 0 … 1")
-        if scale is not None and not is_range(scale):
-            raise UserError(f"scale={scale}: give the least and the largest share of an image's area that a large view "
-                            "shows, such as (0.4, 1.0), within 0 … 1; or None")  # fmt: skip
-        if not 0 <= least_tissue <= 1:
-            raise UserError(f"least_tissue={least_tissue}: a share of a patch lies in 0 … 1; 0 keeps all patches")
+        if scale is not None and scale[0] > scale[1]:
+            raise UserError(f"scale={scale}: give the least share of an image's area that a large view shows, then the "
+                            "largest, such as (0.4, 1.0)")  # fmt: skip
         self.learner = joint(base)
         self.dihedral, self.scale, self.stain, self.neighbour = dihedral, scale, stain, neighbour
         self.probability, self.spread, self.distribution = stain_probability, stain_spread, distribution
@@ -177,21 +171,6 @@ class HistopathSSL(AddOn):
         return stains.restain(view, statistics, probability=self.probability, generator=generator, **drawn)
 
 
-def is_range(scale: Any) -> bool:
-    """Whether it is a pair with 0 < low ≤ high ≤ 1."""
-    return isinstance(scale, Sequence) and len(scale) == 2 and all(map(is_share, scale)) and scale[0] <= scale[1]
-
-
-def is_share(value: Any) -> bool:
-    """Whether it is a number above 0 and at most 1."""
-    return isinstance(value, Real) and 0 < value <= 1  # type: ignore[operator]
-
-
-def is_whole(value: Any, least: int) -> bool:
-    """Whether it is a whole number of at least that."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 def measured(images: Tensor) -> stains.Statistics:
     """The stain's statistics of a batch, for views outside of `run`; of one image they would leave it as it is."""
     if len(images) < 2:
@@ -224,19 +203,13 @@ class Slides(Judge):
         says="attention finds the instances that decide a bag's label",
     )
 
-    def __init__(self, *, folds: int = 4, draws: Count = 500, titration: Sequence[float] = (0.25, 0.5, 1.0)):
+    def __init__(self, *, folds: Several = 4, draws: Count = 500, titration: Sequence[SomeShare] = (0.25, 0.5, 1.0)):
         """
         Args:
             folds: parts that the slides are divided into; each is predicted from the others.
             draws: of the bootstrap over slides.
             titration: shares of each label's training slides that are labelled, in (0, 1]; of each at least one slide.
         """
-        if not is_whole(folds, 2):
-            raise UserError(f"folds={folds}: slides are divided into a whole number of parts, two at least")
-        if not is_whole(draws, 1):
-            raise UserError(f"draws={draws}: the bootstrap takes a whole number of draws, one at least; 500 are usual")
-        if not isinstance(titration, Sequence) or not all(map(is_share, titration)):
-            raise UserError(f"titration={titration}: give shares above 0 and at most 1 in a list, such as (0.25, 1.0)")
         self.folds, self.draws, self.titration = folds, draws, tuple(titration)
 
     def judge(self, model: Model, data: Dataset, setting: Setting = Setting()) -> Findings:
