@@ -16,7 +16,7 @@ from rushlight.data import fashion, scenes
 from rushlight.data.columns import TEST
 from rushlight.engine import corrupt, dense_probe, few_label, probe, retrieval
 from rushlight.engine.model import Facts, Model
-from rushlight.engine.preprocessing import Preprocessing, Reader, resize, takes
+from rushlight.engine.preprocessing import Preprocessing, Reader, resize
 from rushlight.nets import baselines, encoders
 
 
@@ -93,16 +93,6 @@ def test_a_reader_reads_each_set_once_and_pools_as_told(monkeypatch):
     assert reader.features(images.clone()) is first
     with pytest.raises(TypeError):
         reader.features(images[:5])
-
-
-def test_which_sizes_an_encoder_takes():
-    assert takes(encoders.create("conv16"), 37)
-    assert takes(encoders.create("vit64", image_size=28), 48)
-    assert not takes(encoders.create("vit64", image_size=28), 30)
-    assert takes(encoders.create("vit_tiny_patch16_224", image_size=32), 48)
-    fixed = encoders.create("cait_xxs24_224", image_size=64)
-    assert takes(fixed, 64)
-    assert not takes(fixed, 96)
 
 
 # --- neighbours ---

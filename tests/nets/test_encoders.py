@@ -91,6 +91,16 @@ def test_maps_and_sizes_of_timms_families(name: str, cells: int, larger: bool) -
     assert maps.shape == (2, encoder.channels[-1], cells, cells)
 
 
+def test_which_sizes_an_encoder_takes() -> None:
+    assert encoders.create("conv16").takes(37)
+    assert encoders.create("vit64", image_size=28).takes(48)
+    assert not encoders.create("vit64", image_size=28).takes(30)
+    assert encoders.create("vit_tiny_patch16_224", image_size=32).takes(48)
+    fixed = encoders.create("cait_xxs24_224", image_size=64)
+    assert fixed.takes(64)
+    assert not fixed.takes(96)
+
+
 @pytest.mark.parametrize(
     ("name", "size"), [("eva02_tiny_patch14_224", 70), ("vit_small_patch14_dinov2", 70), ("crossvit_tiny_240", 240)]
 )
