@@ -8,5 +8,5 @@ CLAIM = member(
     recipe="dino(local=2, first_temperature=0.07, teacher_temperature=0.07)",
     encoder="vit64-p7",
     note="The temperature was chosen on training photos with seed 100: from 0.04 on, as published, a few hundred steps "
-    "teach less.",
+    "teach less. Nearest neighbours gain 2 points on average; over three seeds that is unclear.",
 )
