@@ -9,13 +9,13 @@ import sys
 import pytest
 import torch
 
-from rushlight.objectives.redundancy import barlow_twins
+from rushlight.objectives.redundancy import barlow_twins, vicreg
 from rushlight.processes import all_gather, all_sum, world_size
 
 WORKER = """
 import sys, torch, torch.distributed as dist
 from rushlight.processes import all_gather, all_sum
-from rushlight.objectives.redundancy import barlow_twins
+from rushlight.objectives.redundancy import barlow_twins, vicreg
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 out = {}
@@ -23,10 +23,11 @@ for dim in (5, 40):
     a, b = torch.load(f"{folder}/in{dim}.pt", weights_only=True)
     weights = torch.eye(dim, dtype=torch.float64, requires_grad=True)
     mine = slice(rank * 8, rank * 8 + 8)
-    loss = barlow_twins(a[mine] @ weights, b[mine] @ weights)
-    gradient, = torch.autograd.grad(loss, weights)
-    dist.all_reduce(gradient)  # as DistributedDataParallel does: the average of the workers' gradients
-    out[dim] = loss.detach(), gradient / 2
+    for name, objective in (("barlow_twins", barlow_twins), ("vicreg", vicreg)):
+        loss = objective(a[mine] @ weights, b[mine] @ weights)
+        gradient, = torch.autograd.grad(loss, weights)
+        dist.all_reduce(gradient)  # as DistributedDataParallel does: the average of the workers' gradients
+        out[name, dim] = loss.detach(), gradient / 2
 x = torch.full((2, 1), rank + 1.0, requires_grad=True)
 out["gather"] = all_gather(x).detach()
 out["gather_gradient"], = torch.autograd.grad((all_gather(x) * torch.arange(4.0)[:, None]).sum(), x)
@@ -51,15 +52,16 @@ def workers(tmp_path_factory):
     return data, [torch.load(folder / f"out{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.parametrize("objective", [barlow_twins, vicreg])
 @pytest.mark.parametrize("dim", [5, 40])
-def test_two_workers_have_the_loss_and_gradient_of_the_whole_batch(workers, dim):
+def test_two_workers_have_the_loss_and_gradient_of_the_whole_batch(workers, dim, objective):
     data, outs = workers
     weights = torch.eye(dim, dtype=torch.float64, requires_grad=True)
-    loss = barlow_twins(data[dim][0] @ weights, data[dim][1] @ weights)
+    loss = objective(data[dim][0] @ weights, data[dim][1] @ weights)
     gradient = torch.autograd.grad(loss, weights)[0]
     for out in outs:
-        torch.testing.assert_close(out[dim][0], loss.detach(), rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(out[dim][1], gradient, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(out[objective.__name__, dim][0], loss.detach(), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(out[objective.__name__, dim][1], gradient, rtol=1e-9, atol=1e-9)
 
 
 def test_sums_and_concatenations_pass_every_workers_gradient(workers):
