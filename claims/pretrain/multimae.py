@@ -19,12 +19,15 @@ from rushlight.nets import encoders
 from rushlight.nets.multimodal import Adapters, TokenSegmenter, standardise_depth
 from rushlight.systems.pretrain.multimae import MultiMAE
 
-SIZE, SCENES, LABELLED, TESTED, CLASSES = 32, 4000, 100, 400, 11
-BUDGET, STEPS, BATCH = Budget(passes=25e3), 150, 32
+SIZE, SCENES, LABELLED, TESTED = 32, 4000, 100, 400
+CLASSES = ("trouser", "bag", "sneaker")
+COMPUTE, SAME_STEPS = Budget(passes=50e3), Budget(passes=19.1e3)
+"""What MultiMAE's steps cost; and what as many steps of MAE cost, which sees one modality instead of three."""
+STEPS, BATCH, RATE = 300, 32, 3e-3
 
 
 def scenes(n: int, seed: int, fold: int = 0) -> Dataset:
-    return compose(n, size=SIZE, objects=(2, 3), seed=seed, fold=fold)
+    return compose(n, size=SIZE, objects=(2, 3), classes=CLASSES, scale=(0.4, 0.7), seed=seed, fold=fold)
 
 
 def columns(data: Dataset) -> dict[str, torch.Tensor]:
@@ -37,18 +40,19 @@ def tuned(
 ) -> TokenSegmenter:
     """A segmenter on the labelled scenes, all of it trained; mirrored at random."""
     torch.manual_seed(seed)
-    network = TokenSegmenter(copy.deepcopy(model.encoder), copy.deepcopy(adapters), modalities, CLASSES).train()
-    optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.05)
+    network = TokenSegmenter(
+        copy.deepcopy(model.encoder), copy.deepcopy(adapters), modalities, len(CLASSES) + 1
+    ).train()
+    optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=RATE, weight_decay=0.05)
     given, masks = columns(data), data["mask"].long()
     generator = torch.Generator().manual_seed(seed)
     for step in range(STEPS):
         for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * min(step / 15, 1) * (1 - step / STEPS)
+            group["lr"] = RATE * min(step / 15, 1) * (1 - step / STEPS)
         rows = torch.randint(len(data), (BATCH,), generator=generator)
         turn = (lambda x: x.flip(-1)) if torch.rand((), generator=generator) < 0.5 else (lambda x: x)
-        with torch.autocast("cpu", torch.bfloat16, enabled=hardware.precision("cpu") == "bf16-mixed"):
-            logits = network({name: turn(values[rows]) for name, values in given.items()})
-        loss = F.cross_entropy(logits.float(), turn(masks[rows]), ignore_index=255)
+        logits = network({name: turn(values[rows]) for name, values in given.items()})
+        loss = F.cross_entropy(logits, turn(masks[rows]), ignore_index=255)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -61,7 +65,7 @@ def miou(network: TokenSegmenter, data: Dataset) -> float:
     given, parts = columns(data), []
     for rows in torch.arange(len(data)).split(100):
         predicted = network({name: values[rows] for name, values in given.items()}).argmax(1)
-        parts.append(scores.confusion(predicted, data["mask"][rows], CLASSES))
+        parts.append(scores.confusion(predicted, data["mask"][rows], len(CLASSES) + 1))
     return 100 * scores.mean_iou(torch.cat(parts).sum(0))
 
 
@@ -83,19 +87,24 @@ def run(seed: int) -> dict[str, float]:
     data, test = scenes(SCENES, seed), scenes(TESTED, 1000 + seed, TEST)
     few = data.select(torch.arange(LABELLED))
     bare = Dataset({name: data[name] for name in ("image", "depth", "mask")}, data.info)
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu"))
+    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu", "vit64"))
     start = Model(encoders.create("vit64", image_size=SIZE, seed=seed))
-    multi, alone = MultiMAE(batch=64), MultiMAE(batch=64, modalities=["image"], kept=0.25)
-    _, full = multi.run(bare, start, BUDGET, setting)
-    _, rgb = alone.run(bare, start, BUDGET, setting)
+    multi = MultiMAE(batch=64, learning_rate=8e-3)
+    alone, longer = (MultiMAE(batch=64, learning_rate=3e-3, modalities=["image"], kept=0.25) for _ in range(2))
+    _, full = multi.run(bare, start, COMPUTE, setting)
+    _, rgb = alone.run(bare, start, SAME_STEPS, setting)
+    _, rgb_longer = longer.run(bare, start, COMPUTE, setting)
+    assert abs(multi.plan.steps - alone.plan.steps) <= 0.02 * alone.plan.steps
     torch.manual_seed(seed)
     new = Adapters(width=64, patch=4, depth=True)
     both = ("image", "depth")
     found = {
+        "untrained": miou(tuned(start, None, ("image",), few, seed), test),
         "multimae": miou(tuned(full, None, ("image",), few, seed), test),
         "multimae, depth": miou(tuned(full, full.head("adapters"), both, few, seed), test),  # type: ignore[arg-type]
         "mae": miou(tuned(rgb, None, ("image",), few, seed), test),
         "mae, depth": miou(tuned(rgb, new, both, few, seed), test),
+        "mae, equal compute": miou(tuned(rgb_longer, None, ("image",), few, seed), test),
     }
     told, mean = depth_error(multi, few, test)
     return {
@@ -111,11 +120,11 @@ def run(seed: int) -> dict[str, float]:
 CLAIM = Claim(
     id="multimae",
     headline="NYUv2 mIoU: MAE 50.8; MultiMAE 52.0 from images and 56.0 from images and depth",
-    data="4,000 composed scenes of 32×32 (two or three items) with exact depth and classes; ViT of width 64 with 4 "
-    "blocks and patches of 4 pixels; 25,000 image passes; a linear token decoder fine-tuned on 100 labelled scenes "
-    "(150 steps)",
-    baseline="the same without depth at the end; masked autoencoding of images alone (MAE), with a new depth adapter "
-    "and without; same passes, same fine-tuning",
+    data="4,000 composed scenes of 32×32 (two or three trousers, bags or sneakers) with exact depth and masks; ViT of "
+    "width 64 with 4 blocks and patches of 4 pixels; 575 steps of 64 images; a linear token decoder fine-tuned on 100 "
+    "labelled scenes (300 steps)",
+    baseline="the same without depth at the end; as many steps of masked autoencoding of images alone (MAE), with a "
+    "new depth adapter and without; same fine-tuning",
     metric="mean IoU on 400 test scenes; L1 of standardised depth told from images alone, against each place's mean",
     effects=(
         Effect("with depth", "MultiMAE segments better from images and depth than from images"),
@@ -125,6 +134,6 @@ CLAIM = Claim(
     ),
     seeds=3,
     run=run,
-    note="No arm has learned to segment: after 150 steps on 100 scenes all stand at 8 points of mIoU, no more than "
-    "the ground alone gives. What pretraining or depth add cannot show at this size.",
+    note="The design is not the first one: with all ten classes, half the steps and slower learning no arm segmented. "
+    "Rates of learning were chosen for each arm on training photos with seed 100.",
 )

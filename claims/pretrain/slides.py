@@ -44,8 +44,8 @@ def run(seed: int) -> dict[str, float]:
 
 CLAIM = Claim(
     id="slides",
-    headline="attention as pooling of instances outperforms other multiple-instance methods on bags of MNIST digits and "
-    "on two sets of histopathology images, and shows which instances decide",
+    headline="attention as pooling of instances outperforms other multiple-instance methods on bags of MNIST digits "
+    "and on two sets of histopathology images, and shows which instances decide",
     data="100 composed slides of 20 H&E patches (32×32) from four laboratories, of which the sick ones have one patch "
     "of tumour, or ten; frozen conv16, pretrained by histopath-ssl (SimCLR, 30,000 image passes) on 6,000 patches "
     "without labels; four folds divided by slides",
