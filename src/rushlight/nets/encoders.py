@@ -168,7 +168,9 @@ UNFIT = (AssertionError, IndexError, RuntimeError, ValueError)
 
 
 def _unfit(name: str, image_size: int, model: nn.Module) -> UserError:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1,))[0]
+    from timm.layers import to_2tuple
+
+    patch, _ = to_2tuple(getattr(getattr(model, "patch_embed", None), "patch_size", 1))
     near = -(-image_size // patch) * patch
     own = getattr(model, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[-1]
     return UserError(
