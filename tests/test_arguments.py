@@ -98,6 +98,13 @@ def test_what_does_not_fit_is_named_with_what_would() -> None:
         checked("example", Example, {"rat": 0})
 
 
+def test_who_asks_for_epochs_is_told_of_budgets() -> None:
+    with pytest.raises(
+        UserError, match=r"'dino' has no argument 'epochs'. How long it trains is the budget \(--budget"
+    ):
+        Recipe.parse("dino(epochs=10)").steps[0].stage()
+
+
 def test_arguments_are_described_with_their_defaults() -> None:
     assert described(Example) == {
         "rate=0.5": "a number above 0",

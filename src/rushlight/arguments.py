@@ -63,7 +63,8 @@ def checked(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> di
     hints = get_type_hints(make.__init__, include_extras=True)
     for key, value in given.items():
         if key not in known:
-            raise UserError(f"'{name}' has no argument '{key}'.{nearest(key, known)} It has: {', '.join(known)}")
+            hint = LENGTH if key in ("epochs", "max_epochs", "steps", "iterations") else nearest(key, known)
+            raise UserError(f"'{name}' has no argument '{key}'.{hint} It has: {', '.join(known)}")
         if not fits(value, hints.get(key, Any)):
             raise UserError(f"'{name}' cannot have {key}={value!r}: {key} is {in_words(hints[key])}")
     return {key: _as_tuple(value, hints.get(key, Any)) for key, value in given.items()}
@@ -113,6 +114,7 @@ def in_words(hint: Any, *, several: bool = False) -> str:
     return many if several else one
 
 
+LENGTH = " How long it trains is the budget (--budget 200k: image passes; 10m: minutes), so that methods compare."
 WORDS = {
     float: ("a number", "numbers"),
     int: ("a whole number", "whole numbers"),
