@@ -44,9 +44,9 @@ class Queue(nn.Module):
         size, rows = len(self.values), len(joined)
         if size % rows:
             raise UserError(f"a queue of {size} does not divide into batches of {rows}: give a multiple of the batch")
-        at = int(self.position)
-        self.values[at : at + rows] = joined
-        self.position.fill_((at + rows) % size)
+        places = self.position + torch.arange(rows, device=joined.device)  # a number on the device: no waiting for it
+        self.values.index_copy_(0, places, joined)
+        self.position.add_(rows).remainder_(size)
         self.pushed.add_(rows).clamp_(max=size)
 
 
