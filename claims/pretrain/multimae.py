@@ -137,6 +137,6 @@ CLAIM = Claim(
     note="The design is not the first one: with all ten classes, half the steps and slower learning no arm segmented. "
     "Rates of learning were chosen for each arm on training photos with seed 100; with one of the seeds MultiMAE's is "
     "too high, and depth is hardly told. From images its encoder segments no better than an untrained one, while as "
-    "many steps of MAE, which has one modality to rebuild instead of three, gain 0 to 4 points, and equal compute 6 to 10. "
-    "The paper trains 1600 epochs, this is 9.",
+    "many steps of MAE, which has one modality to rebuild instead of three, gain 0 to 4 points, and equal compute 6 to "
+    "10. The paper trains 1600 epochs, this is 9.",
 )
