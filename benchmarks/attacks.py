@@ -23,10 +23,10 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from rushlight.data import fashion
 from rushlight.data.columns import TEST, TRAIN
+from rushlight.data.synthetic import fashion
+from rushlight.methods.robust.fgsm_cw.perturb import fgsm, pgd
 from rushlight.nets.encoders import create
-from rushlight.objectives.perturb import fgsm, pgd
 
 
 def network(images: Tensor, labels: Tensor, *, passes: int = 4000) -> nn.Module:

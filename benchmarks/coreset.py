@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from rushlight.engine.coreset import select
+from rushlight.methods.curate.simcore.coreset import select
 
 
 def embeddings(n: int, width: int, groups: int = 1000) -> torch.Tensor:

@@ -17,7 +17,7 @@ from itertools import product
 import numpy as np
 from scipy import stats
 
-from rushlight.bench.stats import _components, _freedom, _margin, _margins
+from rushlight.measure.stats import _components, _freedom, _margin, _margins
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from rushlight.bench.compare import Board, compare
-from rushlight.data import fashion
-from rushlight.engine import hardware
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.compare.run import Board, compare
+from rushlight.run import hardware
 
 RECIPES = ["supervised", "fixmatch", "barlow-twins > supervised"]
 

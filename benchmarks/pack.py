@@ -26,8 +26,8 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from rushlight.data.decode import workers_by_default
-from rushlight.data.read import load
+from rushlight.data.pack.decode import workers_by_default
+from rushlight.data.sources.read import load
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "hubble_deep_field.jpg", "motorcycle_left.png")
 

@@ -13,13 +13,13 @@ import warnings
 
 import torch
 
-from rushlight.data import fashion
-from rushlight.engine import hardware
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import fashion
 from rushlight.nets import encoders
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 CASES = (
     ("simclr", "conv16"),
@@ -37,7 +37,7 @@ def seconds(recipe: str, encoder: str, precision: str, passes: float) -> float:
     data = data.with_columns(image=torch.nn.functional.pad(data["image"], (2, 2, 2, 2)))
     start = Model(encoders.create(encoder, image_size=32, seed=0))
     began = time.process_time()
-    Recipe.parse(recipe).run(data, start, Budget(passes=passes), Setting(task=None, precision=precision))
+    Recipe.parse(recipe).run(data, start, Budget(passes=passes), RunContext(task=None, precision=precision))
     return time.process_time() - began
 
 

@@ -38,12 +38,13 @@ from throughput import Measured, Step, forever, interleave
 from torch import Tensor
 
 from rushlight.augment.policy import Policy
-from rushlight.card import cards, system
+from rushlight.core.catalogue import cards, load_method
 from rushlight.data.dataset import Dataset
-from rushlight.data.scenes import compose
-from rushlight.engine import hardware, optimise
-from rushlight.engine.joint import JointEmbedding
-from rushlight.engine.learner import Learner
+from rushlight.data.synthetic.scenes import compose
+from rushlight.run import hardware
+from rushlight.train import optim
+from rushlight.train.joint_embedding import JointEmbedding
+from rushlight.train.learner import Learner
 
 GOAL = 3.5
 
@@ -55,9 +56,9 @@ def training_step(learner: JointEmbedding, views: Iterator[list[Tensor]], *, pla
     learner._trainer = trainer
     mine.__class__ = type(learner).__base__  # without the clock of `interleave`
     mine.look = lambda policies, columns, generator: next(views)
-    groups = optimise.parameter_groups(mine, learner.weight_decay)
-    optimiser = optimise.optimiser(learner.optimiser, groups, learning_rate=learner.learning_rate)
-    half = learner.setting.precision == "bf16-mixed" and not plain
+    groups = optim.parameter_groups(mine, learner.weight_decay)
+    optimiser = optim.optimiser(learner.optimiser, groups, learning_rate=learner.learning_rate)
+    half = learner.ctx.precision == "bf16-mixed" and not plain
     mine.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
     batch: Any = {"views": None}
 
@@ -167,11 +168,13 @@ def measure(name: str, seconds: float) -> Measured:
     data = compose(4096, size=32, objects=(1, 1)).without("class", "tags", "mask", "boxes", "caption", "depth")
     with tempfile.TemporaryDirectory() as folder:
         files(data, Path(folder))
-        return interleave(system(name), data, arms(data, Path(folder)), seconds)
+        return interleave(load_method(name), data, arms(data, Path(folder)), seconds)
 
 
 def main() -> None:
-    joint = [name for name in cards() if issubclass(system(name), JointEmbedding) and cards()[name].encoder == "any"]
+    joint = [
+        name for name in cards() if issubclass(load_method(name), JointEmbedding) and cards()[name].encoder == "any"
+    ]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default=", ".join(joint), help="separated by commas; by default all that fit")
     parser.add_argument("--seconds", type=float, default=60, help="for each method")

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rushlight.objectives.contrastive import against_queue, in_batch, info_nce
-from rushlight.objectives.redundancy import barlow_twins, vicreg
+from rushlight.losses.contrastive import against_queue, in_batch, info_nce
+from rushlight.losses.redundancy import barlow_twins, vicreg
 
 
 def plain_info_nce(views: list[Tensor]) -> Tensor:

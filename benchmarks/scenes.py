@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from rushlight.data import scenes
+from rushlight.data.synthetic import scenes
 
 N, RUNS = 4096, 5
 

@@ -39,13 +39,14 @@ from torch import Tensor
 
 import rushlight._torchvision  # noqa: F401  (before lightly)
 from rushlight.data.dataset import Dataset
-from rushlight.data.scenes import compose
-from rushlight.engine import hardware, optimise
-from rushlight.engine.budget import Budget
-from rushlight.engine.learner import Learner
-from rushlight.engine.model import Model
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic.scenes import compose
 from rushlight.nets import encoders
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
+from rushlight.train import optim
+from rushlight.train.learner import Learner
 
 Step = Callable[[], None]
 WARM_UP = 3
@@ -102,8 +103,8 @@ def interleave(
     size = (data.height, data.width)
     model = Model(encoders.create("conv16", seed=0, image_size=max(size)))
     task = "class" if kind.card.task else None
-    setting = Setting(task=task, precision=hardware.precision("cpu"))
-    Timed(**arguments).run(data, model, Budget(passes=1e9), setting)
+    ctx = RunContext(task=task, precision=hardware.precision("cpu"))
+    Timed(**arguments).run(data, model, Budget(passes=1e9), ctx)
     return Measured(times, images)
 
 
@@ -113,9 +114,9 @@ def training_step(
     """A training step on a copy of the learner's network with its optimiser, in its precision and memory format, or
     `plain`: in float32, contiguous."""
     network = copy.deepcopy(learner.model).train()
-    groups = optimise.parameter_groups(network, learner.weight_decay)
-    optimiser = optimise.optimiser(learner.optimiser, groups, learning_rate=learner.learning_rate)
-    half = learner.setting.precision == "bf16-mixed" and not plain
+    groups = optim.parameter_groups(network, learner.weight_decay)
+    optimiser = optim.optimiser(learner.optimiser, groups, learning_rate=learner.learning_rate)
+    half = learner.ctx.precision == "bf16-mixed" and not plain
     if plain:
         network.to(memory_format=torch.contiguous_format)
 
@@ -161,8 +162,8 @@ def lightly_batches(data: Dataset, batch: int) -> Iterator[list[Tensor]]:
 def barlow_twins(seconds: float) -> None:
     from lightly.loss import BarlowTwinsLoss
 
-    from rushlight.objectives import redundancy
-    from rushlight.systems.pretrain.barlow_twins import BarlowTwins
+    from rushlight.losses import redundancy
+    from rushlight.methods.pretrain.barlow_twins import BarlowTwins
 
     data = compose(4096, size=32, objects=(1, 1)).without("class", "tags", "mask", "boxes", "caption", "depth")
     theirs = BarlowTwinsLoss(lambda_param=0.0051)
@@ -228,8 +229,8 @@ def semilearn_batches(data: Dataset, batch: int, ratio: int) -> Iterator[tuple[T
 
 
 def fixmatch(seconds: float) -> None:
-    from rushlight.data.hide import per_class
-    from rushlight.systems.baseline.fixmatch import FixMatch
+    from rushlight.data.edit.hide import per_class
+    from rushlight.methods.baseline.fixmatch import FixMatch
 
     whole = compose(4096, size=32, objects=(1, 1))
     data = per_class(whole.without("tags", "mask", "boxes", "caption", "depth", "instance"), 25)

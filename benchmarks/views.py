@@ -20,8 +20,8 @@ from torch import nn
 
 import rushlight._torchvision  # noqa: F401
 from rushlight.augment import policy
+from rushlight.losses.redundancy import barlow_twins
 from rushlight.nets import encoders
-from rushlight.objectives.redundancy import barlow_twins
 
 from lightly.transforms import BYOLTransform, BYOLView1Transform, BYOLView2Transform  # isort: skip
 from torchvision.transforms import v2  # isort: skip

@@ -4,7 +4,7 @@
     python docs/generate.py --readme    the ledger's table in README.md
 
 Made here: a page for each system (its card, its module's docstring, its arguments, what the ledger says, then the
-notes of `docs/systems/ID.md`), the index of systems, the ledger and the command line's reference. Everything else is
+notes of `docs/methods/ID.md`), the index of systems, the ledger and the command line's reference. Everything else is
 copied. Attacks, judges and defences that share a file share its page.
 """
 
@@ -48,11 +48,12 @@ NO_CLAIMS = "No claim has been run yet: `rushlight claims run ID` runs one.\n"
 
 def pages() -> dict[str, list[str]]:
     """Each page's id (its file's, with hyphens), and the ids of the systems that it shows, its own first."""
-    from rushlight.card import catalogue
+    from rushlight.core.catalogue import entries
 
     found: dict[str, list[str]] = {}
-    for name, entry in catalogue().items():
-        page = entry.module.rsplit(".", 1)[-1].replace("_", "-")
+    for name, entry in entries().items():
+        *_, folder, file = entry.module.split(".")
+        page = (folder if file == "method" else file).strip("_").replace("_", "-")
         found.setdefault(page, []).append(name)
     return {page: sorted(names, key=lambda name: (name != page, name)) for page, names in sorted(found.items())}
 
@@ -62,7 +63,7 @@ def homes(shown: dict[str, list[str]]) -> dict[str, str]:
     return {name: page for page, names in shown.items() for name in names}
 
 
-def notes(page: str, folder: Path = DOCS / "systems") -> str:
+def notes(page: str, folder: Path = DOCS / "methods") -> str:
     """What was written by hand for a page; a title of its own is left out.
 
     Raises:
@@ -71,7 +72,7 @@ def notes(page: str, folder: Path = DOCS / "systems") -> str:
     path = folder / f"{page}.md"
     if not path.exists():
         raise SystemExit(
-            f"docs/systems/{page}.md is missing: write it (## Usage, ## What is logged, ## Implementation details, "
+            f"docs/methods/{page}.md is missing: write it (## Usage, ## What is logged, ## Implementation details, "
             f"## Pitfalls), as CONTRIBUTING.md says"
         )
     return re.sub(r"\A\s*# .*\n+", "", path.read_text(encoding="utf-8")).strip() + "\n"
@@ -79,16 +80,16 @@ def notes(page: str, folder: Path = DOCS / "systems") -> str:
 
 def system_page(page: str, names: list[str], ledger: dict[str, Any]) -> str:
     """A system's page, from top to bottom."""
-    from rushlight.card import system
+    from rushlight.core.catalogue import load_method
 
-    kinds = [system(name) for name in names]
+    kinds = [load_method(name) for name in names]
     first = kinds[0].card
     module = inspect.getmodule(kinds[0])
     parts = [f"# {first.title}\n", *map(card_table, kinds), "## Idea\n", idea(module.__doc__ or "")]
     parts += [text for kind in kinds if (text := arguments_table(kind, alone=len(kinds) == 1))]
     parts += ["## In the ledger\n", beside_the_paper(first, ledger.get(page))]
     parts += [
-        f"`{name}`:\n\n{beside_the_paper(system(name).card, ledger[name])}" for name in names[1:] if name in ledger
+        f"`{name}`:\n\n{beside_the_paper(load_method(name).card, ledger[name])}" for name in names[1:] if name in ledger
     ]
     parts += [notes(page)]
     return "\n".join(parts)
@@ -145,7 +146,7 @@ def arguments(kind: Any) -> list[Argument]:
         return []
     parameters = [p for name, p in inspect.signature(kind).parameters.items()]
     said = described(inspect.getdoc(kind.__init__) or "", [p.name for p in parameters])
-    from rushlight.arguments import in_words
+    from rushlight.core.arguments import in_words
 
     hints = typing.get_type_hints(kind.__init__, include_extras=True)
     return [
@@ -184,7 +185,7 @@ def described(docstring: str, names: list[str]) -> dict[str, str]:
 
 def systems_index(shown: dict[str, list[str]], ledger: dict[str, Any]) -> str:
     """All systems by family, each with what it needs, what it gives and its verdict."""
-    from rushlight.card import cards
+    from rushlight.core.catalogue import cards
 
     known = cards()
     home = homes(shown)
@@ -204,8 +205,8 @@ INDEX = """# Systems
 
 A system is a learner, a curator, a judge, an attack or a defence. Its card says which columns it needs and how
 unknown they may be; that alone decides which systems fit which data (`rushlight look PATH` lists them). *Claim* is
-what the [ledger](../ledger.md) says of the paper's headline. `rushlight systems` prints this list, and
-`rushlight systems ID` one card.
+what the [ledger](../ledger.md) says of the paper's headline. `rushlight methods` prints this list, and
+`rushlight methods ID` one card.
 """
 
 
@@ -264,7 +265,7 @@ the sum over all seeds.
 def claim(name: str, entry: dict[str, Any], home: dict[str, str]) -> str:
     """One claim in full."""
     rows = [[e["says"], *interval(e), f"{e['margin']:g} {e['unit']}", e["verdict"]] for e in entry["effects"]]
-    facts = {
+    info = {
         "data": entry["data"],
         "baseline": entry["baseline"],
         "metric": entry["metric"],
@@ -272,12 +273,12 @@ def claim(name: str, entry: dict[str, Any], home: dict[str, str]) -> str:
         "run": _circumstances(entry),
         "again": f"`{entry['command']}`",
     }
-    system = f"systems/{home[name]}.md" if name in home else ""
+    system = f"methods/{home[name]}.md" if name in home else ""
     parts = [f"## `{name}` {{ #{name} }}\n", f"The paper says: {entry['headline']}.\n"]
     parts += [f"The system: [`{name}`]({system}).\n"] if system else []
     parts += [f"**{entry['verdict']}**{': ' + entry['note'] if entry['note'] else ''}\n"]
     parts += [table(["effect", "measured", "95 % interval", "claimed above", "verdict"], rows)]
-    return "\n".join([*parts, table(["", ""], [list(pair) for pair in facts.items()])])
+    return "\n".join([*parts, table(["", ""], [list(pair) for pair in info.items()])])
 
 
 def _circumstances(entry: dict[str, Any]) -> str:
@@ -304,7 +305,7 @@ def beside_the_paper(card: Any, entry: dict[str, Any] | None) -> str:
 
 def readme_table(ledger: dict[str, Any]) -> str:
     """The ledger's table as it stands in the README."""
-    return table(LEDGER_HEAD, ledger_rows(ledger, "docs/systems/{}.md", homes(pages()))) if ledger else NO_CLAIMS
+    return table(LEDGER_HEAD, ledger_rows(ledger, "docs/methods/{}.md", homes(pages()))) if ledger else NO_CLAIMS
 
 
 def with_table(readme: str, ledger: dict[str, Any]) -> str:
@@ -342,7 +343,7 @@ class Command:
 
 def commands() -> list[Command]:
     """Every command of the Typer app, those of sub-apps too."""
-    from rushlight.cli import app
+    from rushlight.cli.app import app
 
     return list(_commands(app, ""))
 
@@ -414,14 +415,14 @@ def filled(page: str, ledger: dict[str, Any]) -> str:
 
 
 def members_table(ledger: dict[str, Any]) -> str:
-    """What each pretraining method gained in the protocol that all of them share (`rushlight.bench.members`)."""
+    """What each pretraining method gained in the protocol that all of them share (`rushlight.jobs.claims.members`)."""
     rows = []
     for name, entry in ledger.items():
         effects = {effect["name"]: effect for effect in entry["effects"]}
         if "linear gain" in effects and "knn gain" in effects:
             recorded = entry["recorded"]
             rows.append((effects["linear gain"]["mean"], [
-                f"[`{name}`](systems/{name}.md)",
+                f"[`{name}`](methods/{name}.md)",
                 entry["data"].split(", ")[2],
                 *(f"{effects[gain]['mean']:+.1f} ({effects[gain]['low']:+.1f} … {effects[gain]['high']:+.1f})"
                   for gain in ("linear gain", "knn gain")),
@@ -434,9 +435,9 @@ def members_table(ledger: dict[str, Any]) -> str:
 
 def taxonomy_table(ledger: dict[str, Any]) -> str:
     """The survey's taxonomy with the systems of this catalogue."""
-    from rushlight.card import system
+    from rushlight.core.catalogue import load_method
 
-    columns = system("vit-ssl-survey").taxonomy()  # type: ignore[attr-defined]
+    columns = load_method("vit-ssl-survey").taxonomy()  # type: ignore[attr-defined]
     return table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
 
 
@@ -455,17 +456,17 @@ def _cell(text: str) -> str:
 
 def generate(out: Path = OUT) -> None:
     """Write the whole source of the site."""
-    from rushlight.bench.claims import ledger
+    from rushlight.jobs.claims.run import ledger
 
     entries, shown = ledger(), pages()
     shutil.rmtree(out, ignore_errors=True)
-    leave = shutil.ignore_patterns("generated", "*.py", "__pycache__", "systems")
+    leave = shutil.ignore_patterns("generated", "*.py", "__pycache__", "methods")
     shutil.copytree(DOCS, out, ignore=leave)
     shutil.copy(ROOT / "CHANGELOG.md", out / "changelog.md")
-    shutil.copy(ROOT / "CONTRIBUTING.md", out / "adding-a-system.md")
-    made = {f"systems/{page}.md": system_page(page, names, entries) for page, names in shown.items()}
+    shutil.copy(ROOT / "CONTRIBUTING.md", out / "adding-a-method.md")
+    made = {f"methods/{page}.md": system_page(page, names, entries) for page, names in shown.items()}
     home = homes(shown)
-    made |= {"systems/index.md": systems_index(shown, entries), "ledger.md": ledger_page(entries, home)}
+    made |= {"methods/index.md": systems_index(shown, entries), "ledger.md": ledger_page(entries, home)}
     made |= {"cli.md": cli_page()}
     made |= {path.name: path.read_text(encoding="utf-8") for path in out.glob("*.md")}
     for name, text in made.items():
@@ -475,12 +476,12 @@ def generate(out: Path = OUT) -> None:
 
 def on_config(config: Any) -> Any:
     """A hook of MkDocs: the systems' pages take their place in the navigation."""
-    found = sorted(path.name for path in (Path(config["docs_dir"]) / "systems").glob("*.md"))
+    found = sorted(path.name for path in (Path(config["docs_dir"]) / "methods").glob("*.md"))
     for section in config["nav"]:
-        if "Systems" in section:
-            section["Systems"] = [{"All of them": "systems/index.md"}]
-            section["Systems"] += [
-                {name.removesuffix(".md"): f"systems/{name}"} for name in found if name != "index.md"
+        if "Methods" in section:
+            section["Methods"] = [{"All of them": "methods/index.md"}]
+            section["Methods"] += [
+                {name.removesuffix(".md"): f"methods/{name}"} for name in found if name != "index.md"
             ]
     return config
 
@@ -489,7 +490,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--readme", action="store_true", help="refresh the ledger's table in README.md, and no more")
     if parser.parse_args().readme:
-        from rushlight.bench.claims import ledger
+        from rushlight.jobs.claims.run import ledger
 
         path = ROOT / "README.md"
         path.write_text(with_table(path.read_text(encoding="utf-8"), ledger()), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Make `src/rushlight/data/backgrounds.xz` from the photos that scikit-image bundles.
+"""Make `src/rushlight/data/synthetic/backgrounds.xz` from the photos that scikit-image bundles.
 
 For each ground two crops that do not overlap, one for training scenes and one for test scenes, scaled to
 160×160: one xz stream of uint8 RGB, 2 folds × grounds × 160 × 160 × 3. Grey photos are coloured by a line
@@ -18,7 +18,7 @@ import skimage.data
 from PIL import Image
 
 SIDE = 160
-OUT = Path(__file__).parents[1] / "src/rushlight/data/backgrounds.xz"
+OUT = Path(__file__).parents[1] / "src/rushlight/data/synthetic/backgrounds.xz"
 DARK_LIGHT = {
     "grass": ((10, 40, 5), (150, 215, 90)),
     "gravel": ((30, 28, 25), (235, 225, 210)),

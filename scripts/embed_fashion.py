@@ -1,4 +1,4 @@
-"""Make `src/rushlight/data/fashion.xz` from a folder with the four idx files of Fashion-MNIST.
+"""Make `src/rushlight/data/synthetic/fashion.xz` from a folder with the four idx files of Fashion-MNIST.
 
 The first 12,000 training and the first 2,000 test images, as one xz stream of bytes: 14,000 labels, then
 14,000 × 28 × 28 grey values. The same input gives the same bytes.
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 3, "lp": 0, "pb": 0, "dict_size": 1 << 24}]
-OUT = Path(__file__).parents[1] / "src/rushlight/data/fashion.xz"
+OUT = Path(__file__).parents[1] / "src/rushlight/data/synthetic/fashion.xz"
 
 
 def read_idx(path: Path) -> np.ndarray:

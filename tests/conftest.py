@@ -14,9 +14,10 @@ with warnings.catch_warnings():
     import lightning.pytorch  # noqa: F401  # isort: skip
     import timm  # noqa: F401  # isort: skip
 
-from rushlight.data import fashion, hide
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
+from rushlight.data.edit import hide
+from rushlight.data.synthetic import fashion
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,7 +38,7 @@ def photos() -> Dataset:
 @pytest.fixture(scope="session")
 def scenes() -> Dataset:
     """80 scenes of 32×32 with masks, tags and classes; the masks of 50 and the negatives of all are unknown."""
-    from rushlight.data import scenes as composed
+    from rushlight.data.synthetic import scenes as composed
 
     data = composed.compose(80, size=32, seed=5)
     unlabelled = torch.arange(80) >= 30

@@ -9,11 +9,11 @@ from PIL import Image
 
 import rushlight
 from rushlight import api
+from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
-from rushlight.engine.model import Facts, Model
-from rushlight.errors import UserError
 from rushlight.nets import encoders
 from rushlight.nets.heads import Head
+from rushlight.run.model import Model, ModelInfo
 
 
 class Brightness(Head):
@@ -47,7 +47,7 @@ def test_masks_come_back_in_the_images_own_pixels(fit: str, tmp_path: Path) -> N
     model = Model(
         Bright("conv16", (0.5,) * 3, (0.5,) * 3),
         {"mask": Brightness()},
-        Facts(image_size=(32, 32), packing={"fit": fit}, task="mask"),
+        ModelInfo(image_size=(32, 32), packing={"fit": fit}, task="mask"),
     )
     assert api.write_masks(model, tmp_path / "photos", tmp_path / "masks", cache=False) == 1
     mask = np.array(Image.open(tmp_path / "masks" / "deep" / "a.png"))
@@ -81,10 +81,10 @@ def test_the_catalogue_and_the_ledger_show_themselves() -> None:
     from rich.console import Console
 
     console = Console(width=160, record=True)
-    console.print(rushlight.systems())
+    console.print(rushlight.catalogue())
     console.print(rushlight.claims())
     shown = console.export_text()
     assert "iomatch" in shown
-    assert "barlow-twins" in rushlight.systems()._repr_html_()
-    assert len(rushlight.systems().to_pandas()) >= 13
-    assert rushlight.systems("rankme").role == "judge"
+    assert "barlow-twins" in rushlight.catalogue()._repr_html_()
+    assert len(rushlight.catalogue().to_pandas()) >= 13
+    assert rushlight.catalogue("rankme").role == "judge"

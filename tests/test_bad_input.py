@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rushlight import cli
+from rushlight.cli import app
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
     """What a command that fails prints; it is one line without a traceback."""
     monkeypatch.setattr(sys, "argv", ["rushlight", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     said = capsys.readouterr().err
     assert ended.value.code == code, said
     assert "Traceback" not in said
@@ -142,7 +142,7 @@ def test_a_full_disk(fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_two_runs_in_one_folder(fails, photos_folder: Path, tmp_path: Path) -> None:
-    from rushlight.engine.store import Store
+    from rushlight.run.store import Store
 
     with Store(tmp_path / "out").lock():
         said = fails("compare", str(photos_folder), "--methods", "supervised", "--out", str(tmp_path / "out"))

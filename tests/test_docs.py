@@ -17,11 +17,11 @@ from types import ModuleType
 import pytest
 
 import rushlight as rl
-from rushlight.bench.claims import ledger
-from rushlight.bench.compare import Board
-from rushlight.card import catalogue, system
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Stage
+from rushlight.core.catalogue import entries, load_method
+from rushlight.jobs.claims.run import ledger
+from rushlight.jobs.compare.run import Board
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import Stage
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -82,18 +82,18 @@ def site(docs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_system_has_a_page_with_its_card_and_each_argument(docs: ModuleType, site: Path) -> None:
     shown = docs.pages()
-    assert sorted(name for names in shown.values() for name in names) == sorted(catalogue())
+    assert sorted(name for names in shown.values() for name in names) == sorted(entries())
     for page, names in shown.items():
-        text = (site / "systems" / f"{page}.md").read_text()
+        text = (site / "methods" / f"{page}.md").read_text()
         for name in names:
-            card = system(name).card
+            card = load_method(name).card
             assert f"`{name}`" in text
             assert docs._cell(card.gives) in text
             assert docs._cell(card.says) in text
-            for argument in docs.arguments(system(name)):
+            for argument in docs.arguments(load_method(name)):
                 assert argument.says, f"{name}: the argument {argument.name} is not described under Args:"
                 assert f"| `{argument.name}` |" in text
-        assert f"({page}.md)" in (site / "systems" / "index.md").read_text()
+        assert f"({page}.md)" in (site / "methods" / "index.md").read_text()
 
 
 def test_attacks_share_the_page_of_their_file(docs: ModuleType) -> None:
@@ -101,7 +101,7 @@ def test_attacks_share_the_page_of_their_file(docs: ModuleType) -> None:
 
 
 def test_a_system_without_notes_is_refused_by_name(docs: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"docs/systems/nobody\.md is missing"):
+    with pytest.raises(SystemExit, match=r"docs/methods/nobody\.md is missing"):
         docs.notes("nobody", tmp_path)
     (tmp_path / "nobody.md").write_text("# Nobody\n\n## Usage\n\nNone.\n")
     assert docs.notes("nobody", tmp_path) == "## Usage\n\nNone.\n"
@@ -144,19 +144,19 @@ def test_the_readme_shows_the_ledger_as_it_is(docs: ModuleType) -> None:
 def test_an_entry_is_shown_with_interval_seeds_minutes_and_verdict(docs: ModuleType) -> None:
     row = docs.readme_table({"barlow-twins": ENTRY}).splitlines()[2]
     cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
-    assert cells[0] == "[`barlow-twins`](docs/systems/barlow-twins.md)"
+    assert cells[0] == "[`barlow-twins`](docs/methods/barlow-twins.md)"
     assert cells[1:] == [r"a \| b", "+1.25 points", "-0.5 … +3", "5", "4.2", "**unclear**"]
     page = docs.ledger_page({"barlow-twins": ENTRY}, {"barlow-twins": "barlow-twins"})
     for what in ("twins agree", "few seeds", "`rushlight claims run barlow-twins`", "0 … 4", "cores 2", "2026-11-23"):
         assert what in page
-    beside = docs.beside_the_paper(system("barlow-twins").card, ENTRY)
+    beside = docs.beside_the_paper(load_method("barlow-twins").card, ENTRY)
     assert "twins agree" in beside
     assert "-0.5 … +3" in beside
 
 
 def test_a_second_claim_of_a_page_stands_on_it_and_is_linked_to_it(docs: ModuleType) -> None:
     entries = {"slides": ENTRY}
-    assert "[`slides`](docs/systems/histopath-ssl.md)" in docs.readme_table(entries)
+    assert "[`slides`](docs/methods/histopath-ssl.md)" in docs.readme_table(entries)
     page = docs.system_page("histopath-ssl", ["histopath-ssl", "slides"], entries)
     assert "`slides`:\n\n" in page
     assert "[**unclear**](../ledger.md#slides)" in page
@@ -211,7 +211,7 @@ def test_the_navigation_names_pages_that_are_made(site: Path) -> None:
     named = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert len(named) > 10
     assert [name for name in named if not (site / name).exists()] == []
-    made = {path.relative_to(site).as_posix() for path in site.rglob("*.md") if path.parent.name != "systems"}
+    made = {path.relative_to(site).as_posix() for path in site.rglob("*.md") if path.parent.name != "methods"}
     assert made - set(named) == set()
 
 
@@ -279,7 +279,7 @@ def test_a_wrong_command_is_found(docs: ModuleType) -> None:
 
 
 def test_recipes_in_the_docs_can_be_read(docs: ModuleType) -> None:
-    from rushlight.bench.compare import split_recipes
+    from rushlight.jobs.compare.run import split_recipes
 
     recipes = set()
     for path in WRITTEN:
@@ -307,7 +307,7 @@ def test_every_command_and_option_is_in_the_reference(docs: ModuleType, site: Pa
 
 def examples() -> list[tuple[str, str]]:
     """Python in the README and the site's own pages (those of systems may show parts only)."""
-    pages = [path for path in WRITTEN if path.parent.name != "systems" and path.name != "CONTRIBUTING.md"]
+    pages = [path for path in WRITTEN if path.parent.name != "methods" and path.name != "CONTRIBUTING.md"]
     found = [
         (path.name, code) for path in pages for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
     ]
@@ -330,8 +330,8 @@ def test_python_examples_name_only_what_exists(page: str, code: str) -> None:
 
 def _accepts(function: object, call: ast.Call) -> None:
     """The function takes these arguments; what it passes on is looked up where it goes."""
-    from rushlight.bench.audit import audit
-    from rushlight.bench.compare import compare
+    from rushlight.jobs.audit.run import audit
+    from rushlight.jobs.compare.run import compare
 
     behind = {rl.compare: compare, rl.audit: audit}
     names = {k.arg for k in call.keywords}

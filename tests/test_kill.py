@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from rushlight.bench import unlabelled
-from rushlight.bench.compare import compare
 from rushlight.data.dataset import Dataset
-from rushlight.engine import trial
+from rushlight.jobs.compare.run import compare
+from rushlight.jobs.rank_encoders import run as unlabelled
+from rushlight.run import trial
 
 RECIPES = ["supervised", "barlow-twins > fixmatch"]
 METHODS = ["barlow-twins(batch=32)", "simclr(batch=32)"]

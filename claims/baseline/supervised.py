@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion, hide
 from rushlight.data.columns import TEST, TRAIN
-from rushlight.engine import hardware, scores
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Facts, Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.edit import hide
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
 from rushlight.nets import encoders
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.evaluate import evaluate
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 
 def accuracy(seed: int, labels: int, passes: float) -> float:
     """Test accuracy in percent with so many labels a class."""
     data = fashion.load()
     train = hide.per_class(data.fold(TRAIN), labels, seed=seed)
-    model = Model(encoders.create("conv16", image_size=28, seed=seed), {}, Facts.of(data.info, (28, 28), "class"))
-    setting = Setting(seed=seed, precision=hardware.precision("cpu"))
-    trained, _ = Recipe.parse("supervised").run(train, model, Budget(passes=passes), setting)
-    return 100 * scores.evaluate(trained, data.fold(TEST), "class").value
+    model = Model(encoders.create("conv16", image_size=28, seed=seed), {}, ModelInfo.of(data.info, (28, 28), "class"))
+    ctx = RunContext(seed=seed, precision=hardware.precision("cpu"))
+    trained, _ = Recipe.parse("supervised").run(train, model, Budget(passes=passes), ctx)
+    return 100 * evaluate(trained, data.fold(TEST), "class").value
 
 
 def run(seed: int) -> dict[str, float]:

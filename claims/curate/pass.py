@@ -12,18 +12,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.card import system
+from rushlight.core.catalogue import load_method
 from rushlight.data.columns import TEST, TRAIN, encode_text
 from rushlight.data.dataset import Dataset
-from rushlight.data.pool import Pool
-from rushlight.data.scenes import compose
-from rushlight.engine import hardware, probe
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Findings, Setting
+from rushlight.data.edit.pool import Pool
+from rushlight.data.synthetic.scenes import compose
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure import probe
 from rushlight.nets import encoders
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import Findings, RunContext
 
 IMAGES, SIDE, FACE, SEEN, REVIEW = 4000, 64, 50, 70, 300
 SMALL, LABELS, TESTS = 32, 4000, 4000
@@ -74,24 +75,24 @@ def pool(seed: int) -> tuple[Dataset, torch.Tensor]:
 
 def curated(data: Dataset, there: torch.Tensor, seed: int) -> tuple[Pool, Pool, Findings]:
     """The pool after the automatic stages, then after a reviewer who is never wrong about a drawn sample."""
-    model, setting = Model(encoders.create("conv16", image_size=SIDE)), Setting(seed=seed)
-    first = system("pass")(threshold=0.25, review=REVIEW)
-    first.run(data, model, Budget(passes=1), setting)
+    model, ctx = Model(encoders.create("conv16", image_size=SIDE)), RunContext(seed=seed)
+    first = load_method("pass")(threshold=0.25, review=REVIEW)
+    first.run(data, model, Budget(passes=1), ctx)
     sample = (~first.pool.scores["review"].isnan()).nonzero().flatten().tolist()
     with tempfile.TemporaryDirectory() as folder:
         earlier, verdicts = Path(folder) / "curation.csv", Path(folder) / "review.csv"
         first.pool.write(earlier)
         said = [f"{data.names[row]},{'remove' if there[row] else 'keep'}" for row in sample]
         verdicts.write_text("\n".join(["name,verdict", *said]))
-        second = system("pass")(faces=None, review=REVIEW, previous=str(earlier), verdicts=str(verdicts))
-        second.run(data, model, Budget(passes=1), setting)
+        second = load_method("pass")(faces=None, review=REVIEW, previous=str(earlier), verdicts=str(verdicts))
+        second.run(data, model, Budget(passes=1), ctx)
     return first.pool, second.pool, second.findings
 
 
 def learned(recipe: str, images: torch.Tensor, seed: int) -> Model:
     start = Model(encoders.create("conv16", image_size=SMALL, seed=seed))
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu"))
-    return Recipe.parse(recipe).run(Dataset({"image": images}), start, BUDGET, setting)[0]
+    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
+    return Recipe.parse(recipe).run(Dataset({"image": images}), start, BUDGET, ctx)[0]
 
 
 def asked(model: Model, seed: int) -> tuple[float, float]:

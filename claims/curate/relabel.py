@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import scenes
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
-from rushlight.engine import scores
-from rushlight.engine.budget import Budget
-from rushlight.engine.hardware import precision
-from rushlight.engine.model import Facts, Model
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import scenes
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.baseline.supervised import Supervised
+from rushlight.methods.curate.relabel import SHARP, ReLabel
 from rushlight.nets import encoders
-from rushlight.systems.baseline.supervised import Supervised
-from rushlight.systems.curate.relabel import SHARP, ReLabel
+from rushlight.run.budget import Budget
+from rushlight.run.hardware import precision
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.stage import RunContext
+from rushlight.tasks import scores
 
 ANNOTATOR, STUDENT = Budget(passes=40_000.0), Budget(passes=15_000.0)
 SIZE = 48
@@ -34,19 +34,19 @@ def one_label(data: Dataset) -> Dataset:
 def run(seed: int, fold: int = TEST) -> dict[str, float]:
     others, data = compose(8000, 3 * seed), compose(4000, 3 * seed + 1)
     test = compose(1000, 3 * seed + 2, fold=fold)
-    setting = Setting(seed=seed, task="class", precision=precision("cpu"))
+    ctx = RunContext(seed=seed, task="class", precision=precision("cpu"))
     encoder = encoders.create("conv16", image_size=SIZE, seed=seed + 1000)
-    facts = Facts.of(data.info, (SIZE, SIZE), "class")
-    _, annotator = Supervised().run(others, Model(encoder, {}, facts), ANNOTATOR, setting)
+    info = ModelInfo.of(data.info, (SIZE, SIZE), "class")
+    _, annotator = Supervised().run(others, Model(encoder, {}, info), ANNOTATOR, ctx)
     maps = {
         "original": one_label(data),
-        "global": ReLabel(localised=False).run(data, annotator, STUDENT, setting)[0],
-        "localised": ReLabel().run(data, annotator, STUDENT, setting)[0],
+        "global": ReLabel(localised=False).run(data, annotator, STUDENT, ctx)[0],
+        "localised": ReLabel().run(data, annotator, STUDENT, ctx)[0],
     }
     top, precise = {"annotator": in_set(annotator, test)}, {"annotator": mean_ap(annotator, test)}
     for name, mapped in maps.items():
-        start = Model(encoders.create("conv16", image_size=SIZE, seed=seed), {}, facts)
-        student = Supervised().run(mapped, start, STUDENT, setting)[1]
+        start = Model(encoders.create("conv16", image_size=SIZE, seed=seed), {}, info)
+        student = Supervised().run(mapped, start, STUDENT, ctx)[1]
         top[name], precise[name] = in_set(student, test), mean_ap(student, test)
     return {
         "localised over original": 100 * (top["localised"] - top["original"]),

@@ -6,17 +6,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.engine import hardware, probe
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure import probe
+from rushlight.methods.curate.simcore.method import SimCore
 from rushlight.nets import encoders
-from rushlight.systems.curate.simcore import SimCore
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 SHOES, TARGET, ALIKE, OTHER, DIGITS, TEXTURES = (5, 7, 9), 400, 800, 5600, 800, 800
 CHOOSING, TRAINING = Budget(passes=15e3), Budget(passes=40e3)
@@ -59,10 +60,10 @@ def mixture(seed: int) -> tuple[Dataset, torch.Tensor]:
 
 def run(seed: int) -> dict[str, float]:
     data, shoes = mixture(seed)
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu"))
+    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
     start = Model(encoders.create("conv16", image_size=28, seed=seed))
     stage = SimCore(retrieval=LEARNER, clusters=20, patience=5)
-    stage.run(data, start, CHOOSING, setting)
+    stage.run(data, start, CHOOSING, ctx)
     chosen = stage.pool.kept & (torch.arange(len(data)) >= TARGET)
     size = int(chosen.sum())
     anywhere = TARGET + torch.randperm(len(data) - TARGET, generator=torch.Generator().manual_seed(seed))[:size]
@@ -76,7 +77,7 @@ def run(seed: int) -> dict[str, float]:
     test = test.select(torch.isin(test["class"], torch.tensor(SHOES)))
     own, found = data.select(torch.arange(TARGET)), {}
     for name, part in rows.items():
-        model, _ = Recipe.parse(LEARNER).run(data.select(part).hide(), start, TRAINING, setting)
+        model, _ = Recipe.parse(LEARNER).run(data.select(part).hide(), start, TRAINING, ctx)
         seen, asked = (probe.features(model, each["image"]) for each in (own, test))
         found[name] = 100 * probe.linear_accuracy(seen, own["class"], asked, test["class"])
         found[f"{name}, neighbours"] = 100 * probe.knn_accuracy(seen, own["class"], asked, test["class"])

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.engine import hardware
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Facts, Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
-from rushlight.engine.standings import standings
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.evaluate.backbones.method import Backbones
+from rushlight.methods.evaluate.backbones.zscore_ranking import zscore_ranking
 from rushlight.nets import encoders
-from rushlight.systems.evaluate.backbones import Backbones
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 BUDGET, FEW = Budget(passes=15e3), 240
 CONV, VIT = "conv16", "vit64-p7"
@@ -41,14 +41,14 @@ def pretrained(seed: int) -> dict[str, Model]:
     for name, (encoder, recipe, most) in TRAININGS.items():
         data = source if most is None else source.select(torch.arange(most))
         task = "class" if recipe == "supervised" else None
-        setting = Setting(seed=seed, task=task, precision=hardware.precision("cpu"))
+        ctx = RunContext(seed=seed, task=task, precision=hardware.precision("cpu"))
         given = data if task else data.without("class")
-        models[name] = Recipe.parse(recipe).run(given, _start(encoder, seed), BUDGET, setting)[0].eval()
+        models[name] = Recipe.parse(recipe).run(given, _start(encoder, seed), BUDGET, ctx)[0].eval()
     return models
 
 
 def _start(encoder: str, seed: int) -> Model:
-    return Model(encoders.create(encoder, image_size=28, seed=seed), {}, Facts(image_size=(28, 28)))
+    return Model(encoders.create(encoder, image_size=28, seed=seed), {}, ModelInfo(image_size=(28, 28)))
 
 
 def other_classes() -> Dataset:
@@ -74,15 +74,13 @@ def digits() -> Dataset:
 def run(seed: int) -> dict[str, float]:
     models = pretrained(seed)
     whole = Backbones(tasks=ALL_TASKS, images=600, scenes=120, steps=30, tuning_steps=40, rates=(1e-3, 3e-3))
-    setting = Setting(seed=seed)
-    found = whole.judge_all(models, other_classes(), setting).tables["scores"]
-    foreign = (
-        Backbones(tasks=("neighbours", "linear"), images=600).judge_all(models, digits(), setting).tables["scores"]
-    )
+    ctx = RunContext(seed=seed)
+    found = whole.judge_all(models, other_classes(), ctx).tables["scores"]
+    foreign = Backbones(tasks=("neighbours", "linear"), images=600).judge_all(models, digits(), ctx).tables["scores"]
     names = found["backbone"]
     columns = {task: column for task, column in found.items() if task != "backbone"}
     columns |= {f"digits: {task}": foreign[task] for task in ("neighbours", "linear")}
-    result = standings(names, columns)
+    result = zscore_ranking(names, columns)
     z = dict(zip(names, result.mean.tolist(), strict=True))
     rank = {name: int(r) for name, r in zip(names, result.rank, strict=True)}
     blank = (z["conv untrained"] + z["vit untrained"]) / 2

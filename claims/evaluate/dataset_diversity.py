@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset, Info
-from rushlight.data.scenes import GROUNDS, STYLES, compose
-from rushlight.engine import hardware
-from rushlight.engine.model import Facts, Model
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import fashion
+from rushlight.data.synthetic.scenes import GROUNDS, STYLES, compose
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.evaluate.dataset_diversity.method import DatasetDiversity
 from rushlight.nets import encoders
-from rushlight.systems.evaluate.dataset_diversity import DatasetDiversity
+from rushlight.run import hardware
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.stage import RunContext
 
 SIZE, FAMILIES, EACH, LABELS, TESTS, DIGITS = 32, 6, 500, 40, 200, 3000
 OURS = 2  # coats and sandals before a brick wall, faded, one to three of them
@@ -72,8 +72,10 @@ def run(seed: int, learner: str = LEARNER, passes: float = PASSES) -> dict[str, 
     data = scenes(seed)
     settings = {"learner": learner, "passes": passes, "tuning": TUNING, "seeds": 1, "pyramid": 16, "segment": 16}
     study = DatasetDiversity(target=STYLES[OURS].name, cells=CELLS, foreign=digits(seed), **settings)
-    start = Model(encoders.create("conv16", seed=seed, image_size=SIZE), {}, Facts.of(data.info, (SIZE, SIZE), "mask"))
-    found = study.judge(start, data, Setting(seed=seed, task="mask", precision=hardware.precision("cpu")))
+    start = Model(
+        encoders.create("conv16", seed=seed, image_size=SIZE), {}, ModelInfo.of(data.info, (SIZE, SIZE), "mask")
+    )
+    found = study.judge(start, data, RunContext(seed=seed, task="mask", precision=hardware.precision("cpu")))
     dice = {cell: 100 * found.numbers[f"{cell}: Dice"] for cell in CELLS}
     return {
         "own over foreign": dice["target"] - dice["foreign"],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from scipy.stats import spearmanr
 
-from rushlight.bench import members
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion
 from rushlight.data.columns import TEST
-from rushlight.engine.stage import Setting
-from rushlight.systems.evaluate.label_free import BETTER, LabelFree
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims import members
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.evaluate.label_free.method import BETTER, LabelFree
+from rushlight.run.stage import RunContext
 
 PASSES = 15e3
 PARTS = {"alignment": -1, "uniformity": -1}
@@ -38,7 +38,7 @@ def run(seed: int) -> dict[str, float]:
     start = next(iter(models.values()))[0]
     encoders = {"untrained": start, **{recipe: model for recipe, (_, model) in models.items()}}
     images = fashion.load().fold(TEST).without("class")
-    table = LabelFree().judge_all(encoders, images, Setting(seed=seed)).tables["models"]
+    table = LabelFree().judge_all(encoders, images, RunContext(seed=seed)).tables["models"]
     probes = {name: members.judged(model) for name, model in encoders.items()}
     accuracy = {name: probe["linear"] for name, probe in probes.items()}
     linear = [accuracy[name] for name in table["model"]]

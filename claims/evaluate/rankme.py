@@ -10,17 +10,17 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.engine import hardware
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.evaluate.rankme import RankMe, select
 from rushlight.nets import encoders
-from rushlight.systems.evaluate.rankme import RankMe, select
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 WEIGHTS = (0.0, 1e-5, 1e-4, 1e-3, 5e-3, 2e-2)
 RATES = (1e-4, 1e-3, 1e-2)
@@ -32,7 +32,7 @@ def pretrained(data: Dataset, seed: int, weight: float, rate: float) -> Model:
         f"barlow-twins(weight={weight}, learning_rate={rate}, projector=[128, 128], batch=64, optimiser='adam')"
     )
     start = Model(encoders.create("conv16", seed=seed, image_size=28))
-    return recipe.run(data, start, BUDGET, Setting(seed=seed, task=None, precision=hardware.precision("cpu")))[0]
+    return recipe.run(data, start, BUDGET, RunContext(seed=seed, task=None, precision=hardware.precision("cpu")))[0]
 
 
 def features(model: Model, images: torch.Tensor) -> np.ndarray:
@@ -62,8 +62,8 @@ def foreign(model: Model) -> float:
 
 def study(models: dict[float, Model], train: Dataset, test: Dataset, seed: int) -> dict[str, list[float]]:
     """RankMe and both probes of every run of a grid, in its order."""
-    judge, setting = RankMe(samples=2560), Setting(seed=seed)
-    ranks = [judge.judge(model, train, setting).numbers["RankMe"] for model in models.values()]
+    judge, ctx = RankMe(samples=2560), RunContext(seed=seed)
+    ranks = [judge.judge(model, train, ctx).numbers["RankMe"] for model in models.values()]
     return {
         "rank": ranks,
         "known": [known(model, train, test) for model in models.values()],

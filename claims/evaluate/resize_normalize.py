@@ -6,16 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion
 from rushlight.data.columns import TEST, TRAIN
-from rushlight.engine import hardware, probe
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Facts, Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure import probe
+from rushlight.methods.evaluate.resize_normalize import Asked, ResizeNormalize
 from rushlight.nets import baselines, encoders
-from rushlight.systems.evaluate.resize_normalize import Asked, ResizeNormalize
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 BUDGET, OWN = Budget(passes=30e3), 28
 BANK, QUERIES = 1000, 700
@@ -24,9 +25,9 @@ BANK, QUERIES = 1000, 700
 def pretrained(seed: int) -> Model:
     """conv16 after Barlow Twins on 8,000 photos of 28 pixels without labels, read as (x/255 − 0.5)/0.25."""
     data = fashion.load().fold(TRAIN).select(torch.arange(8000)).without("class")
-    start = Model(encoders.create("conv16", seed=seed, image_size=OWN), {}, Facts(image_size=(OWN, OWN)))
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu"))
-    return Recipe.parse("barlow-twins").run(data, start, BUDGET, setting)[0].eval()
+    start = Model(encoders.create("conv16", seed=seed, image_size=OWN), {}, ModelInfo(image_size=(OWN, OWN)))
+    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
+    return Recipe.parse("barlow-twins").run(data, start, BUDGET, ctx)[0].eval()
 
 
 def digits(seed: int) -> tuple[Asked, float]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import hide, scenes
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
-from rushlight.engine import scores
-from rushlight.engine.budget import Budget
-from rushlight.engine.hardware import precision
-from rushlight.engine.model import Facts, Model
-from rushlight.engine.stage import Setting
+from rushlight.data.edit import hide
+from rushlight.data.synthetic import scenes
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.baseline.supervised import Supervised
+from rushlight.methods.labels.pu_mlc.method import PUMLC
 from rushlight.nets import encoders
-from rushlight.systems.baseline.supervised import Supervised
-from rushlight.systems.labels.pu_mlc import PUMLC
+from rushlight.run.budget import Budget
+from rushlight.run.evaluate import evaluate
+from rushlight.run.hardware import precision
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.stage import RunContext
+from rushlight.tasks import scores
 
 BUDGET = Budget(passes=40_000.0)
 SIZE, CLASSES = 32, (0, 1, 3, 5, 7, 8)
@@ -31,13 +33,13 @@ def run(seed: int, fold: int = TEST) -> dict[str, float]:
     train = hide.positives_only(compose(4000, seed=2 * seed), 0.2, seed=seed)
     test = compose(1000, seed=2 * seed + 1, fold=fold)
     assumed = train.with_columns(tags=(train["tags"] == 1).to(torch.int8))
-    setting = Setting(seed=seed, task="tags", precision=precision("cpu"))
+    ctx = RunContext(seed=seed, task="tags", precision=precision("cpu"))
     values = {}
     for name, stage, data in (("assumed", Supervised(), assumed), ("pu-mlc", PUMLC(), train)):
         encoder = encoders.create("conv16", image_size=SIZE, seed=seed)
-        start = Model(encoder, {}, Facts.of(train.info, (SIZE, SIZE), "tags"))
-        model = stage.run(data, start, BUDGET, setting)[1]
-        found = scores.evaluate(model, test, "tags")
+        start = Model(encoder, {}, ModelInfo.of(train.info, (SIZE, SIZE), "tags"))
+        model = stage.run(data, start, BUDGET, ctx)[1]
+        found = evaluate(model, test, "tags")
         overall, per_class = scores.f1_at(found.parts["scores"], found.parts["true"], 0.5)
         best = scores.best_f1(found.parts["scores"], found.parts["true"])
         values[name] = {"F1": overall, "CF1": per_class, "mAP": found.value, "best OF1": best.overall}

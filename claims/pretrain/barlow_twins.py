@@ -5,18 +5,19 @@ from __future__ import annotations
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import hide
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
-from rushlight.data.scenes import compose
-from rushlight.engine import hardware, scores
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Facts, Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.edit import hide
+from rushlight.data.synthetic.scenes import compose
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure.spectrum import effective_rank, singular_values
 from rushlight.nets import encoders
-from rushlight.objectives.spectrum import effective_rank, singular_values
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.evaluate import evaluate
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 BUDGET, LABELS, DRAWS = Budget(passes=150e3), 10, 5
 COLUMNS = ("mask", "boxes", "tags", "depth", "instance", "caption", "domain")
@@ -29,9 +30,9 @@ def scenes(n: int, seed: int, **settings: int) -> Dataset:
 
 
 def trained(recipe: str, data: Dataset, seed: int) -> Model:
-    start = Model(encoders.create("conv16", seed=seed, image_size=32), {}, Facts.of(data.info, (32, 32), "class"))
-    setting = Setting(seed=seed, precision=hardware.precision("cpu"))
-    return Recipe.parse(recipe).run(data, start, BUDGET, setting)[0] if recipe else start
+    start = Model(encoders.create("conv16", seed=seed, image_size=32), {}, ModelInfo.of(data.info, (32, 32), "class"))
+    ctx = RunContext(seed=seed, precision=hardware.precision("cpu"))
+    return Recipe.parse(recipe).run(data, start, BUDGET, ctx)[0] if recipe else start
 
 
 def probe(model: Model, train: Dataset, test: Dataset, seed: int) -> float:
@@ -58,7 +59,7 @@ def run(seed: int) -> dict[str, float]:
     pretrained = trained("barlow-twins", train, seed)
     collapsed = trained("barlow-twins(weight=0.0)", train, seed)
     few = hide.per_class(train, LABELS, seed=seed * DRAWS)
-    scratch = 100 * scores.evaluate(trained("supervised", few, seed), test, "class").value
+    scratch = 100 * evaluate(trained("supervised", few, seed), test, "class").value
     features = probe(pretrained, train, test, seed)
     untrained = probe(trained("", train, seed), train, test, seed)
     without = probe(collapsed, train, test, seed)

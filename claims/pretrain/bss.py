@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion, hide
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.engine import hardware, probe
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.edit import hide
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure import probe
 from rushlight.nets import encoders
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 BUDGET, SIMCLR = Budget(passes=80e3), "simclr(temperature=0.2, strength=0.25, batch=256)"
 ARMS = {
@@ -62,11 +64,11 @@ def accuracy(model: Model, sources: Dataset, unseen: Dataset, share: float, seed
 
 def run(seed: int) -> dict[str, float]:
     sources, unseen = data(TRAIN, [0, 1, 2], 10 * seed), data(TEST, [UNSEEN], 10 * seed + 1)
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu"))
+    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
     found: dict[str, dict[str, float]] = {}
     for name, recipe in ARMS.items():
         start = Model(encoders.create("conv16", image_size=28, seed=seed))
-        model, _ = Recipe.parse(recipe).run(sources.without("class", "domain"), start, BUDGET, setting)
+        model, _ = Recipe.parse(recipe).run(sources.without("class", "domain"), start, BUDGET, ctx)
         some = torch.arange(3000)
         found[name] = {
             "1 %": accuracy(model, sources, unseen, 0.01, seed),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.engine import hardware, probe
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure import probe
+from rushlight.methods.pretrain.dcl import DCL
 from rushlight.nets import encoders
-from rushlight.systems.pretrain.dcl import DCL
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
 
 IMAGES, EPOCHS, BATCHES, RATES = 4000, 3, (16, 64, 512), (0.03, 0.12)
 PASSES = 2 * IMAGES * EPOCHS
@@ -30,15 +31,15 @@ def trained(seed: int, batch: int, decoupled: bool, rate: float) -> tuple[Model,
     seen: list[float] = []
 
     class Watched(DCL):
-        def note(self, **values: torch.Tensor | float) -> None:
+        def log(self, **values: torch.Tensor | float) -> None:
             seen.append(float(values["q"]))
 
     learner = Watched(decoupled=decoupled, projector=[128, 64], batch=batch, optimiser="sgd", learning_rate=rate)
     learner.smallest_batch = batch
     data = fashion.load().fold(TRAIN).select(torch.arange(IMAGES)).without("class")
     start = Model(encoders.create("conv16", image_size=28, seed=seed))
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu"))
-    _, model = learner.run(data, start, Budget(passes=PASSES), setting)
+    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
+    _, model = learner.run(data, start, Budget(passes=PASSES), ctx)
     half = seen[len(seen) // 2 :]
     return model, sum(half) / len(half)
 

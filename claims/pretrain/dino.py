@@ -1,6 +1,6 @@
 """DINO's features beside those of the encoder it started from."""
 
-from rushlight.bench.members import member
+from rushlight.jobs.claims.members import member
 
 CLAIM = member(
     "dino",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion, tissue
 from rushlight.data.columns import TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.engine import hardware, probe, slides
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import fashion, tissue
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure import probe
+from rushlight.methods.pretrain.histopath_ssl import slides
 from rushlight.nets import encoders
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 PATCHES, LABELS, TESTED, SEEN, UNSEEN = 4000, 100, 1500, (0, 1, 2, 3), 4
 BUDGET, BASE = Budget(passes=40e3), "simclr(batch=128)"
@@ -42,15 +44,15 @@ def run(seed: int) -> dict[str, float]:
     bare = unlabelled(seed)
     train = tissue.compose(LABELS, labs=(0,), seed=900 + seed)
     others, unseen = (tissue.compose(TESTED, labs=labs, seed=2000 + seed) for labs in (SEEN[1:], (UNSEEN,)))
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu"))
+    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
     start = Model(encoders.create("conv16", image_size=32, seed=seed))
     models = {"untrained": start}
     photos = Dataset(
         {"image": torch.nn.functional.pad(fashion.load().fold(TRAIN)["image"][: 2 * PATCHES], (2, 2, 2, 2))}
     )
-    models["foreign"] = Recipe.parse(BASE).run(photos, start, BUDGET, setting)[0]
+    models["foreign"] = Recipe.parse(BASE).run(photos, start, BUDGET, ctx)[0]
     for name, recipe in ARMS.items():
-        models[name] = Recipe.parse(recipe).run(bare, start, BUDGET, setting)[0]
+        models[name] = Recipe.parse(recipe).run(bare, start, BUDGET, ctx)[0]
     found = {name: auc(model, train, unseen) for name, model in models.items()}
     within = {name: auc(model, train, others) for name, model in models.items()}
     return {

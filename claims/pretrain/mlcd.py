@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from rushlight.bench.claims import Claim, Effect
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
-from rushlight.data.scenes import compose
-from rushlight.engine import hardware, probe
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic.scenes import compose
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure import probe
 from rushlight.nets import encoders
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 SIZE, SCENES, LABELLED, TESTED = 48, 8000, 1000, 1500
 TEACHING, TRAINING = Budget(passes=20e3), Budget(passes=36e3)
@@ -30,11 +31,11 @@ def several(n: int, seed: int, fold: int = 0) -> Dataset:
     return compose(n, size=SIZE, objects=(2, 3), same_class=False, seed=seed, fold=fold)
 
 
-def taught(seed: int, setting: Setting) -> Model:
+def taught(seed: int, ctx: RunContext) -> Model:
     """A teacher from elsewhere: it has learned to name single items."""
     single = compose(4000, size=SIZE, objects=(1, 1), seed=9000 + seed).without("mask", "boxes", "tags", "depth")
     start = Model(encoders.create("conv16", image_size=SIZE, seed=100 + seed))
-    labelled = Setting(seed=seed, task="class", precision=setting.precision)
+    labelled = RunContext(seed=seed, task="class", precision=ctx.precision)
     return Recipe.parse("supervised").run(single, start, TEACHING, labelled)[0]
 
 
@@ -47,11 +48,11 @@ def mean_ap(model: Model, train: Dataset, test: Dataset) -> float:
 def run(seed: int) -> dict[str, float]:
     data, test = several(SCENES, seed), several(TESTED, 1000 + seed, TEST)
     few = data.select(torch.arange(LABELLED))
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu"))
-    teacher, bare = taught(seed, setting), Dataset({"image": data["image"]})
+    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
+    teacher, bare = taught(seed, ctx), Dataset({"image": data["image"]})
     found = {"teacher": mean_ap(teacher, few, test)}
     for name, recipe in ARMS.items():
-        student, _ = Recipe.parse(recipe).run(bare, teacher, TRAINING, setting)
+        student, _ = Recipe.parse(recipe).run(bare, teacher, TRAINING, ctx)
         found[name] = mean_ap(student, few, test)
     return {
         "over one": found["four"] - found["one"],

@@ -1,6 +1,6 @@
 """MoCo-v3's features beside those of the vision transformer it started from."""
 
-from rushlight.bench.members import member
+from rushlight.jobs.claims.members import member
 
 CLAIM = member(
     "moco-v3",

@@ -7,17 +7,18 @@ import copy
 import torch
 import torch.nn.functional as F
 
-from rushlight.bench.claims import Claim, Effect
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
-from rushlight.data.scenes import compose
-from rushlight.engine import hardware, scores
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic.scenes import compose
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.pretrain.multimae.method import MultiMAE
+from rushlight.methods.pretrain.multimae.multimodal import Adapters, TokenSegmenter, standardise_depth
 from rushlight.nets import encoders
-from rushlight.nets.multimodal import Adapters, TokenSegmenter, standardise_depth
-from rushlight.systems.pretrain.multimae import MultiMAE
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
+from rushlight.tasks import scores
 
 SIZE, SCENES, LABELLED, TESTED = 32, 4000, 100, 400
 CLASSES = ("trouser", "bag", "sneaker")
@@ -87,13 +88,13 @@ def run(seed: int) -> dict[str, float]:
     data, test = scenes(SCENES, seed), scenes(TESTED, 1000 + seed, TEST)
     few = data.select(torch.arange(LABELLED))
     bare = Dataset({name: data[name] for name in ("image", "depth", "mask")}, data.info)
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu", "vit64"))
+    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu", "vit64"))
     start = Model(encoders.create("vit64", image_size=SIZE, seed=seed))
     multi = MultiMAE(batch=64, learning_rate=8e-3)
     alone, longer = (MultiMAE(batch=64, learning_rate=3e-3, modalities=["image"], kept=0.25) for _ in range(2))
-    _, full = multi.run(bare, start, COMPUTE, setting)
-    _, rgb = alone.run(bare, start, SAME_STEPS, setting)
-    _, rgb_longer = longer.run(bare, start, COMPUTE, setting)
+    _, full = multi.run(bare, start, COMPUTE, ctx)
+    _, rgb = alone.run(bare, start, SAME_STEPS, ctx)
+    _, rgb_longer = longer.run(bare, start, COMPUTE, ctx)
     assert abs(multi.plan.steps - alone.plan.steps) <= 0.02 * alone.plan.steps
     torch.manual_seed(seed)
     new = Adapters(width=64, patch=4, depth=True)

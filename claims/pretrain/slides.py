@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import tissue
 from rushlight.data.dataset import Dataset
-from rushlight.engine import hardware
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import tissue
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.pretrain.histopath_ssl.method import Slides
 from rushlight.nets import encoders
-from rushlight.systems.pretrain.histopath_ssl import Slides
+from rushlight.run import hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
 
 UNLABELLED, SLIDES, PATCHES, LABS = 6000, 100, 20, (0, 1, 2, 3)
 FEW, HALF = 1 / PATCHES, 1 / 2
@@ -21,15 +21,15 @@ RECIPE, BUDGET = 'histopath-ssl(base="simclr(batch=128)")', Budget(passes=30e3)
 def judged(model: Model, share: float, seed: int) -> dict[str, float]:
     """AUC (0 … 100) of each pooling, on slides of which the sick have that share of tumour patches."""
     data = tissue.slides(SLIDES, patches=PATCHES, share=share, labs=LABS, seed=5000 + seed)
-    found = Slides(draws=1, titration=()).judge(model, data, Setting(seed=seed)).numbers
+    found = Slides(draws=1, titration=()).judge(model, data, RunContext(seed=seed)).numbers
     return {pooling: 100 * found[f"AUC, {pooling}"] for pooling in ("mean", "attention")}
 
 
 def run(seed: int) -> dict[str, float]:
     bare = Dataset({"image": tissue.compose(UNLABELLED, labs=LABS, seed=10 * seed)["image"]})
-    setting = Setting(seed=seed, task=None, precision=hardware.precision("cpu"))
+    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
     start = Model(encoders.create("conv16", image_size=32, seed=seed))
-    model, _ = Recipe.parse(RECIPE).run(bare, start, BUDGET, setting)
+    model, _ = Recipe.parse(RECIPE).run(bare, start, BUDGET, ctx)
     few, half, bare_few = judged(model, FEW, seed), judged(model, HALF, seed), judged(start, FEW, seed)
     gain = few["attention"] - few["mean"]
     return {

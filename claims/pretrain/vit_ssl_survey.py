@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.engine import hardware
-from rushlight.engine.model import Model
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.pretrain.vit_ssl_survey import VitSslSurvey
 from rushlight.nets import encoders
-from rushlight.systems.pretrain.vit_ssl_survey import VitSslSurvey
+from rushlight.run import hardware
+from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
 
 JOINT = (
     "moco-v3",
@@ -32,9 +32,9 @@ def photos() -> Dataset:
 
 def run(seed: int) -> dict[str, float]:
     start = Model(encoders.create("vit64-p7", image_size=28, seed=seed))
-    setting = Setting(seed=seed, task="class", precision=hardware.precision("cpu"))
+    ctx = RunContext(seed=seed, task="class", precision=hardware.precision("cpu"))
     study = VitSslSurvey(members=[*JOINT, *MASKED], budget="20k", fine_tuning="5k")
-    table = study.judge(start, photos(), setting).tables["members"]
+    table = study.judge(start, photos(), ctx).tables["members"]
     of = {what: dict(zip(table["member"], table[what], strict=True)) for what in ("neighbours", "linear", "fine-tuned")}
 
     def gap(what: str) -> float:

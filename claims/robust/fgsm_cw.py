@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import fashion
 from rushlight.data.columns import TEST, TRAIN
-from rushlight.engine.budget import Budget
-from rushlight.engine.hardware import precision
-from rushlight.engine.model import Facts, Model
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.baseline.supervised import Supervised
+from rushlight.methods.robust.fgsm_cw.method import CarliniWagner, DefensiveDistillation, FgsmCw
 from rushlight.nets import encoders
-from rushlight.systems.baseline.supervised import Supervised
-from rushlight.systems.robust.fgsm_cw import CarliniWagner, DefensiveDistillation, FgsmCw
+from rushlight.run.budget import Budget
+from rushlight.run.hardware import precision
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.stage import RunContext
 
 BUDGET = Budget(passes=30_000.0)
 EPS = 0.1
@@ -22,15 +22,15 @@ EPS = 0.1
 def run(seed: int) -> dict[str, float]:
     data = fashion.load()
     train, test = data.fold(TRAIN).select(torch.arange(10_000)), data.fold(TEST)
-    setting = Setting(seed=seed, precision=precision("cpu"))
+    ctx = RunContext(seed=seed, precision=precision("cpu"))
     models = {}
     for name, stage in (("plain", Supervised()), ("distilled", DefensiveDistillation(temperature=100.0))):
         encoder = encoders.create("conv16", image_size=28, seed=seed)
-        start = Model(encoder, {}, Facts.of(train.info, (28, 28), "class"))
-        models[name] = stage.run(train, start, BUDGET, setting)[1]
+        start = Model(encoder, {}, ModelInfo.of(train.info, (28, 28), "class"))
+        models[name] = stage.run(train, start, BUDGET, ctx)[1]
     attack = CarliniWagner(c=1.0, steps=200, searches=3)
     judge = FgsmCw(images=100, strengths=(EPS,), carlini_wagner=attack)
-    numbers = judge.audit(models, test, setting).numbers
+    numbers = judge.audit(models, test, ctx).numbers
     of = {
         name: {key.removeprefix(f"{name}: "): v for key, v in numbers.items() if key.startswith(name)}
         for name in models

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from rushlight.bench.claims import Claim, Effect
-from rushlight.data import scenes
 from rushlight.data.columns import TEST
-from rushlight.engine import scores
-from rushlight.engine.budget import Budget
-from rushlight.engine.hardware import precision
-from rushlight.engine.learner import Learner
-from rushlight.engine.model import Model
-from rushlight.engine.stage import Setting
+from rushlight.data.synthetic import scenes
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.methods.baseline.supervised import Supervised
+from rushlight.methods.semi.cw_bass.method import CWBASS
 from rushlight.nets import encoders
-from rushlight.systems.baseline.supervised import Supervised
-from rushlight.systems.semi.cw_bass import CWBASS
+from rushlight.run.budget import Budget
+from rushlight.run.hardware import precision
+from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
+from rushlight.tasks import scores
+from rushlight.train.learner import Learner
 
 CLASSES, LABELLED, UNLABELLED, TESTED = ("trouser", "dress", "sneaker", "bag", "ankle boot"), 50, 800, 300
 BUDGET = Budget(passes=14_000)
@@ -36,8 +36,8 @@ def run(seed: int) -> dict[str, float]:
     for name, learner in arms.items():
         learner.smallest_batch = 8
         model = Model(encoders.create("conv16", seed=seed, image_size=48))
-        setting = Setting(seed=seed, task="mask", precision=precision("cpu"))
-        _, model = learner.run(train, model, BUDGET, setting)
+        ctx = RunContext(seed=seed, task="mask", precision=precision("cpu"))
+        _, model = learner.run(train, model, BUDGET, ctx)
         predicted = model.predict(test["image"], names=["mask"])["mask"].argmax(1)
         outputs = len(CLASSES) + 1
         found[name] = scores.mean_iou(scores.confusion(predicted, test["mask"], outputs).sum(0))

@@ -6,24 +6,25 @@ import torch
 from torch import Tensor
 
 from rushlight.augment import policy
-from rushlight.bench.claims import Claim, Effect
-from rushlight.card import Card, Needs, some
-from rushlight.data import fashion, hide
+from rushlight.core.card import Card, Needs, some
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.engine.budget import Budget
-from rushlight.engine.hardware import precision
-from rushlight.engine.learner import Batch, Learner
-from rushlight.engine.model import Model
-from rushlight.engine.scores import balanced_accuracy
-from rushlight.engine.stage import Setting
-from rushlight.engine.teacher import Teacher
+from rushlight.data.edit import hide
+from rushlight.data.synthetic import fashion
+from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.losses import consistency, supervised
+from rushlight.methods.baseline.fixmatch import FixMatch
+from rushlight.methods.semi.iomatch.method import IOMatch
+from rushlight.methods.semi.iomatch.one_vs_all import hardest_negative, inlier_probabilities
 from rushlight.nets import encoders
 from rushlight.nets.heads import Linear
-from rushlight.objectives import consistency, supervised
-from rushlight.objectives.one_vs_all import hardest_negative, inlier_probabilities
-from rushlight.systems.baseline.fixmatch import FixMatch
-from rushlight.systems.semi.iomatch import IOMatch
+from rushlight.run.budget import Budget
+from rushlight.run.hardware import precision
+from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
+from rushlight.tasks.scores import balanced_accuracy
+from rushlight.train.learner import Batch, Learner
+from rushlight.train.teacher import Teacher
 
 UNSEEN = ("T-shirt", "coat", "shirt", "ankle boot")
 SEEN, LABELS, UNLABELLED, RATIO, BATCH = 6, 25, 6000, 3, 32
@@ -78,7 +79,7 @@ def run(seed: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, learner in arms.items():
         model = Model(encoders.create("conv16", seed=seed, image_size=28))
-        _, model = learner.run(train, model, BUDGET, Setting(seed=seed, precision=precision("cpu")))
+        _, model = learner.run(train, model, BUDGET, RunContext(seed=seed, precision=precision("cpu")))
         closed, opened = _scores(model, test)
         found |= {f"{name}_closed": closed, f"{name}_open": opened}
     return {

@@ -15,6 +15,7 @@ __all__ = [
     "UserError",
     "__version__",
     "audit",
+    "catalogue",
     "claims",
     "compare",
     "curate",
@@ -24,23 +25,27 @@ __all__ = [
     "load",
     "look",
     "predict",
-    "systems",
 ]
 
 if TYPE_CHECKING:
-    from rushlight.api import audit, claims, compare, curate, export, fit, judge, load, look, predict, systems
+    from rushlight.api import audit, catalogue, claims, compare, curate, export, fit, judge, load, look, predict
+    from rushlight.core.errors import UserError
     from rushlight.data.dataset import Dataset
-    from rushlight.engine.model import Model
-    from rushlight.errors import UserError
+    from rushlight.run.model import Model
 
 _HOMES = {
     "Dataset": "rushlight.data.dataset",
-    "Model": "rushlight.engine.model",
-    "UserError": "rushlight.errors",
+    "Model": "rushlight.run.model",
+    "UserError": "rushlight.core.errors",
 }
 
 
+_FORMER = {"systems": "catalogue"}
+"""Names of the first house, which answer with the new ones."""
+
+
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name not in __all__:
         raise AttributeError(f"module 'rushlight' has no attribute '{name}'")
     from importlib import import_module

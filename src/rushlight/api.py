@@ -12,20 +12,21 @@ from typing import Any
 import torch
 
 from rushlight._version import VERSION
-from rushlight.card import fitting, systems, table, task_of
+from rushlight.core.card import task_of
+from rushlight.core.catalogue import catalogue, fitting, table
+from rushlight.core.errors import UserError
+from rushlight.core.files import file_hash
 from rushlight.data.columns import TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.data.read import load
-from rushlight.engine import choose, hardware
-from rushlight.engine.budget import Budget
-from rushlight.engine.model import Facts, Model
-from rushlight.engine.recipe import Recipe
-from rushlight.engine.stage import Progress, Setting
-from rushlight.engine.store import file_hash
-from rushlight.errors import UserError
+from rushlight.data.sources.read import load
 from rushlight.nets import encoders
+from rushlight.run import choose, hardware
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import Progress, RunContext
 
-__all__ = ["audit", "claims", "compare", "curate", "export", "fit", "judge", "load", "look", "predict", "systems"]
+__all__ = ["audit", "catalogue", "claims", "compare", "curate", "export", "fit", "judge", "load", "look", "predict"]
 
 
 def look(source: Any, **settings: Any) -> Any:
@@ -34,7 +35,7 @@ def look(source: Any, **settings: Any) -> Any:
     Args:
         source, settings: as for `load`.
     """
-    from rushlight.data.look import look as seen
+    from rushlight.jobs.look.run import look as seen
 
     data = load(source, **settings)
     fits = [(card.id, not lacks, lacks or card.gives) for card, lacks in fitting(data)]
@@ -78,12 +79,12 @@ def fit(
     model = Model(
         encoders.create(name, image_size=size, seed=seed, pretrained=pretrained, weights=start),
         {},
-        Facts.of(data.info, (data.height, data.width), task),
+        ModelInfo.of(data.info, (data.height, data.width), task),
     )
     with tempfile.TemporaryDirectory() as scratch:
         depends = (data.content_hash, str(recipe), str(budget), seed, name, file_hash(start), pretrained, task, device)
         work = _work_folder(Path(out), *depends) if out is not None else Path(scratch)
-        setting = Setting(
+        ctx = RunContext(
             seed=seed,
             task=task,
             device=device,
@@ -91,8 +92,8 @@ def fit(
             folder=work,
             on_progress=on_progress,
         )
-        model, _ = recipe.run(data, model, budget, setting)
-    model = model.with_facts(version=VERSION)
+        model, _ = recipe.run(data, model, budget, ctx)
+    model = model.with_info(version=VERSION)
     if out is not None:
         _hand_out(model, Path(out), work)
     return model
@@ -130,7 +131,7 @@ def predict(model: Model | str | os.PathLike[str], images: Any, *, batch: int = 
     import pandas as pd
 
     model = model if isinstance(model, Model) else Model.load(model)
-    if model.facts.task is None or model.facts.task not in model.head_names:
+    if model.info.task is None or model.info.task not in model.head_names:
         raise UserError(
             "this model predicts nothing: it is a bare encoder; `rushlight fit` a recipe that ends in a learner"
         )
@@ -141,18 +142,18 @@ def predict(model: Model | str | os.PathLike[str], images: Any, *, batch: int = 
 
 
 def _packing(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
-    return {"size": model.facts.image_size, "fit": model.facts.packing.get("fit", "squash"), **settings}
+    return {"size": model.info.image_size, "fit": model.info.packing.get("fit", "squash"), **settings}
 
 
 def _columns(model: Model, outputs: dict[str, torch.Tensor]) -> dict[str, Any]:
-    facts, logits = model.facts, outputs[model.facts.task or "class"]
-    if facts.task == "tags":
-        return {n: p.numpy() for n, p in zip(_names(facts.tag_names, logits), logits.sigmoid().T, strict=True)}
-    if facts.task == "mask":
-        names = _names(facts.mask_names or facts.class_names, logits)
+    info, logits = model.info, outputs[model.info.task or "class"]
+    if info.task == "tags":
+        return {n: p.numpy() for n, p in zip(_names(info.tag_names, logits), logits.sigmoid().T, strict=True)}
+    if info.task == "mask":
+        names = _names(info.mask_names or info.class_names, logits)
         chosen = logits.argmax(1).flatten(1)
         return {f"share of {n}": (chosen == i).float().mean(1).numpy() for i, n in enumerate(names)}
-    probabilities, names = logits.softmax(1), _names(facts.class_names, logits)
+    probabilities, names = logits.softmax(1), _names(info.class_names, logits)
     confidence, chosen = probabilities.max(1)
     columns: dict[str, Any] = {
         "class": [names[i] for i in chosen.tolist()],
@@ -178,7 +179,7 @@ def write_predictions(table: Any, out: str | os.PathLike[str]) -> None:
         raise UserError(f"--out {out}: predictions are written as .csv or .parquet")
     from io import BytesIO
 
-    from rushlight.engine.store import write_whole
+    from rushlight.core.files import write_whole
 
     content = BytesIO()
     table.to_csv(content, index=False) if out.suffix == ".csv" else table.to_parquet(content, index=False)
@@ -201,10 +202,10 @@ def write_masks(
 
     from PIL import Image
 
-    from rushlight.engine.store import write_whole
+    from rushlight.core.files import write_whole
 
     model = model if isinstance(model, Model) else Model.load(model)
-    if model.facts.task != "mask":
+    if model.info.task != "mask":
         raise UserError(f"this model predicts '{model.facts.task}', not masks: give --out a .csv or .parquet file")
     data = images if isinstance(images, Dataset) else load(images, **_packing(model, settings))
     for row, name in enumerate(data.names):
@@ -239,19 +240,19 @@ def compare(
         source: a `Dataset`, or anything that `load` takes.
         methods: recipes (a list, or text separated by commas), or `auto`.
         unlabelled_only: look at no label: pretrain, and rank the encoders by label-free signals.
-        settings: as for `rushlight.bench.compare.compare`; or `rushlight.bench.unlabelled.rank_encoders`.
+        settings: as for `rushlight.jobs.compare.run.compare`; or `rushlight.jobs.rank_encoders.run.rank_encoders`.
 
     Returns:
         A `Board` (a `Ranking` without labels): it shows itself, and has `.verdict`, `.best`, `.best_model()` and
         `.to_pandas()`.
     """
-    from rushlight.bench.compare import compare as run
-    from rushlight.report.compare import comparison_report
-    from rushlight.report.html import write
+    from rushlight.jobs.compare.page import comparison_report
+    from rushlight.jobs.compare.run import compare as run
+    from rushlight.present.page import write
 
     if unlabelled_only:
-        from rushlight.bench.unlabelled import rank_encoders
-        from rushlight.report.unlabelled import ranking_report
+        from rushlight.jobs.rank_encoders.page import ranking_report
+        from rushlight.jobs.rank_encoders.run import rank_encoders
 
         ranking = rank_encoders(load(source), methods, **settings)
         write(ranking_report(ranking), ranking.out / "report.html")
@@ -272,14 +273,14 @@ def audit(model: Model | str | os.PathLike[str], data: Any, *, out: str | Path |
     Returns:
         An `Audit`: it shows itself, and has `.findings` and `.to_pandas()`.
     """
-    from rushlight.bench.audit import audit as run
+    from rushlight.jobs.audit.run import audit as run
 
     model = model if isinstance(model, Model) else Model.load(model)
     data = data if isinstance(data, Dataset) else load(data, **_packing(model, {}))
     found = run(model, data, **settings)
     if out is not None:
-        from rushlight.report.audit import audit_report
-        from rushlight.report.html import write
+        from rushlight.jobs.audit.page import audit_report
+        from rushlight.present.page import write
 
         Path(out).mkdir(parents=True, exist_ok=True)
         write(audit_report(found), Path(out) / "audit.html")
@@ -298,7 +299,7 @@ def judge(
             separated by commas; `resnet18@64` reads images of 64 pixels, `resnet18=FILE.safetensors` loads weights);
             or None: the judge gets an untrained encoder that suits the data.
         out: a folder for `judge.html` and a CSV file of each table; None writes none.
-        settings: as for `rushlight.bench.judging.judge`: `pretrained`, `encoder`, `seed`, `task`, `device`, …
+        settings: as for `rushlight.jobs.judge.run.judge`: `pretrained`, `encoder`, `seed`, `task`, `device`, …
 
     Returns:
         A `Judged`: it shows itself, and has `.findings`, `.table(name)` and `.to_pandas()`.
@@ -306,12 +307,12 @@ def judge(
     Raises:
         UserError: no such judge or model, or data that lacks what the judge needs.
     """
-    from rushlight.bench import judging
+    from rushlight.jobs.judge import run as judging
 
     done = judging.judge(recipe, load(data), models, **settings)
     if out is not None:
-        from rushlight.report.html import write
-        from rushlight.report.judge import judge_report
+        from rushlight.jobs.judge.page import judge_report
+        from rushlight.present.page import write
 
         judging.write(done, Path(out))
         write(judge_report(done), Path(out) / "judge.html")
@@ -328,7 +329,7 @@ def curate(
         recipe: one or several curators in a row, such as `"pass(cap=20)"`.
         out: a folder for `curation.csv`, `audit.json`, `review.csv` and `curation.html`; None writes none.
         copy: put the kept files there too, byte for byte.
-        settings: as for `rushlight.bench.curation.curate`: `budget` for curators that train, `seed`, …
+        settings: as for `rushlight.jobs.curate.run.curate`: `budget` for curators that train, `seed`, …
 
     Returns:
         A `Curation`: it shows itself, and has `.kept` (a `Dataset`), `.pool`, `.verdict` and `.to_pandas()`.
@@ -336,7 +337,7 @@ def curate(
     Raises:
         UserError: the recipe holds something else than curators, or what they need is missing.
     """
-    from rushlight.bench import curation
+    from rushlight.jobs.curate import run as curation
 
     data, recipe = load(data), curation.curators(recipe, settings.get("budget"))
     if copy and out is None:
@@ -345,8 +346,8 @@ def curate(
         curation.check_out(Path(out), data, recipe, copy=copy)
     done = curation.curate(data, recipe, **settings)
     if out is not None:
-        from rushlight.report.curation import curation_report
-        from rushlight.report.html import write
+        from rushlight.jobs.curate.page import curation_report
+        from rushlight.present.page import write
 
         curation.write(done, Path(out), copy=copy)
         write(curation_report(done), Path(out) / "curation.html")
@@ -365,7 +366,7 @@ def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *
     Raises:
         UserError: the extra `onnx` is missing. RuntimeError: the two differ by more.
     """
-    from rushlight.engine.export import to_onnx
+    from rushlight.jobs.export.run import to_onnx
 
     return to_onnx(model if isinstance(model, Model) else Model.load(model), Path(out), tolerance=tolerance)
 
@@ -408,7 +409,7 @@ def _ledger_row(name: str, entry: dict[str, Any]) -> dict[str, Any]:
 
 def claims() -> Ledger:
     """The ledger: for each paper's headline claim, what came out of its small experiment."""
-    from rushlight.bench.claims import ledger
+    from rushlight.jobs.claims.run import ledger
 
     return Ledger(ledger())
 
@@ -422,6 +423,6 @@ def replay(file: str | os.PathLike[str]) -> str:
     Returns:
         What was found, in a sentence.
     """
-    from rushlight.bench.replay import replay as run
+    from rushlight.jobs.replay.run import replay as run
 
     return run(Path(file))

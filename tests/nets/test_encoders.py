@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rushlight.errors import UserError
+from rushlight.core.errors import UserError
 from rushlight.nets import encoders
-from rushlight.nets.dense import Decoder
+from rushlight.nets.dense.decoders import Decoder
 
 
 @pytest.mark.parametrize(

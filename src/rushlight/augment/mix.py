@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from rushlight.augment.effects import inside_boxes
+from rushlight.augment.ops.effects import inside_boxes
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
-from rushlight.augment import effects
 from rushlight.augment import view as matrices
+from rushlight.augment.ops import effects
 from rushlight.augment.view import Padding, Sampling, Size, View
 
 MATRIX_OPERATIONS = (

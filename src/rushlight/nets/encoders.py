@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import rushlight._torchvision  # noqa: F401  (before timm)
-from rushlight.errors import UserError, nearest
+from rushlight.core.errors import UserError, nearest
 from rushlight.nets import local_global
 
 SMALL = ("conv16", "conv32", "vit64", "vit96")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from rushlight.processes import all_sum, world_size
+from rushlight.core.distributed import all_sum, world_size
 
 
 class SynchronisedNorm(nn.modules.batchnorm._BatchNorm):

@@ -1,0 +1,129 @@
+"""What the arguments of a system may be: annotations say it, and a recipe that is read is held to them.
+
+`temperature: Positive = 0.5` and `batch: Count = 256` tell readers, and whoever types `simclr(temperature=0)`, that
+this cannot be. What one type cannot say (the smaller first, a multiple of the batch) a system checks itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from rushlight.core.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; `above` leaves out `low` itself, `below` leaves out `high`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        over = self.low < value if self.above else self.low <= value
+        return over and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"above {self.low:g}" if self.above else f"of {self.low:g} or more"
+        low = f"above {self.low:g}," if self.above else f"from {self.low:g}"
+        high = "below" if self.below else "up to" if self.above else "to"
+        return f"{low} {high} {self.high:g}"
+
+
+Positive = Annotated[float, Range(0, above=True)]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+"""Of a whole; or a probability, or a momentum."""
+SomeShare = Annotated[float, Range(0, 1, above=True)]
+Part = Annotated[float, Range(0, 1, above=True, below=True)]
+Whole = Annotated[int, Range(0)]
+Count = Annotated[int, Range(1)]
+Several = Annotated[int, Range(2)]
+
+
+def checked(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as they can be given to `make`: lists stand for tuples.
+
+    Args:
+        name: of the system, for messages.
+        make: a system's class.
+        given: arguments as a recipe holds them, Python literals.
+
+    Raises:
+        UserError: an argument that it does not have, or a value that it cannot have.
+    """
+    known = [each for each in inspect.signature(make.__init__).parameters if each != "self"]
+    hints = get_type_hints(make.__init__, include_extras=True)
+    for key, value in given.items():
+        if key not in known:
+            hint = LENGTH if key in ("epochs", "max_epochs", "steps", "iterations") else nearest(key, known)
+            raise UserError(f"'{name}' has no argument '{key}'.{hint} It has: {', '.join(known)}")
+        if not fits(value, hints.get(key, Any)):
+            raise UserError(f"'{name}' cannot have {key}={value!r}: {key} is {in_words(hints[key])}")
+    return {key: _as_tuple(value, hints.get(key, Any)) for key, value in given.items()}
+
+
+def described(make: Callable[..., Any]) -> dict[str, str]:
+    """Each argument with its default, and its type in words: `{"temperature=0.5": "a number above 0"}`."""
+    hints = get_type_hints(make.__init__, include_extras=True)
+    return {
+        name if each.default is each.empty else f"{name}={each.default!r}": in_words(hints.get(name, Any))
+        for name, each in inspect.signature(make).parameters.items()
+    }
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a literal is of this type, within its range."""
+    inner, origin = get_args(hint), get_origin(hint)
+    if origin is Annotated:
+        return fits(value, inner[0]) and all(value in each for each in inner[1:] if isinstance(each, Range))
+    if origin in (Union, UnionType):
+        return any(fits(value, kind) for kind in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        each = inner[:1] * len(value) if inner[1:] == (...,) and isinstance(value, list | tuple) else inner
+        return isinstance(value, list | tuple) and len(value) == len(each) and all(map(fits, value, each))
+    if origin is Sequence:  # a text is a sequence of texts to Python, but not to who writes a recipe
+        return isinstance(value, list | tuple) and all(fits(one, inner[0]) for one in value)
+    if hint is float or hint is int:
+        return isinstance(value, int | float if hint is float else int) and not isinstance(value, bool)
+    return hint is Any or not isinstance(hint, type) or isinstance(value, hint)
+
+
+def in_words(hint: Any, *, several: bool = False) -> str:
+    """A type as a user would name it: `a number above 0`, `2 whole numbers, in brackets`."""
+    inner, origin = get_args(hint), get_origin(hint)
+    if origin is Annotated:
+        return " ".join([in_words(inner[0], several=several), *(str(one) for one in inner[1:])])
+    if origin in (Union, UnionType):
+        return " or ".join(in_words(kind) for kind in inner)
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if origin in (tuple, Sequence):
+        how_many = f"{len(inner)} " if origin is tuple and inner[-1] is not ... else ""
+        return f"{how_many}{in_words(inner[0], several=True)}, in brackets"
+    one, many = WORDS.get(hint) or [getattr(hint, "__name__", str(hint))] * 2
+    return many if several else one
+
+
+LENGTH = " How long it trains is the budget (--budget 200k: image passes; 10m: minutes), so that methods compare."
+WORDS = {
+    float: ("a number", "numbers"),
+    int: ("a whole number", "whole numbers"),
+    str: ("a text in quotes", "texts in quotes"),
+    bool: ("True or False", "True or False"),
+    NoneType: ("None", "None"),
+}
+
+
+def _as_tuple(value: Any, hint: Any) -> Any:
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return tuple(value) if isinstance(value, list) and any(get_origin(kind) is tuple for kind in kinds) else value

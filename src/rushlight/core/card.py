@@ -1,0 +1,117 @@
+"""Cards: what a method is, what it needs, what it gives and what it claims.
+
+A card alone decides which methods fit which data: `Needs` names the columns and how unknown they may be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+
+
+@runtime_checkable
+class Columns(Protocol):
+    """What a card reads of a data set: which columns there are, and where they are known."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def known(self, name: str) -> torch.Tensor: ...
+
+
+Role = Literal["learner", "curator", "judge", "attack", "defence", "generator"]
+TARGET = "target"
+"""In a card's needs: the column that is to be predicted, whichever it is (`class`, `tags` or `mask`)."""
+TASKS = ("class", "tags", "mask")
+METRICS = {"class": "accuracy", "tags": "mAP", "mask": "mIoU"}
+
+
+@dataclass(frozen=True)
+class Need:
+    """One column, and how much of it must be known.
+
+    Attributes:
+        known: `some`: some rows known and some not; `any`: at least one row known; `present`: the column is there.
+    """
+
+    column: str
+    known: Literal["some", "any", "present"] = "present"
+
+
+def some(column: str) -> Need:
+    """Some rows known, some unknown: the method learns from both."""
+    return Need(column, "some")
+
+
+def known(column: str) -> Need:
+    """At least some rows known; unknown rows are passed over."""
+    return Need(column, "any")
+
+
+@dataclass(frozen=True, init=False)
+class Needs:
+    """The columns a system needs, e.g. `Needs("image", some(TARGET))`."""
+
+    columns: tuple[Need, ...]
+
+    def __init__(self, *columns: str | Need):
+        needs = tuple(Need(column) if isinstance(column, str) else column for column in columns)
+        object.__setattr__(self, "columns", needs)
+
+    def lacks(self, data: Columns, task: str | None) -> str:
+        """Why these needs are not met by the data, in a few words; empty where they are."""
+        for need in self.columns:
+            column = (task or "class") if need.column == TARGET else need.column
+            if column not in data:
+                return f"needs the column '{column}'"
+            known_rows = data.known(column)
+            if need.known != "present" and not known_rows.any():
+                return f"needs some known '{column}'"
+            if need.known == "some" and known_rows.all():
+                return f"needs images whose '{column}' is unknown"
+        return ""
+
+    def __str__(self) -> str:
+        words = {"some": "some {}, some unknown", "any": "known {}", "present": "{}"}
+        return "; ".join(words[need.known].format(need.column) for need in self.columns)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a system is.
+
+    Attributes:
+        task: the columns it can learn to predict (of `class`, `tags`, `mask`); empty for one that predicts none.
+        needs: the columns it reads and how unknown they may be.
+        gives: what one has afterwards, in a few words.
+        says: the paper's headline, with its figures.
+        extra: the extra of this package that it needs, if any.
+        encoder: `vit` for one that works on tokens, and so needs a vision transformer.
+        tags: where it stands among methods of its kind (see `systems.pretrain.vit_ssl_survey`).
+    """
+
+    id: str
+    title: str
+    family: str
+    role: Role
+    needs: Needs
+    gives: str
+    says: str
+    paper: str = ""
+    code: str = ""
+    task: frozenset[str] = field(default_factory=frozenset)
+    extra: str = ""
+    encoder: Literal["any", "vit"] = "any"
+    tags: tuple[str, ...] = ()
+
+    def lacks(self, data: Columns, task: str | None) -> str:
+        """Why the system does not fit the data, in a few words; empty where it fits."""
+        if self.task and task not in self.task:
+            return f"predicts {' or '.join(sorted(self.task))}" + (f", not {task}" if task else "")
+        return self.needs.lacks(data, task)
+
+
+def task_of(data: Columns) -> str | None:
+    """What is to be learned here: the first of `class`, `tags`, `mask` of which anything is known."""
+    return next((task for task in TASKS if data.known(task).any()), None)

@@ -1,0 +1,87 @@
+"""Images that occur twice: equal to the last pixel, or nearly so.
+
+Near duplicates are found by difference hashes (Krawetz, "Kind of Like That", 2013): each image is shrunk to
+9×8 grey values, and a bit says whether a value is brighter than its left neighbour. Images whose 64 bits
+differ in at most three share one quarter of them exactly (four quarters, three differences), so candidates
+are neighbours in the four orders sorted by a quarter first; those whose shrunken pixels also agree are near
+duplicates. Work and memory grow with n log n; of more than `_WINDOW` alike images only neighbours in the
+order are paired.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from rushlight.data.edit.split import duplicates
+
+_BITS = 3
+_CLOSE = 6.0
+"""Mean absolute difference of the shrunken colours, of 255, up to which images count as nearly the same."""
+_SIDE = 16
+_WINDOW = 8
+_BATCH = 512
+
+
+def exact(images: UInt8[Tensor, "rows 3 height width"]) -> list[list[int]]:
+    """Groups of rows with equal pixels, each in order, by their first row."""
+    groups: dict[int, list[int]] = {}
+    for row, number in enumerate(duplicates(images).tolist()):
+        groups.setdefault(number, []).append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
+
+
+def near(images: UInt8[Tensor, "rows 3 height width"]) -> Int[Tensor, "pairs 2"]:
+    """Pairs of rows that look the same but are not equal, the lower row first, sorted."""
+    hashes, small = _describe(images)
+    pairs = _candidates(hashes)
+    if not len(pairs):
+        return torch.zeros(0, 2, dtype=torch.int64)
+    first, second = pairs.T
+    bits = np.bitwise_count(hashes[first] ^ hashes[second])
+    pairs = pairs[bits <= _BITS]
+    return torch.from_numpy(pairs[_close(images, small, pairs)].astype(np.int64))
+
+
+def _describe(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Each image's 64-bit difference hash (uint64), and its colours at 16×16 (uint8)."""
+    hashes, small = [], []
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    shrink = torch.nn.functional.interpolate
+    for start in range(0, len(images), _BATCH):
+        batch = images[start : start + _BATCH].float()
+        grey = (batch * weights).sum(1, keepdim=True)
+        tiny = shrink(grey, (8, 9), mode="area").round().squeeze(1)
+        bits = (tiny[..., 1:] > tiny[..., :-1]).flatten(1).numpy()
+        hashes.append(np.packbits(bits, axis=1).view(np.uint64).squeeze(1))
+        small.append(shrink(batch, (_SIDE, _SIDE), mode="area").round().to(torch.uint8).numpy())
+    return np.concatenate(hashes), np.concatenate(small)
+
+
+def _candidates(hashes: np.ndarray) -> np.ndarray:
+    """Unique pairs (lower row first) that share a quarter of their bits and are near when sorted."""
+    found = []
+    for quarter in range(4):
+        key = np.roll(hashes.view(np.uint16).reshape(-1, 4), quarter, axis=1)
+        order = np.lexsort((hashes, key[:, 0]))
+        for step in range(1, min(_WINDOW, len(order) - 1) + 1):
+            a, b = order[:-step], order[step:]
+            same = key[a, 0] == key[b, 0]
+            found.append(np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1)[same])
+    pairs = np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+    return np.unique(pairs, axis=0)
+
+
+def _close(images: Tensor, small: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Which pairs have nearly the same colours without being equal."""
+    keep = np.zeros(len(pairs), dtype=bool)
+    for start in range(0, len(pairs), _BATCH):
+        a, b = pairs[start : start + _BATCH].T
+        distance = np.abs(small[a].astype(np.int16) - small[b]).mean(axis=(1, 2, 3))
+        keep[start : start + _BATCH] = distance <= _CLOSE
+    for index in np.flatnonzero(keep):
+        a, b = pairs[index]
+        keep[index] = not torch.equal(images[a], images[b])
+    return keep

@@ -1,1 +1,0 @@
-"""What runs systems: stages, models, budgets, trials."""

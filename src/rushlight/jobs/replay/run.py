@@ -1,0 +1,66 @@
+"""Replaying the step of a trial whose loss was not finite."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rushlight.core.errors import UserError
+from rushlight.data.dataset import Dataset
+from rushlight.run import trial
+from rushlight.run.budget import Budget
+from rushlight.run.recipe import Recipe
+from rushlight.run.store import Store
+from rushlight.train.learner import Learner
+
+
+def replay(file: Path) -> str:
+    """Restore the state that the failed trial kept, run that one step again with anomaly detection, and say what
+    was found.
+
+    Raises:
+        UserError: the file is none that a failed trial left.
+    """
+    try:
+        kept = json.loads(file.read_text())
+        spec, step = trial.Trial(**kept["trial"]), int(kept["step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is no replay.json of a failed trial ({type(error).__name__})") from error
+    store = Store(file.parents[2])
+    data = Dataset.open(store.folder / "data" / spec.data[:24])
+    state = torch.load(kept["state"], weights_only=True, map_location="cpu")
+
+    def look(learner: Learner) -> None:
+        """At the step, in place of the training: what the stages before it left is found in the trial's folder."""
+        learner.load_state_dict(state["state_dict"])
+        learner.on_load_checkpoint(state)
+        with torch.autograd.set_detect_anomaly(True, check_nan=True):
+            raise _Seen(_once(learner, step))
+
+    ctx = replace(spec.ctx, device="cpu", precision="32-true", folder=store.work(spec.key), on_start=look)
+    train, model = trial.prepare(spec, data), trial.initial(spec, data)
+    try:
+        Recipe.parse(spec.recipe).run(train, model, Budget.parse(spec.budget), ctx)
+    except _Seen as seen:
+        return str(seen)
+    raise UserError(f"{file}: every stage of that trial has finished since; nothing is left to replay")
+
+
+class _Seen(Exception):
+    """What a replayed step did, in a sentence."""
+
+
+def _once(learner: Learner, step: int) -> str:
+    learner.step_index = step
+    batch = learner.draw(learner.plan.batch, step)
+    rows = {part: columns["row"].tolist()[:8] for part, columns in batch.items()}
+    try:
+        loss = learner.step(batch)
+        loss.backward()
+    except RuntimeError as error:
+        return f"step {step} (first rows {rows}): {error}"
+    weights = sum(not bool(p.isfinite().all()) for p in learner.parameters())
+    return f"step {step} (first rows {rows}): loss {float(loss.detach()):.4g}; {weights} weights are not finite"

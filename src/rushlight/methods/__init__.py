@@ -1,0 +1,1 @@
+"""The methods: one folder a family, one file (or folder) a method, named by its id."""

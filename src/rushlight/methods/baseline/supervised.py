@@ -1,0 +1,94 @@
+"""Supervised: learn from the known labels alone.
+
+The baseline of every comparison. Each step takes a batch of labelled images in a weak view (crop and flip; for
+masks scale, crop and flip) and lowers the loss of what is known: cross-entropy for classes and pixels, binary
+cross-entropy for tags. Unlabelled images are not looked at.
+
+Where the data holds localised label maps (a curator such as `relabel` made them), each image with a map is seen
+in a random resized crop, its target is pooled from the map under that crop, and the loss is the soft
+cross-entropy (Yun et al., 2021); with `cutmix`, pasted boxes mix the pooled targets by the exact share of pixels
+(the last `settle` of the steps go without).
+
+The encoder, views, losses and label maps are shared parts.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Int
+from torch import Tensor
+
+from rushlight.augment import mix, policy
+from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare
+from rushlight.core.card import TARGET, Card, Needs, known
+from rushlight.data.dataset import Dataset
+from rushlight.losses import label_map, supervised
+from rushlight.losses.consistency import soft_cross_entropy
+from rushlight.train.learner import Batch, Learner, outputs_of
+
+
+class Supervised(Learner):
+    """Learn from the known labels alone: the baseline of every comparison."""
+
+    card = Card(
+        id="supervised",
+        title="Supervised baseline",
+        family="baseline",
+        role="learner",
+        task=frozenset({"class", "tags", "mask"}),
+        needs=Needs("image", known(TARGET)),
+        gives="a classifier, tagger or segmenter trained on the known labels",
+        says="the floor: any method for scarce labels must beat it at the same budget",
+    )
+
+    def __init__(
+        self,
+        *,
+        batch: Count = 64,
+        learning_rate: Positive = 2e-3,
+        weight_decay: NotNegative = 5e-4,
+        scale: tuple[SomeShare, SomeShare] = (0.08, 1.0),
+        cutmix: bool = False,
+        settle: Share = 0.017,
+    ):
+        """
+        Args:
+            batch: labelled images a step.
+            learning_rate: of AdamW, at its peak.
+            weight_decay: of AdamW.
+            scale: with label maps: a crop's share of the image's area.
+            cutmix: with label maps: paste boxes of other images, and mix the targets.
+            settle: the last share of the steps, in which nothing is pasted (the paper: 5 of 300 epochs).
+        """
+        super().__init__()
+        self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
+        self.scale, self.cutmix, self.settle = tuple(scale), cutmix, settle
+
+    def build(self, data: Dataset) -> None:
+        super().build(data)
+        size = (data.height, data.width)
+        self.weak = policy.dense_weak(size) if self.task == "mask" else policy.weak(size)
+        self.crop = policy.Policy(size, crop_scale=self.scale, flip=0.5, padding="border")
+        self.mapped = self.task == "class" and bool(data.known("label_map_ids").any())
+        self.classes = outputs_of(data, self.task)
+
+    def rows(self, data: Dataset, part: str) -> Int[Tensor, "n"]:
+        return data.known("label_map_ids").nonzero().squeeze(1) if self.mapped else super().rows(data, part)
+
+    def step(self, batch: Batch) -> Tensor:
+        labelled = batch["labelled"]
+        if self.mapped:
+            return self.mapped_step(batch)
+        images, view = self.weak.with_view(labelled["image"], generator=self.generator())
+        target = view.masks(labelled["mask"]) if self.task == "mask" else labelled[self.task]
+        return supervised.LOSSES[self.task](self.model.logits(images), target)
+
+    def mapped_step(self, batch: Batch) -> Tensor:
+        """ReLabel's step: each crop's target is what its part of the label map says."""
+        labelled, generator = batch["labelled"], self.generator()
+        images, view = self.crop.with_view(labelled["image"], generator=generator)
+        maps = label_map.densify(labelled["label_map_values"], labelled["label_map_ids"], classes=self.classes)
+        target = label_map.pooled_targets(maps, view.crop_boxes())
+        if self.cutmix and self.progress < 1 - self.settle:
+            mixed = mix.cutmix(len(images), view.size, generator=generator)
+            images, target = mixed.images(images), mixed.targets(target)
+        return soft_cross_entropy(self.model.logits(images), target).mean()

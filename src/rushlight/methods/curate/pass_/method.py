@@ -1,0 +1,239 @@
+"""PASS: pictures without people, and with the right to use them, for learning without labels.
+
+Web pictures show people who were never asked, under licences that nobody read. PASS keeps photographs that may be
+used and attributed, takes out those with faces or people, first by detectors, then by reviewers, and finds that
+features learned from the rest are as good. The pool is judged rule by rule, from cheap to dear:
+
+    licence → attribution → take-downs → size → single colour → faces → people → duplicates → cap → review
+
+A rule sees one image and gives reasons against it; the reasons of all rules are united, so their order changes only
+what they cost: a dear rule looks at what the cheap ones left (`thorough` shows it everything). Duplicates and the cap
+on images of one photographer compare images, so they come after the others, on what these left. A seeded sample of
+what is left then goes to a reviewer. If k of n sampled images should not be there, the share still hidden among the
+others is at most, with confidence c,
+
+    p = Beta⁻¹(c; k + 1, n − k)                                              (Clopper and Pearson, 1934)
+
+Draws go by a hash of seed and name: a new version, after a take-down, keeps every other image as it was.
+Shared: pools (`data.pool`), detectors (`nets.detect`), duplicates, licences' names, the learners (moco, swav, dino).
+Asano et al., 2021, arXiv:2109.13228; code: yukimasano/PASS.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from rushlight.core.arguments import Count, NotNegative, Share, Whole
+from rushlight.core.card import Card, Needs
+from rushlight.core.errors import UserError
+from rushlight.data.columns import decode_text
+from rushlight.data.dataset import Dataset
+from rushlight.data.edit import duplicates, reviews
+from rushlight.data.edit.pool import Pool
+from rushlight.data.sources import originals
+from rushlight.methods.curate.pass_ import detect, rules
+from rushlight.methods.curate.pass_.rules import Judged, Rule
+from rushlight.run.budget import Budget, Spent
+from rushlight.run.model import Model
+from rushlight.run.stage import Findings, RunContext, Stage
+
+
+class Pass(Stage):
+    """Keeps images that may be used, and that show nobody."""
+
+    card = Card(
+        id="pass",
+        title="PASS: An ImageNet replacement for self-supervised pretraining without humans",
+        paper="arXiv:2109.13228",
+        code="yukimasano/PASS",
+        family="curate",
+        role="curator",
+        needs=Needs("image"),
+        gives="a pool with a reason for each image that is gone, and a bound on what was missed",
+        says="MoCo-v2, 200 epochs, linear on ImageNet / Places205: 60.6 / 50.1 from ImageNet, 59.5 / 52.8 from PASS; "
+        "transfer, human pose too, is on a par",
+    )
+    spends = False
+
+    def __init__(
+        self,
+        *,
+        licences: Sequence[str] | None = ("CC BY",),
+        attribution: bool = True,
+        smallest: Whole = 16,
+        flat: NotNegative = 3.0,
+        faces: str | None = "lbp",
+        people: str | None = None,
+        person_weights: str | None = None,
+        threshold: Share = 0.5,
+        detectors: Mapping[str, detect.Detector] | None = None,
+        longest: Count | None = 512,
+        duplicates: str = "exact",
+        cap: Count | None = None,
+        review: Whole = 200,
+        verdicts: str | None = None,
+        takedown: str | None = None,
+        previous: str | None = None,
+        thorough: bool = False,
+    ):
+        """
+        Args:
+            licences: that are allowed, where the data have a column `licence`; None allows all.
+            attribution: a `creator` must be named, where the data have that column.
+            smallest: pixels of the shorter side of the original, at least.
+            flat: an image whose channels all deviate by less (of 255) is of a single colour.
+            faces: the detector of faces, or None.
+            people: the detector of people (`retinanet_resnet50_fpn_v2`, …), or None.
+            person_weights: its weights: a safetensors file, or `fetch`.
+            threshold: a detector's score (0 … 1) from which an image is out.
+            detectors: further ones of your own, by name: images → scores.
+            longest: detectors see the original files at up to so many pixels; None: the packed images.
+            duplicates: of images that are equal (`exact`), or look the same (`near`), only the first is kept; `none`.
+            cap: most images of one creator, drawn by the seed.
+            review: how many of the kept images a reviewer is to see, drawn by the seed.
+            verdicts: a CSV file with the columns `name` and `verdict` (keep or remove): the reviewed sample.
+            takedown: a file with the names of images that must go.
+            previous: the `curation.csv` of the version before: what it removed stays removed.
+            thorough: every rule sees every image, so that each image has all its reasons.
+        """
+        if duplicates not in ("exact", "near", "none"):
+            raise UserError(f"duplicates are 'exact', 'near' or 'none', not '{duplicates}'")
+        if not 0 < threshold <= 1:
+            raise UserError(f"a detector's threshold lies above 0, up to 1; {threshold:g} does not")
+        self.licences, self.attribution, self.smallest, self.flat = licences, attribution, smallest, flat
+        self.faces, self.people, self.person_weights, self.threshold = faces, people, person_weights, threshold
+        self.detectors, self.longest, self.duplicates, self.cap = dict(detectors or {}), longest, duplicates, cap
+        self.review, self.verdicts, self.takedown, self.previous = review, verdicts, takedown, previous
+        self.thorough = thorough
+
+    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
+        """The kept images, and the model as it came. `pool` and `findings` tell the rest.
+
+        Raises:
+            UserError: a file or a detector cannot be used, or no image is left.
+        """
+        started, pool = time.monotonic(), Pool.of(data)
+        for rule in self.rules(data, ctx.device):
+            pool = rules.judge(rule, data, pool, everything=self.thorough)
+        for rule in (self._equal, self._capped(ctx.seed)):
+            pool = rules.judge(rule, data, pool, everything=False)
+        if not bool(pool.kept.any()):
+            raise UserError(f"'pass' keeps none of {len(data):,} images: {_most(pool)}; loosen that rule")
+        sample = rules.sample(pool, self.review, ctx.seed)
+        self.pool, self.findings = self._reviewed(pool.score("review", sample), data)
+        self.spent = Spent(seconds=time.monotonic() - started)
+        return self.pool.select(data), model
+
+    def rules(self, data: Dataset, device: str = "cpu") -> list[Rule]:
+        """What judges one image at a time, from cheap to dear."""
+        found: list[Rule] = []
+        if self.licences is not None and "licence" in data:
+            found.append(rules.licensed(self.licences))
+        if self.attribution and "creator" in data:
+            found.append(_attributed)
+        found += [rules.listed("takedown: asked for", reviews.names(self.takedown))] if self.takedown else []
+        gone = reviews.removed(self.previous) if self.previous else []
+        found += [rules.listed("version: removed in an earlier one", gone)] if gone else []
+        found += [self._small, self._flat]
+        found += [self._detected("face", detect.create(self.faces))] if self.faces else []
+        if self.people:
+            found.append(self._detected("person", detect.create(self.people, self.person_weights, device)))
+        return found + [self._detected(name, each) for name, each in self.detectors.items()]
+
+    # --- one image at a time ---
+
+    def _small(self, data: Dataset, rows: Tensor) -> Judged:
+        sizes = data["size"][rows] if "size" in data else torch.tensor([[data.height, data.width]]).expand(len(rows), 2)
+        shorter = sizes.amin(1)
+        return {f"size: a side under {self.smallest} pixels": shorter < self.smallest}, {"side": shorter.float()}
+
+    def _flat(self, data: Dataset, rows: Tensor) -> Judged:
+        parts = [data["image"][part].flatten(2).float().std(2).amax(1) for part in rows.split(512) if len(part)]
+        spread = torch.cat([torch.zeros(0), *parts])
+        return {"colour: a single one": spread < self.flat}, {"spread": spread}
+
+    def _detected(self, what: str, detector: detect.Detector) -> Rule:
+        def rule(data: Dataset, rows: Tensor) -> Judged:
+            seen = [detector(images).float() for images in originals.pixels(data, rows, self.longest)]
+            scores = torch.cat([torch.zeros(0), *seen])
+            return {f"{what}: found by a detector": scores >= self.threshold}, {what: scores}
+
+        return rule
+
+    # --- one image beside others ---
+
+    def _equal(self, data: Dataset, rows: Tensor) -> Judged:
+        if self.duplicates == "none":
+            return {}, {}
+        images = data["image"][rows]
+        pairs = [(group[0], other) for group in duplicates.exact(images) for other in group[1:]]
+        if self.duplicates == "near" and len(rows) > 1:
+            pairs += [(int(a), int(b)) for a, b in duplicates.near(images)]
+        return {"duplicate: of an earlier image": rules.not_first(len(rows), pairs)}, {}
+
+    def _capped(self, seed: int) -> Rule:
+        def rule(data: Dataset, rows: Tensor) -> Judged:
+            if self.cap is None or "creator" not in data:
+                return {}, {}
+            names, so_far = data.names, Counter[str]()
+            creators = decode_text(data["creator"][rows])
+            over = torch.zeros(len(rows), dtype=torch.bool)
+            for place in sorted(range(len(rows)), key=lambda i: rules.lot(names[int(rows[i])], seed)):
+                so_far[creators[place]] += 1
+                over[place] = bool(creators[place]) and so_far[creators[place]] > self.cap
+            return {f"cap: more than {self.cap} of one creator": over}, {}
+
+        return rule
+
+    # --- the review ---
+
+    def _reviewed(self, pool: Pool, data: Dataset) -> tuple[Pool, Findings]:
+        """The pool without what a reviewer removed, and what the review says of the rest."""
+        left = int(pool.kept.sum())
+        verdicts = reviews.verdicts(self.verdicts) if self.verdicts else {}
+        verdict = torch.tensor([verdicts.get(name, torch.nan) for name in pool.names])
+        judged = pool.score("verdict", verdict).remove("review: removed by a reviewer", verdict == 1)
+        seen = ~pool.scores["review"].isnan() & ~verdict.isnan()
+        n, k = int(seen.sum()), int((seen & (verdict == 1)).sum())
+        numbers = {
+            "images": float(len(pool)),
+            "kept": float(judged.kept.sum()),
+            "reviewed": float(n),
+            "found": float(k),
+        }
+        if n:
+            unseen = left - int((pool.kept & ~verdict.isnan()).sum())
+            bound = reviews.at_most(k, n)
+            numbers |= {"residual share": k / n, "residual share, at most": bound}
+            numbers |= {"residual images": unseen * k / n, "residual images, at most": unseen * bound}
+        return judged, Findings("pass", numbers, notes=tuple(self._notes(data, pool, verdicts, n)))
+
+    def _notes(self, data: Dataset, pool: Pool, verdicts: Mapping[str, float], n: int) -> list[str]:
+        notes = []
+        if self.licences is not None and "licence" not in data:
+            notes.append("No licence is known of any image, so the licence rule was not applied.")
+        if self.attribution and "creator" not in data:
+            notes.append("No creator is known of any image, so attribution was not checked.")
+        if not (self.faces or self.people or self.detectors):
+            notes.append("No detector was used: people were not looked for.")
+        if not n:
+            notes.append("Nothing was reviewed: how much the detectors missed is not known.")
+        asked = reviews.names(self.takedown) if self.takedown else []
+        strange = [name for name in (*asked, *verdicts) if name not in set(pool.names)]
+        if strange:
+            notes.append(f"{len(strange)} names in the lists are of no image here, such as '{strange[0]}'.")
+        return notes
+
+
+def _attributed(data: Dataset, rows: Tensor) -> Judged:
+    return {"attribution: no creator is given": ~data.known("creator")[rows]}, {}
+
+
+def _most(pool: Pool) -> str:
+    worst = max(pool.rates(), key=lambda rate: rate["images"])
+    return f"'{worst['reason']}' speaks against {worst['images']:,} of them"

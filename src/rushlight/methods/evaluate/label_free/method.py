@@ -1,0 +1,147 @@
+"""Label-free signals: which of several encoders is the best one, when not one label is known.
+
+No signal knows what the features are for; each sees a failure that labels would see, too:
+
+    RankMe             features that use few directions cannot tell much apart (effective rank; higher is better)
+    view retrieval     another view of an image should have no nearer neighbour than the image (higher)
+    cluster stability  groups found in one half of the images should be found in the other (adjusted Rand index; higher)
+    alignment          two views of an image should lie close to each other (lower)
+    uniformity         different images should not (lower)
+
+Alignment and uniformity pull against each other, and either is won by a useless encoder alone; their sum is what
+contrastive losses minimise. Encoders are ordered by the mean of their ranks by RankMe, view retrieval, cluster
+stability and that sum. How far the order can be trusted is measured by this judge's claim: its correlation with what a
+linear probe finds, over many of our own models; the figure stands in the ledger.
+
+Shared: the signals, views, pooled features.
+RankMe: arXiv:2210.02885; alignment and uniformity: Wang and Isola, 2020, arXiv:2005.10242.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rushlight.augment import policy
+from rushlight.core.arguments import Count
+from rushlight.core.card import Card, Needs
+from rushlight.core.errors import UserError
+from rushlight.data.dataset import Dataset
+from rushlight.measure import probe, spectrum
+from rushlight.methods.evaluate.label_free import signals
+from rushlight.run.model import Model
+from rushlight.run.stage import Findings, Judge, RunContext
+from rushlight.train.joint_embedding import crop_scale
+
+BETTER = {"RankMe": 1, "view retrieval": 1, "cluster stability": 1, "alignment + uniformity": -1}
+"""The signals that encoders are ordered by, and their direction."""
+
+
+class LabelFree(Judge):
+    """Rank encoders without a single label.
+
+    Attributes:
+        better: the signals that encoders are ordered by, and their direction.
+    """
+
+    better = BETTER
+    card = Card(
+        id="label-free",
+        title="Label-free signals: rank, agreement of views, stability of groups",
+        paper="arXiv:2005.10242",
+        family="evaluate",
+        role="judge",
+        needs=Needs("image"),
+        gives="signals of an encoder's quality that need no label, and the order of several encoders by them",
+        says="alignment and uniformity of features go with their accuracy downstream",
+    )
+
+    @staticmethod
+    def ordered(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+        """Models by their mean rank, the best first (see the function of this name)."""
+        return ordered(found)
+
+    def __init__(self, *, samples: Count = 2000, clusters: Count = 10):
+        """
+        Args:
+            samples: images drawn, at most.
+            clusters: groups that are looked for; about as many as you expect kinds of images.
+        """
+        self.samples, self.clusters = samples, clusters
+
+    def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
+        """The signals of one model.
+
+        Raises:
+            UserError: fewer than 20 images, or features that are not finite.
+        """
+        numbers = self.signals(model, data, ctx.seed)
+        note = "Signals without labels compare encoders on the same images; alone they say little."
+        return Findings("label-free", numbers, notes=(note,))
+
+    def judge_all(self, models: Mapping[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
+        """The signals of several models on the same images, from the best by their mean rank."""
+        found = {name: self.signals(model, data, ctx.seed) for name, model in models.items()}
+        order = ordered(found)
+        table: dict[str, list] = {"model": list(order), "mean rank": list(order.values())}
+        table |= {key: [found[name][key] for name in order] for key in next(iter(found.values()))}
+        widths = {model.encoder.width for model in models.values()}
+        notes = ["Ordered by the mean rank over " + ", ".join(BETTER) + "; no label was used."]
+        if len(widths) > 1:
+            said = ", ".join(map(str, sorted(widths)))
+            notes.append(f"These encoders have features of {said} dimensions: RankMe does not compare them fairly.")
+        return Findings("label-free", tables={"models": table}, notes=tuple(notes))
+
+    def signals(self, model: Model, data: Dataset, seed: int) -> dict[str, float]:
+        """Each signal by name."""
+        images = self._drawn(data, seed)["image"]
+        one, other = (self._features(model, view) for view in (images, _other_view(images, seed)))
+        aligned, uniform = signals.alignment(one, other), signals.uniformity(one)
+        return {
+            "RankMe": float(spectrum.effective_rank(spectrum.singular_values(one))),
+            "view retrieval": signals.view_retrieval(one, other),
+            "cluster stability": signals.cluster_stability(one, clusters=self.clusters, seed=seed),
+            "alignment + uniformity": aligned + uniform,
+            "alignment": aligned,
+            "uniformity": uniform,
+        }
+
+    def _drawn(self, data: Dataset, seed: int) -> Dataset:
+        if len(data) < 20:
+            raise UserError(f"{data.info.source} has {len(data)} images: label-free signals need at least 20")
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+        return data.select(order[: self.samples].sort().values)
+
+    def _features(self, model: Model, images: Tensor) -> Float[Tensor, "n dim"]:
+        features = probe.features(model, images)
+        if not features.isfinite().all():
+            raise UserError("the features of a model are not finite: it went wrong, train it anew")
+        return features
+
+
+def ordered(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Models by their mean rank over the signals of `BETTER`, the best (1 at least) first; equal ranks are shared."""
+    names = list(found)
+    ranks = dict.fromkeys(names, 0.0)
+    for signal, sign in BETTER.items():
+        for name, rank in zip(names, _ranks([sign * found[name][signal] for name in names]), strict=True):
+            ranks[name] += rank / len(BETTER)
+    return dict(sorted(ranks.items(), key=lambda pair: pair[1]))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    from scipy.stats import rankdata
+
+    return [float(rank) for rank in rankdata([-value for value in values])]
+
+
+def _other_view(images: Tensor, seed: int) -> Tensor:
+    """Another view of each image, as bytes: crop, flip and colours, milder than in training."""
+    size = (images.shape[-2], images.shape[-1])
+    view = policy.self_supervised(size, scale=crop_scale(*size, smallest=0.5), jitter=(0.3, 0.3, 0.3, 0.05), blur=0.0)
+    generator = torch.Generator().manual_seed(seed)
+    seen = [view(part, generator=generator) for part in images.split(500)]
+    return (255 * torch.cat(seen)).round().byte()

@@ -1,0 +1,265 @@
+"""Resize and normalise as in pretraining: find out what a backbone wants before it is judged.
+
+A frozen encoder that was pretrained at 224 pixels and is asked about patches of 28 with other values than it knows is
+judged by the mismatch, not by its features. So the contract between image and encoder (`engine.preprocessing`) is
+varied, in the order raw values → unit → resize → normalise → encoder → pooled features, and each setting is scored by
+nearest neighbours (k = 5, Euclidean), which train nothing:
+
+    score(size, normalisation) = accuracy of kNN(f((resize(x / unit; size) − m) / s))         (several tags: mAP)
+
+with (m, s) = (0, 1) without a division (`raw`) and with it (`divide`), the training images' mean and standard deviation
+(`standardise`), their extremes (`min-max`), or the encoder's `own`. Beside the encoder stand the same one untrained,
+and what any encoder must beat: image statistics, RCF and MOSAIKS. As in the official code, the features of what is not
+pretrained are standardised by the training images' statistics, pretrained ones are not. Which contract is recommended
+is decided among training images, each left out in turn; the test images only score it.
+
+Shared: the contract, the neighbours, the baselines.
+Corley et al., 2023, arXiv:2305.13456; code: isaaccorley/resize-is-all-you-need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rushlight.core.arguments import Count, Positive
+from rushlight.core.card import TARGET, Card, Needs, known
+from rushlight.core.catalogue import transposed
+from rushlight.core.errors import UserError
+from rushlight.data.dataset import Dataset
+from rushlight.measure import probe
+from rushlight.measure.preprocessing import Interpolation, Preprocessing, Reader
+from rushlight.nets import baselines
+from rushlight.run.model import Model
+from rushlight.run.stage import Findings, Judge, Progress, RunContext
+from rushlight.tasks.scores import mean_average_precision
+
+NORMALISATIONS = ("raw", "divide", "standardise", "min-max", "own")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Raw images with their labels: what neighbours are drawn from, and what they are asked about."""
+
+    bank: Tensor
+    labels: Tensor
+    queries: Tensor
+    true: Tensor
+
+    @property
+    def native(self) -> int:
+        return min(self.bank.shape[-2:])
+
+
+class ResizeNormalize(Judge):
+    """Which resizing and normalisation a backbone wants, and what the wrong one costs."""
+
+    audits = False
+    card = Card(
+        id="resize-normalize",
+        title="Revisiting pre-trained remote sensing model benchmarks: resizing and normalization matters",
+        paper="arXiv:2305.13456",
+        code="isaaccorley/resize-is-all-you-need",
+        family="evaluate",
+        role="judge",
+        task=frozenset({"class", "tags"}),
+        needs=Needs("image", known(TARGET)),
+        gives="the image size and normalisation a backbone wants, what wrong ones cost, and baselines to beat",
+        says="an ImageNet ResNet-50 gains 32 points on So2Sat by resizing from 34 to 224 px, and 11 on EuroSAT; image "
+        "statistics beat several networks at native size",
+    )
+
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[Count] = (),
+        normalisations: Sequence[str] = NORMALISATIONS,
+        neighbours: Count = 5,
+        unit: Positive = 255.0,
+        interpolation: Interpolation = "bilinear",
+        antialias: bool = False,
+        align_corners: bool = True,
+        images: Count = 2000,
+    ):
+        """
+        Args:
+            sizes: of the curve, in pixels; by default five around the encoder's own size.
+            normalisations: of `raw`, `divide`, `standardise`, `min-max`, `own`.
+            neighbours: k.
+            unit: raw values are divided by it (255 for bytes).
+            interpolation, antialias, align_corners: of the resize; the defaults are those of the official code.
+            images: at most so many labelled images are drawn from, and half as many asked about.
+        """
+        unknown = [name for name in normalisations if name not in NORMALISATIONS]
+        if unknown or not normalisations:
+            raise UserError(f"there is no normalisation {unknown or ''}: they are {', '.join(NORMALISATIONS)}")
+        self.sizes, self.normalisations, self.neighbours, self.images = tuple(sizes), normalisations, neighbours, images
+        flags = {"antialias": antialias, "align_corners": align_corners}
+        self.base = Preprocessing(interpolation=interpolation, unit=unit, **flags)
+
+    def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
+        """The grid, the curve of sizes, the baselines and the recommended contract.
+
+        Raises:
+            UserError: fewer than two different images with a known label.
+        """
+        return self.study(model, self.asked(data, ctx.task or "class", ctx.seed), ctx)
+
+    def asked(self, data: Dataset, task: str, seed: int = 0) -> Asked:
+        """Labelled images of the data, drawn by the seed, in two parts."""
+        train, test = probe.divided(data, task, seed)
+        parts = [_drawn(part, most, seed) for part, most in ((train, self.images), (test, self.images // 2))]
+        return Asked(*(part[name] for part in parts for name in ("image", task)))
+
+    def study(self, model: Model, asked: Asked, ctx: RunContext = RunContext()) -> Findings:
+        """The same on raw images of any unit (floats too)."""
+        own = min(model.info.image_size)
+        nets = {model.encoder.name: model, "untrained": probe.untrained(model, ctx.seed)}
+        sizes = [size for size in dict.fromkeys((asked.native, own)) if model.encoder.takes(size)]
+        grid: dict[str, list[Any]] = {key: [] for key in ("encoder", "size", "normalisation", "left out", "score")}
+        for number, (name, net) in enumerate(nets.items()):
+            self._tell(ctx, f"{name}: grid", number / 4)
+            for size in sizes:
+                for how in self.normalisations:
+                    contract = self.contract(net, asked, size, how)
+                    _add(grid, name, size, how, *self.scored(net, asked, contract, pretrained=net is model))
+        best = max(
+            (row for row in transposed(grid) if row["encoder"] == model.encoder.name), key=lambda row: row["left out"]
+        )
+        contract = self.contract(model, asked, best["size"], best["normalisation"])
+        self._tell(ctx, "baselines", 0.5)
+        simple = self.simple(asked, own, ctx.seed)
+        self._tell(ctx, "sizes", 0.6)
+        curves, better = self._curve(nets, asked, own, best, ctx)
+        if better[1] > best["left out"]:
+            contract = replace(contract, size=better[0])
+        numbers = self._numbers(grid, simple, asked.native, own)
+        numbers["recommended"] = self.scored(model, asked, contract)[1]
+        tables = {"grid": grid, "baselines": simple, "resize": self._flags(model, asked, contract)}
+        notes = self._notes(model.encoder.name, contract, numbers, simple)
+        return Findings("resize-normalize", numbers, tables, {"size": curves}, notes)
+
+    def contract(self, model: Model, asked: Asked, size: int | None, how: str) -> Preprocessing:
+        """The contract of a size and a normalisation; statistics are those of the bank, never of the queries."""
+        contract = replace(self.base, size=size, unit=1.0 if how == "raw" else self.base.unit)
+        values = asked.bank.float() / self.base.unit
+        if how == "own":
+            own = Preprocessing.of(model)
+            return replace(contract, mean=own.mean, std=own.std)
+        if how == "standardise":
+            return replace(contract, mean=_each(values.mean((0, 2, 3))), std=_spread(values.std((0, 2, 3))))
+        if how == "min-max":
+            low, high = values.amin((0, 2, 3)), values.amax((0, 2, 3))
+            return replace(contract, mean=_each(low), std=_spread(high - low))
+        return contract
+
+    def scored(
+        self, model: Model, asked: Asked, contract: Preprocessing, *, pretrained: bool = True
+    ) -> tuple[float, float]:
+        """`score` of a model's features under a contract."""
+        reader = Reader(model, contract)
+        read = (reader.features(images) for images in (asked.bank, asked.queries))
+        return self.score(*read, asked=asked, pretrained=pretrained)
+
+    def score(
+        self, bank: Float[Tensor, "m dim"], queries: Float[Tensor, "n dim"], *, asked: Asked, pretrained: bool = False
+    ) -> tuple[float, float]:
+        """Nearest neighbours' score (0 … 1) among the bank, each left out in turn; and of the queries."""
+        if not pretrained:
+            bank, queries = probe.standardise(bank, queries)
+        k = self.neighbours
+        if asked.labels.ndim == 2:
+            among, of = (probe.nearest_tags(bank, asked.labels, who, k=k) for who in (None, queries))
+            return mean_average_precision(among, asked.labels), mean_average_precision(of, asked.true)
+        among, of = (probe.euclidean_neighbours(bank, asked.labels, who, k=k) for who in (None, queries))
+        return tuple(float((a == b).double().mean()) for a, b in ((among, asked.labels), (of, asked.true)))  # type: ignore[return-value]
+
+    def simple(self, asked: Asked, own: int, seed: int = 0) -> dict[str, list[Any]]:
+        """Table of the baselines at the native and the encoder's size, on values after the division by the unit."""
+        table: dict[str, list[Any]] = {key: [] for key in ("baseline", "size", "left out", "score")}
+        for size in dict.fromkeys((asked.native, own)):
+            ready = (replace(self.base, size=size)(images) for images in (asked.bank, asked.queries))
+            for name, read in baselines.every(*ready, seed=seed).items():
+                _add(table, name, size, *self.score(*read, asked=asked))
+        return table
+
+    def _curve(
+        self, nets: dict[str, Model], asked: Asked, own: int, best: dict[str, Any], ctx: RunContext
+    ) -> tuple[tuple[str, str, dict[str, tuple[list[float], list[float]]]], tuple[int, float]]:
+        """Scores over sizes at the best normalisation; and (the size, its left-out score) the first net prefers."""
+        model = next(iter(nets.values()))
+        around = self.sizes or sorted(
+            {asked.native, *(max(8, round(own * x / 4) * 4) for x in (0.5, 0.75, 1, 1.25, 1.5))}
+        )
+        sizes = [size for size in around if model.encoder.takes(size)]
+        lines, left_out = {}, []
+        for number, (name, net) in enumerate(nets.items()):
+            self._tell(ctx, f"{name}: sizes", 0.6 + 0.2 * number)
+            contracts = [self.contract(net, asked, size, best["normalisation"]) for size in sizes]
+            found = [self.scored(net, asked, each, pretrained=net is model) for each in contracts]
+            lines[name] = ([float(size) for size in sizes], [100 * score for _, score in found])
+            left_out.append([among for among, _ in found])
+        chosen = max(zip(sizes, left_out[0], strict=True), key=lambda pair: pair[1], default=(own, 0.0))
+        return ("side in pixels", "score (%)", lines), chosen
+
+    def _flags(self, model: Model, asked: Asked, contract: Preprocessing) -> dict[str, list[Any]]:
+        """Table of the resize's flags at the recommended contract."""
+        table: dict[str, list[Any]] = {key: [] for key in ("resize", "left out", "score")}
+        for name, flags in {
+            "aligned corners": {"antialias": False, "align_corners": True},
+            "no antialias": {"antialias": False, "align_corners": False},
+            "antialias": {"antialias": True, "align_corners": False},
+        }.items():
+            _add(table, name, *self.scored(model, asked, replace(contract, **flags)))
+        return table
+
+    def _numbers(
+        self, grid: dict[str, list[Any]], simple: dict[str, list[Any]], native: int, own: int
+    ) -> dict[str, float]:
+        name = grid["encoder"][0]
+        mine = [row for row in transposed(grid) if row["encoder"] == name]
+        numbers = {f"{row['normalisation']} at {row['size']} px": row["score"] for row in mine}
+        numbers["costs at most"] = max(row["score"] for row in mine) - min(row["score"] for row in mine)
+        numbers |= {f"{row['baseline']} at {row['size']} px": row["score"] for row in transposed(simple)}
+        numbers["untrained, at best"] = max(row["score"] for row in transposed(grid) if row["encoder"] != name)
+        return numbers
+
+    def _notes(
+        self, encoder: str, contract: Preprocessing, numbers: dict[str, float], simple: dict[str, list[Any]]
+    ) -> tuple[str, ...]:
+        best = max(transposed(simple), key=lambda row: row["score"])
+        word = "is no worse than" if best["score"] >= numbers["recommended"] else "stays below"
+        return (
+            f"Recommended for {encoder}: {contract}; it scores {100 * numbers['recommended']:.1f} %, and the worst of "
+            f"the grid costs {100 * numbers['costs at most']:.1f} points.",
+            f"The best baseline ({best['baseline']} at {best['size']} px, {100 * best['score']:.1f} %) {word} it.",
+            "It was chosen among training images, each left out in turn; scores are of test images.",
+        )
+
+    def _tell(self, ctx: RunContext, what: str, done: float) -> None:
+        if ctx.on_progress is not None:
+            ctx.on_progress(Progress(what, done))
+
+
+def _drawn(data: Dataset, most: int, seed: int) -> Dataset:
+    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:most]
+    return data.select(rows.sort().values)
+
+
+def _each(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _spread(values: Tensor) -> tuple[float, ...]:
+    """What each channel is divided by: 1 for one of a single value."""
+    return tuple(float(value) or 1.0 for value in values)
+
+
+def _add(table: dict[str, list[Any]], *row: Any) -> None:
+    for column, value in zip(table.values(), row, strict=True):
+        column.append(value)

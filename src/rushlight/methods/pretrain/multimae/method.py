@@ -1,0 +1,308 @@
+"""MultiMAE: features from rebuilding several modalities of a scene, each from what is seen of all. Multi-modal masked
+autoencoder.
+
+An image, its depth and its map of classes are cut into the same patches. Of all tokens together a sixth is seen; how
+that is shared among modalities is drawn anew for each image, from Dirichlet(α, …), so that the network learns to say
+one from another. One plain transformer sees the visible tokens; a light decoder a target asks, patch by patch, what
+stands in its modality: queries are its own grid, keys the visible tokens of all, by one layer of cross-attention. On
+masked tokens, with each image's mean taken first,
+
+    ℓ = MSE(rgb) + MSE(rgb, patches normalised) + L1(depth) + CE(classes)
+
+Modalities that nobody measured come from other networks (`pseudo`). What is unknown (NaN, 255) is neither shown nor
+asked for. What is handed on: an encoder of images like any other, and `adapters`, with which it takes the other
+modalities, too.
+
+Shared: the views, which carry depth and masks; masks, adapters and decoders; patches' normalisation.
+Bachmann et al., 2022, arXiv:2204.01678; code: EPFL-VILAB/MultiMAE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from rushlight.augment import mask
+from rushlight.augment.policy import Policy
+from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare
+from rushlight.core.card import Card, Needs
+from rushlight.core.distributed import all_sum
+from rushlight.core.errors import UserError
+from rushlight.data.dataset import Dataset
+from rushlight.methods.pretrain.multimae.multimodal import (
+    UNKNOWN,
+    Adapters,
+    CrossDecoder,
+    all_tokens,
+    label_stride,
+    standardise_depth,
+    transform,
+)
+from rushlight.nets.vit import decoder_size, fix_positions, gather, normalised_patches, patch_size, patchify
+from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
+from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
+from rushlight.train.joint_embedding import crop_scale
+from rushlight.train.learner import Batch, Learner, outputs_of
+
+MODALITIES = ("image", "depth", "mask")
+TEACHING = 0.25
+"""Pseudo-labels cost at most this share of the budget; images beyond it keep what they have."""
+_ALONE = RunContext()
+
+
+class MultiMAE(Learner):
+    """Features from rebuilding images, depth and classes from parts of all of them."""
+
+    card = Card(
+        id="multimae",
+        title="MultiMAE: Multi-modal Multi-task Masked Autoencoders",
+        paper="arXiv:2204.01678",
+        code="EPFL-VILAB/MultiMAE",
+        family="pretrain",
+        role="learner",
+        needs=Needs("image"),
+        gives="a vision transformer trained on any of image, depth and mask, and its adapters for the latter two",
+        says="ViT-B: ImageNet 83.3 % as MAE; NYUv2 mIoU 52.0 from images and 56.0 with depth, against 50.8 for MAE",
+        tags=("generative", "multi-modal reconstruction"),
+        encoder="vit",
+    )
+
+    def __init__(
+        self,
+        *,
+        modalities: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+        pseudo: Mapping[str, str] | None = None,
+        kept: SomeShare = 0.5,
+        alpha: Positive = 1.0,
+        subsets: bool = False,
+        normalised: bool = True,
+        uncertainty: bool = False,
+        decoder: tuple[Count, Count, Count] | None = None,
+        scale: tuple[SomeShare, SomeShare] | None = None,
+        flip: bool = True,
+        batch: Count = 256,
+        learning_rate: Positive = 1e-3,
+        weight_decay: NotNegative = 0.05,
+        warm_up: Share = 0.05,
+    ):
+        """
+        Args:
+            modalities: that are seen, of `image`, `depth` and `mask`; None takes those of which the data has any.
+            targets: that are rebuilt; None takes the modalities.
+            pseudo: `{"mask": "model/"}`: a model of ours that fills a column where it is unknown.
+            kept: visible tokens, as a share of one modality's (the paper: 98 of 196).
+            alpha: of the Dirichlet distribution of shares.
+            subsets: draw a set of modalities first, and share among these.
+            normalised: a second decoder of images, whose targets are normalised by patch.
+            uncertainty: weigh the losses by learned uncertainties, exp(−s)·ℓ + s, instead of a plain sum.
+            decoder: its width, blocks and heads; None takes the paper's 256, 2 and 8 for a ViT-B, and half of MAE's
+                width and one block for smaller encoders.
+            scale: share of the image's area that is seen; None takes the paper's 0.2 to 1, but no crop of less than
+                16×16 pixels' area.
+            flip: mirror half of the images.
+            batch: images a step.
+            learning_rate: at its peak (the paper: 1e-4 · batch/256 at 2048).
+            weight_decay: of weights.
+            warm_up: share of the steps in which the learning rate rises (the paper: 40 of 1600 epochs).
+        """
+        super().__init__()
+        for name in [*(modalities or ()), *(targets or ()), *(pseudo or ())]:
+            if name not in MODALITIES:
+                raise UserError(f"multimae has no modality '{name}': it has {', '.join(MODALITIES)}")
+        if pseudo and set(pseudo) != {"mask"}:
+            raise UserError("multimae fills the column 'mask' by a model of ours; depth must be in the data")
+        if not 0 < kept <= 1:
+            raise UserError(f"multimae's `kept` is a share of one modality's tokens, above 0 and at most 1, not {kept}")
+        self.modalities, self.targets, self.pseudo = modalities, targets, dict(pseudo or {})
+        self.kept, self.alpha, self.subsets = kept, alpha, subsets
+        self.normalised, self.uncertainty, self.size = normalised, uncertainty, decoder
+        self.scale, self.flip, self.parts = scale, flip, {"views": 1}
+        self.batch, self.smallest_batch = batch, min(batch, 64)
+        self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
+
+    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = _ALONE) -> tuple[Dataset, Model]:
+        """Fill in pseudo-labels, which are paid for, and train; the data come out as they came in."""
+        filled, paid = self.filled(data, model, budget)
+        return data, self.run_paid(paid, filled, model, budget, ctx)[1]
+
+    def filled(self, data: Dataset, model: Model, budget: Budget) -> tuple[Dataset, Spent]:
+        """The data with the pseudo-labels that the budget allows, and what they cost.
+
+        Raises:
+            UserError: the folder holds no model, one that predicts no masks, or other classes than the data's.
+        """
+        if not self.pseudo:
+            return data, Spent()
+        teacher = Model.load(self.pseudo["mask"])
+        if "mask" not in teacher.head_names:
+            raise UserError(f"the model in {self.pseudo['mask']} predicts no masks: name one that does")
+        own = data.info.mask_names or (data.info.class_names if data.known("mask").any() else ())
+        names = teacher.info.mask_names or teacher.info.class_names
+        if own and names and tuple(own) != tuple(names):
+            raise UserError(f"the masks of {data.info.source} and of the model in {self.pseudo['mask']} have other "
+                            f"classes: train that model on the same ones")  # fmt: skip
+        a_pass = pass_flops(model.encoder, (data.height, data.width))
+        with torch.no_grad():
+            price = count_flops(lambda: teacher.logits(data["image"][:1].float() / 255, "mask"))
+        rows = (~data.known("mask")).nonzero()[:, 0]
+        if budget.passes is not None:
+            rows = rows[: max(int(TEACHING * budget.passes * a_pass / price), 1)]
+        size = (len(data), data.height, data.width)
+        masks = data["mask"].clone() if "mask" in data else torch.full(size, UNKNOWN, dtype=torch.uint8)
+        if len(rows):
+            masks[rows] = teacher.predict(data["image"][rows], names=["mask"])["mask"].argmax(1).byte()
+        numbers = range(int(masks[masks != UNKNOWN].max()) + 1) if (masks != UNKNOWN).any() else ()
+        names = own or names or [str(number) for number in numbers]
+        paid = Spent(len(rows) * price / a_pass, len(rows) * price)
+        return data.with_columns(mask=masks).with_info(mask_names=tuple(names)), paid
+
+    def build(self, data: Dataset) -> None:
+        encoder: Any = self.model.encoder
+        if encoder.model.num_prefix_tokens != 1:
+            raise UserError(f"multimae needs a class token and no registers, and '{encoder.name}' has "
+                            f"{encoder.model.num_prefix_tokens} prefix tokens")  # fmt: skip
+        encoder.pool_by_mean()
+        fix_positions(encoder, column_first=False)
+        there = [name for name in MODALITIES if name == "image" or data.known(name).any()]
+        self.inputs, self.asked = list(self.modalities or there), list(self.targets or self.modalities or there)
+        for name in (*self.inputs, *self.asked):
+            if name not in there:
+                raise UserError(
+                    f"multimae's modality '{name}' is not known in {data.info.source}: it has {', '.join(there)}"
+                )
+        if not torch.stack([data.known(name) | (name == "image") for name in self.inputs]).any(0).all():
+            raise UserError(f"some images of {data.info.source} have no known {' or '.join(self.inputs)}, and there is "
+                            f"nothing that multimae could see of them: add 'image' to its modalities")  # fmt: skip
+        self.every = [name for name in MODALITIES if name in (*self.inputs, *self.asked)]
+        width, patch = encoder.model.embed_dim, patch_size(encoder)
+        classes = outputs_of(data, "mask") if "mask" in self.every else 0
+        adapters = Adapters(width=width, patch=patch, classes=classes, depth="depth" in self.every)
+        self.model.heads.update({"adapters_head": adapters})
+        self.patch, self.classes = patch, classes
+        self.decoders = nn.ModuleDict({f"{name}_": self._decoder(name) for name in self._losses()})
+        weighed = self._losses() if self.uncertainty else []  # what no loss uses, DDP does not forgive
+        self.doubts = nn.ParameterDict({f"{name}_": nn.Parameter(torch.zeros(())) for name in weighed})
+        size = (data.height, data.width)
+        scale = self.scale or crop_scale(*size, smallest=0.2)
+        self.view = Policy(size, crop_scale=scale, flip=0.5 if self.flip else 0.0, padding="border")
+
+    def _losses(self) -> list[str]:
+        extra = ["normalised"] if self.normalised and "image" in self.asked else []
+        return [*self.asked, *extra]
+
+    def _decoder(self, name: str) -> CrossDecoder:
+        size = decoder_size(self.model.encoder)
+        size = {"width": max(size["width"] // 2, 32), "depth": 2 if size["depth"] == 8 else 1}
+        size |= {"heads": max(size["width"] // 32, 1)}
+        if self.size is not None:
+            size = dict(zip(("width", "depth", "heads"), self.size, strict=True))
+        outputs = {"depth": self.patch**2, "mask": self.classes * (self.patch // label_stride(self.patch)) ** 2}
+        width = self.model.encoder.width
+        return CrossDecoder(
+            inputs=width, outputs=outputs.get(name, 3 * self.patch**2), modalities=len(self.every), **size
+        )
+
+    def step(self, batch: Batch) -> Tensor:
+        views = batch["views"]
+        images, view = self.view.with_view(views["image"], generator=self.generator())
+        columns = {"image": images}
+        if "depth" in self.every:
+            columns["depth"] = view.depth(views["depth"])
+        if "mask" in self.every:
+            columns["mask"] = view.masks(views["mask"])
+        values, known = self.prepared(columns)
+        losses = self.losses(values, known, self.masked(self.available(known)))
+        self.log(**losses)
+        if not self.uncertainty:
+            return torch.stack(list(losses.values())).sum()
+        return sum((-self.doubts[f"{n}_"]).exp() * loss + self.doubts[f"{n}_"] for n, loss in losses.items())
+
+    def prepared(self, columns: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Each modality as the network reads it, and which of its pixels are known."""
+        values, known = dict(columns), {}
+        for name, column in columns.items():
+            if name == "depth":
+                values[name], known[name] = standardise_depth(column)
+            else:
+                shape = column[:, 0] if name == "image" else column
+                known[name] = torch.ones_like(shape, dtype=torch.bool) if name == "image" else shape != UNKNOWN
+        return values, known
+
+    def available(self, known: Mapping[str, Tensor]) -> Bool[Tensor, "batch modalities"]:
+        """Which modalities an image may be shown in: those that are seen and known; all that are seen, where a crop
+        holds nothing known of any (each image of a batch keeps equally many tokens)."""
+        some = torch.stack([pixels.flatten(1).any(1) & (name in self.inputs) for name, pixels in known.items()], 1)
+        seen = torch.tensor([name in self.inputs for name in known], device=some.device)
+        return torch.where(some.any(1, keepdim=True), some, seen)
+
+    def masked(self, available: Bool[Tensor, "batch modalities"]) -> Bool[Tensor, "batch tokens"]:
+        """Which tokens of all modalities are hidden; drawn for the joined batch of all processes."""
+        cells = self.cells[0] * self.cells[1]
+        n, everywhere = len(available), available.new_ones(len(available) * self.processes, available.shape[1])
+        joined = everywhere.clone()
+        joined[self.process :: self.processes] = available
+        drawn = mask.dirichlet_tokens(
+            n * self.processes, [cells] * len(self.every), kept=max(round(self.kept * cells), 1), alpha=self.alpha,
+            available=joined, subsets=self.subsets, generator=self.joint_generator(1),
+        )  # fmt: skip
+        return self.local_rows(drawn)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        height, width = self.view.size
+        return height // self.patch, width // self.patch
+
+    def losses(
+        self, values: Mapping[str, Tensor], known: Mapping[str, Tensor], masked: Bool[Tensor, "batch tokens"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Each target's loss, for prepared values."""
+        encoder, adapters, grid = self.model.encoder, self.model.head("adapters"), self.cells
+        rows = mask.visible(masked[:, None])
+        tokens = gather(all_tokens(encoder, adapters, values, grid), rows)
+        seen = transform(encoder, tokens)
+        hidden = dict(zip(self.every, masked.chunk(len(self.every), 1), strict=True))
+        found = {}
+        for name in self._losses():
+            source = "image" if name == "normalised" else name
+            decoder = self.decoders[f"{name}_"]
+            said = decoder(seen[:, :1], seen[:, 1:], rows, grid, self.every.index(source)).float()
+            error, counts = self._error(name, said, values[source], known[source])
+            found[name] = over_images(error, counts * hidden[source][..., None])
+        return found
+
+    def _error(
+        self, name: str, said: Float[Tensor, "batch tokens outputs"], values: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Each value's error, and 1 where it is known: batch × tokens × values of a patch."""
+        if name in ("image", "normalised"):
+            target = patchify(self.model.encoder.normalise(values.float()), self.patch)
+            target = normalised_patches(target) if name == "normalised" else target
+            return (said - target).square(), torch.ones_like(said)
+        if name == "depth":
+            return (said - patchify(values[:, None], self.patch)).abs(), patchify(known[:, None].float(), self.patch)
+        stride = label_stride(self.patch)
+        coarse = patchify(values[:, None, ::stride, ::stride].float(), self.patch // stride).long()
+        logits = said.view(*coarse.shape, self.classes)
+        error = F.cross_entropy(logits.flatten(0, 2), coarse.flatten(), ignore_index=UNKNOWN, reduction="none")
+        return error.view_as(coarse), (coarse != UNKNOWN).float()
+
+    def groups(self) -> list[dict]:
+        return [{**group, "betas": (0.9, 0.95)} for group in super().groups()]
+
+
+def over_images(
+    error: Float[Tensor, "batch tokens values"], counts: Float[Tensor, "batch tokens values"]
+) -> Float[Tensor, ""]:
+    """Each image's mean over what counts, then the mean over the images of all processes that have any of it; 0 if none
+    has. (A 0/0 is never formed: its value could be left out, its gradient could not.)"""
+    sums, n = (error * counts).flatten(1).sum(1), counts.flatten(1).sum(1)
+    some = n > 0
+    means = sums / n.clamp(min=1)
+    return all_sum((means * some).sum()) / all_sum(some.sum().to(means.dtype)).clamp(min=1)

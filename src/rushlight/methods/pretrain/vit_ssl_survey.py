@@ -1,0 +1,223 @@
+"""The survey of self-supervised learning for vision transformers: one taxonomy, and one comparison of its members.
+
+Self-supervised methods for ViTs differ by what they learn a representation with, and by the task that they make up
+for it. The survey orders them so; here the order is data. A system says with its card's `tags` where it stands, first
+its family, then its pretext task, and `taxonomy()` puts every system of the catalogue in its place:
+
+    contrastive           tell images apart by their views
+    self-distillation     predict what a slow copy of oneself says of another view
+    clustering            agree on the group that a view belongs to
+    redundancy reduction  agree, with dimensions that do not repeat each other
+    generative            rebuild what was hidden
+    hybrid                several of these at once
+
+The survey trains nothing. The judge below does: members of several families start from the same encoder, see the
+same images without labels, and spend the same budget; then they answer the same questions (nearest neighbours, a
+linear probe, fine-tuning on few labels, effective rank), beside the encoder that they started from.
+
+Shared: the members, each a system of its own; probes; RankMe's spectrum.
+Khan et al., 2024, arXiv:2408.17059.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rushlight.core.arguments import Count, Positive
+from rushlight.core.card import Card, Needs, known
+from rushlight.core.catalogue import cards
+from rushlight.data.columns import TEST, TRAIN
+from rushlight.data.dataset import Dataset
+from rushlight.data.edit import hide
+from rushlight.data.edit.split import hold_out
+from rushlight.measure import probe, spectrum
+from rushlight.run.budget import Budget
+from rushlight.run.evaluate import evaluate
+from rushlight.run.model import Model
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import Findings, Judge, Progress, RunContext
+
+MEMBERS = ("moco-v3", "dino", "mae", "simmim", "ibot")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One branch of the taxonomy.
+
+    Attributes:
+        name: the first of a card's `tags`.
+        idea: how it learns, in a sentence.
+        strong, weak: what it is good at, and what it pays for it, as the survey has it.
+        questions: what is open.
+    """
+
+    name: str
+    idea: str
+    strong: str
+    weak: str
+    questions: str
+
+
+FAMILIES = (
+    Family(
+        "contrastive",
+        "views of one image are pulled together, and pushed from other images",
+        "features that tell objects apart without a head",
+        "needs many negatives or a queue, and views whose differences mean nothing",
+        "false negatives: two images of one thing are pushed apart",
+    ),
+    Family(
+        "self-distillation",
+        "a student predicts a slow teacher's answer to another view; no negatives",
+        "the best features for nearest neighbours; attention that finds objects",
+        "keeps from collapse only by centring, sharpening or a predictor; many crops",
+        "why it does not collapse",
+    ),
+    Family(
+        "clustering",
+        "views of one image must be assigned to the same of a set of prototypes",
+        "compares with groups, not with single images, so small batches do",
+        "the number of groups and their equal sizes are assumed",
+        "long-tailed data, whose groups are not equal",
+    ),
+    Family(
+        "redundancy reduction",
+        "views agree in every dimension, and dimensions do not repeat each other",
+        "no negatives, no teacher, no tricks",
+        "very wide projectors",
+        "how its weight should follow the width",
+    ),
+    Family(
+        "generative",
+        "most of the image is hidden, and its pixels are rebuilt from the rest",
+        "cheap (an encoder may leave out what is hidden); strong when fine-tuned; hardly any augmentation",
+        "its frozen features need a head: weak for nearest neighbours",
+        "what to rebuild: pixels, features or tokens",
+    ),
+    Family(
+        "hybrid",
+        "hidden tokens are predicted and views agree, in one loss",
+        "good when frozen and when fine-tuned, and for dense tasks",
+        "costs both",
+        "how to weigh the parts",
+    ),
+)
+
+
+def taxonomy() -> dict[str, list[str]]:
+    """Table of the taxonomy: each family with its idea, its systems in the catalogue and their pretext tasks."""
+    rows: dict[str, list[str]] = {key: [] for key in ("family", "idea", "systems", "strong", "weak", "open")}
+    for family in FAMILIES:
+        members = [card for card in cards().values() if family.name in card.tags]
+        rows["family"].append(family.name)
+        rows["idea"].append(family.idea)
+        rows["systems"].append("; ".join(f"{card.id} ({', '.join(card.tags[1:])})" for card in members))
+        rows["strong"].append(family.strong)
+        rows["weak"].append(family.weak)
+        rows["open"].append(family.questions)
+    return rows
+
+
+class VitSslSurvey(Judge):
+    """Members of every family of self-supervised learning, at an equal budget, on the data at hand."""
+
+    audits = False
+    card = Card(
+        id="vit-ssl-survey",
+        title="A Survey of the Self Supervised Learning Mechanisms for Vision Transformers",
+        paper="arXiv:2408.17059",
+        family="pretrain",
+        role="judge",
+        needs=Needs("image", known("class")),
+        gives="a table of self-supervised methods on your images: neighbours, probe, few labels, rank, time",
+        says="joint embedding gives the better frozen features, masked modelling the better start for fine-tuning; "
+        "the survey itself trains nothing",
+    )
+
+    def __init__(
+        self,
+        *,
+        members: Sequence[str] = MEMBERS,
+        budget: str = "40k",
+        labels: Count = 50,
+        fine_tuning: str = "10k",
+        neighbours: Count = 20,
+        temperature: Positive = 0.07,
+    ):
+        """
+        Args:
+            members: recipes without labels, e.g. `["dino", "mae(ratio=0.6)"]`.
+            budget: of each member's pretraining.
+            labels: a class for fine-tuning; classes with fewer known labels keep what they have.
+            fine_tuning: the budget of each fine-tuning.
+            neighbours, temperature: of the nearest neighbours' votes.
+        """
+        self.members = [Recipe.parse(member) for member in members]
+        self.budget, self.fine_tuning = Budget.parse(budget), Budget.parse(fine_tuning)
+        self.labels, self.neighbours, self.temperature = labels, neighbours, temperature
+
+    @staticmethod
+    def taxonomy() -> dict[str, list[str]]:
+        """Each family with its systems in the catalogue (see `taxonomy`)."""
+        return taxonomy()
+
+    def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
+        """Pretrain each member from the model's encoder, without a label; then ask all of them the same.
+
+        The known labels are divided into those that probes learn from and those they are asked on (the test fold,
+        or a quarter held out).
+
+        Raises:
+            UserError: a member does not fit the encoder.
+        """
+        held = data if bool(data.fold(TEST).known("class").any()) else hold_out(data, 0.25, ctx.seed, "class")
+        train, test = held.fold(TRAIN), held.fold(TEST)
+        test = test.select(test.known("class"))
+        runs = {"untrained": (model, 0.0, 0.0)}
+        for number, member in enumerate(self.members):
+            if ctx.on_progress is not None:
+                ctx.on_progress(Progress(str(member), number / len(self.members)))
+            trained, spent = member.run(train.hide(), model, self.budget, _bare(ctx))
+            runs[str(member)] = (trained, spent.passes, spent.seconds)
+        rows = [self._row(name, *run, train, test, ctx) for name, run in runs.items()]
+        table = {key: [row[key] for row in rows] for key in rows[0]}
+        numbers = {f"{row['member']}: {what}": float(row[what]) for row in rows for what in ASKED}
+        return Findings("vit-ssl-survey", numbers, {"members": table, "taxonomy": taxonomy()}, notes=_notes(rows))
+
+    def _row(
+        self, name: str, model: Model, passes: float, seconds: float, train: Dataset, test: Dataset, ctx: RunContext
+    ) -> dict[str, str | float]:
+        seen = train.select(train.known("class"))
+        bank, asked = (probe.features(model, part["image"]) for part in (seen, test))
+        labels, true = seen["class"], test["class"]
+        vote = {"k": self.neighbours, "temperature": self.temperature}
+        return {
+            "member": name,
+            "neighbours": probe.knn_accuracy(bank, labels, asked, true, **vote),
+            "linear": probe.linear_accuracy(bank, labels, asked, true),
+            "fine-tuned": self._fine_tuned(model, train, test, ctx),
+            "rank": float(spectrum.effective_rank(spectrum.singular_values(asked))),
+            "passes": passes,
+            "seconds": seconds,
+        }
+
+    def _fine_tuned(self, model: Model, train: Dataset, test: Dataset, ctx: RunContext) -> float:
+        counts = train["class"][train.known("class")].bincount()
+        few = hide.per_class(train, min(self.labels, int(counts[counts > 0].min())), seed=ctx.seed)
+        tuned, _ = Recipe.parse("supervised").run(few, model, self.fine_tuning, _bare(ctx, "class"))
+        return evaluate(tuned, test, "class").value
+
+
+ASKED = ("neighbours", "linear", "fine-tuned", "rank")
+
+
+def _bare(ctx: RunContext, task: str | None = None) -> RunContext:
+    """The setting of a training of the study's own: no checkpoints, no snapshots."""
+    return RunContext(seed=ctx.seed, task=task, device=ctx.device, precision=ctx.precision)
+
+
+def _notes(rows: list[dict[str, str | float]]) -> tuple[str, ...]:
+    best = {what: max(rows[1:], key=lambda row: row[what])["member"] for what in ASKED[:3]}
+    said = ", ".join(f"{member} by {what}" for what, member in best.items())
+    return (f"One seed. Best here: {said}.", "Ranks of different methods are not comparable.")

@@ -1,0 +1,335 @@
+"""FGSM, Carlini–Wagner and defensive distillation: audit a classifier against cheap and strong evasion.
+
+How far does accuracy fall under one signed gradient step, and under an attack that looks for the nearest
+image that fools the network? And does training on softened labels help against either?
+
+    FGSM   x' = clip(x + ε sign ∇ₓ CE(z(x), y))                             (several projected steps: PGD)
+    CW     min ‖x' − x‖² + c · max(z_y − max_{i≠y} z_i, −κ),  x' = ½(tanh w + 1), c searched for each image
+    defence  teacher: CE(softmax(z/T), y); student: CE(softmax(z/T), softmax(z_teacher/T)); then T = 1
+
+Distillation at T = 100 asks for margins a hundred times larger. At T = 1 the softmax then saturates in
+float32, the gradient is exactly 0, and FGSM goes nowhere: the network hides its gradient and does not resist.
+CW, which never sees the softmax, succeeds. So every audit re-runs FGSM in float64 and on z/T, and names what
+only hides.
+
+Only images that the model gets right are attacked. Strengths are of images in [0, 1]. Shared: the attacks'
+core (`objectives.perturb`), the audit's table (`engine.evasion`), views, distillation's losses.
+arXiv:2404.04245 (comparison), 1412.6572 (FGSM), 1706.06083 (PGD), 1608.04644 (CW), 1511.04508 (distillation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rushlight.augment import policy
+from rushlight.core.arguments import Count, NotNegative, Positive, Share
+from rushlight.core.card import Card, Needs, known
+from rushlight.core.errors import UserError
+from rushlight.data.dataset import Dataset
+from rushlight.losses import supervised
+from rushlight.methods.robust.fgsm_cw import distill, perturb
+from rushlight.methods.robust.fgsm_cw.evasion import Audit, findings, size
+from rushlight.nets import encoders
+from rushlight.run.budget import Budget, Spent, pass_flops
+from rushlight.run.model import Model
+from rushlight.run.stage import Attack, Findings, Judge, RunContext, Threat
+from rushlight.run.store import finished_stage, keep_stage
+from rushlight.train import optim
+from rushlight.train.learner import Batch, Learner
+
+Images = Float[Tensor, "batch 3 height width"]
+Labels = Int[Tensor, "batch"]
+LogitsFn = Callable[[Tensor], Tensor]
+NEEDS = Needs("image", known("class"))
+GRID = tuple(sorted([step / 100 for step in range(1, 11)] + [levels / 255 for levels in (2, 4, 8, 16)]))
+"""FGSM's strengths: the report's ten, and those that tables of robust models use."""
+PRESETS = {
+    "fast": perturb.FAST,
+    "standard": perturb.CarliniWagner(steps=100, searches=3),
+    "full": perturb.FULL,
+}
+PGD_GRID = (2 / 255, 4 / 255, 8 / 255, 16 / 255, 0.1)
+
+
+class FGSM(Attack):
+    """One step of the signed gradient (under L2, of the gradient of unit length)."""
+
+    card = Card(
+        id="fgsm",
+        title="FGSM: Explaining and Harnessing Adversarial Examples",
+        paper="arXiv:1412.6572",
+        family="robust",
+        role="attack",
+        needs=NEEDS,
+        gives="images one gradient step away on which a classifier errs",
+        says="99.9 % error of a shallow softmax classifier on MNIST at ε = 0.25, 89.4 % of a maxout network",
+    )
+
+    def perturb(
+        self,
+        logits: LogitsFn,
+        images: Images,
+        target: Labels,
+        threat: Threat = Threat(),
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        eps, targeted = threat.strength, threat.targeted
+        if threat.norm == "inf":
+            return perturb.fgsm(logits, images, target, eps=eps, targeted=targeted)
+        return perturb.pgd(logits, images, target, eps=eps, step=eps, steps=1, norm="l2", targeted=targeted)
+
+
+class PGD(Attack):
+    """Projected gradient steps in an L∞ or L2 ball, from a random start where a generator is given."""
+
+    card = Card(
+        id="pgd",
+        title="PGD: Towards Deep Learning Models Resistant to Adversarial Attacks",
+        paper="arXiv:1706.06083",
+        family="robust",
+        role="attack",
+        needs=NEEDS,
+        gives="images within a ball on which a classifier errs",
+        says="an undefended CIFAR-10 network falls to 3.5 % accuracy within 8/255",
+    )
+
+    def __init__(self, *, steps: Count = 10, step: float | None = None):
+        """
+        Args:
+            steps: how many.
+            step: length of each; 2.5 strength / steps by default.
+        """
+        self.steps, self.step = steps, step
+
+    def perturb(
+        self,
+        logits: LogitsFn,
+        images: Images,
+        target: Labels,
+        threat: Threat = Threat(),
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        return perturb.pgd(
+            logits,
+            images,
+            target,
+            eps=threat.strength,
+            step=self.step,
+            steps=self.steps,
+            norm="linf" if threat.norm == "inf" else "l2",
+            generator=generator,
+            targeted=threat.targeted,
+        )
+
+
+class CarliniWagner(Attack):
+    """The nearest image in L2 that fools the network; beyond the threat's strength it does not count."""
+
+    card = Card(
+        id="carlini-wagner",
+        title="Carlini–Wagner L2: Towards Evaluating the Robustness of Neural Networks",
+        paper="arXiv:1608.04644",
+        family="robust",
+        role="attack",
+        needs=NEEDS,
+        gives="the nearest images found on which a classifier errs",
+        says="100 % success on plainly trained and on defensively distilled networks",
+    )
+
+    def __init__(
+        self,
+        *,
+        preset: str = "standard",
+        c: float | None = None,
+        confidence: float | None = None,
+        steps: Count | None = None,
+        rate: Positive | None = None,
+        searches: int | None = None,
+    ):
+        """
+        Args:
+            preset: `fast` is c = 1, κ = 0, 50 steps, no search; `full` searches c from 1e-3 nine times,
+                with up to 10,000 steps; `standard` lies between: c from 1, three times 100 steps.
+            c, confidence (κ), steps, rate, searches: instead of the preset's.
+        """
+        named = {"c": c, "confidence": confidence, "steps": steps, "rate": rate, "searches": searches}
+        if preset not in PRESETS:
+            raise UserError(f"carlini-wagner has the presets {', '.join(PRESETS)}, not '{preset}'")
+        base = PRESETS[preset]
+        self.settings = replace(base, **{name: value for name, value in named.items() if value is not None})
+
+    def perturb(
+        self,
+        logits: LogitsFn,
+        images: Images,
+        target: Labels,
+        threat: Threat = Threat("2", float("inf")),
+        generator: torch.Generator | None = None,
+    ) -> Images:
+        found = perturb.carlini_wagner_l2(logits, images, target, targeted=threat.targeted, settings=self.settings)
+        within = size(found - images, threat.norm) <= threat.strength
+        return torch.where(within[:, None, None, None], found, images)
+
+
+class DefensiveDistillation(Learner):
+    """A student trained at temperature T on a teacher's softened labels; each gets half of the budget."""
+
+    card = Card(
+        id="defensive-distillation",
+        title="Defensive distillation: Distillation as a Defense to Adversarial Perturbations",
+        paper="arXiv:1511.04508",
+        family="robust",
+        role="defence",
+        task=frozenset({"class"}),
+        needs=NEEDS,
+        gives="a classifier distilled at a high temperature, to be audited",
+        says="CIFAR-10: the distilled student withstands FGSM but not Carlini–Wagner (arXiv:2404.04245)",
+    )
+
+    def __init__(
+        self,
+        *,
+        temperature: Positive = 100.0,
+        teacher: str | None = None,
+        kd: bool = False,
+        alpha: Share = 0.9,
+        batch: Count = 64,
+        learning_rate: Positive = 2e-3,
+        weight_decay: NotNegative = 5e-4,
+    ):
+        """
+        Args:
+            temperature: T, of teacher and student.
+            teacher: the teacher's encoder by name; None takes the student's.
+            kd: use Hinton's loss α T² KL(q ‖ p_T) + (1 − α) CE(labels) instead of the soft cross-entropy.
+            alpha: α of that loss.
+            batch: labelled images a step.
+            learning_rate: of AdamW, at its peak; an adaptive optimiser, since gradients shrink by 1/T.
+            weight_decay: of AdamW.
+        """
+        super().__init__()
+        self.temperature, self.encoder_name, self.kd, self.alpha = temperature, teacher, kd, alpha
+        self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
+        self._teachers: list[Model] = []
+        self.spent = Spent()
+
+    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
+        self._teachers = []
+        teacher, spent = self._teach(data, model, budget.share(0.5), ctx)
+        tell = ctx.on_snapshot
+        if tell is not None:
+            ctx = replace(ctx, on_snapshot=lambda model, more: tell(model, spent + more))
+        self._teachers = [teacher]
+        rest = budget.share(0.5) if budget.passes is None else Budget(passes=budget.passes - spent.passes)
+        data, student = super().run(data, model, rest, ctx)
+        self.spent = spent + self.spent
+        return data, student
+
+    def _teach(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext) -> tuple[Model, Spent]:
+        """The teacher; a killed run finds the one it had finished."""
+        folder = ctx.folder / "teacher" if ctx.folder is not None else None
+        done = finished_stage(folder, data) if folder is not None else None
+        if done is not None:
+            return done[1], done[2]
+        _, teacher = super().run(data, model, budget, replace(ctx, folder=folder, on_snapshot=None))
+        if folder is not None:
+            keep_stage(folder, data, data, teacher, self.spent)
+        return teacher, self.spent
+
+    def prepare(self, data: Dataset, model: Model, ctx: RunContext) -> None:
+        first = model
+        if self.encoder_name is not None and not self._teachers:
+            encoder = encoders.create(self.encoder_name, image_size=max(data.height, data.width), seed=ctx.seed)
+            first = Model(encoder, {}, model.info)
+        super().prepare(data, first, ctx)
+        self.pass_cost = pass_flops(model.encoder, (data.height, data.width))  # the unit stays the student's
+        if self._teachers:
+            self.source_model = self._teachers[0].copy().eval().requires_grad_(False).to(ctx.device)
+
+    def build(self, data: Dataset) -> None:
+        super().build(data)
+        self.weak = policy.weak((data.height, data.width))
+
+    def groups(self) -> list[dict]:
+        """The head learns T times as fast: its logits must grow T times as large in the same number of steps."""
+        groups = optim.parameter_groups(self.model.encoder, self.weight_decay)
+        head = optim.parameter_groups(self.model.head("class"), self.weight_decay / self.temperature)
+        return [*groups, *({**group, "scale": self.temperature} for group in head)]
+
+    def step(self, batch: Batch) -> Tensor:
+        labelled = batch["labelled"]
+        images = self.weak(labelled["image"], generator=self.generator())
+        logits, labels = self.model.logits(images).float(), labelled["class"]
+        if not self._teachers:
+            return supervised.classes(logits / self.temperature, labels)
+        if self.kd:
+            teacher = self.teacher_logits(images, labels)
+            return distill.knowledge(logits, teacher, labels, temperature=self.temperature, alpha=self.alpha)
+        soft = distill.soften(self.teacher_logits(images, labels), temperature=self.temperature)
+        return distill.defensive(logits, soft, temperature=self.temperature)
+
+    @torch.no_grad()
+    def teacher_logits(self, images: Images, labels: Labels) -> Float[Tensor, "batch classes"]:
+        """The teacher's, on the student's view; the true labels are not used."""
+        return self.source_model.logits(images, "class").float()
+
+
+class FgsmCw(Judge):
+    """Accuracy under FGSM, PGD and Carlini–Wagner; does a network resist, or only hide its gradient?"""
+
+    card = Card(
+        id="fgsm-cw",
+        title="Evaluating Adversarial Robustness: FGSM, Carlini-Wagner, and Distillation as Defense",
+        paper="arXiv:2404.04245",
+        family="robust",
+        role="judge",
+        task=frozenset({"class"}),
+        needs=NEEDS,
+        gives="accuracy under attacks over a range of strengths, and a gradient-masking flag",
+        says="both attacks degrade all networks; a distilled student withstands FGSM but not Carlini–Wagner",
+    )
+
+    def __init__(
+        self,
+        *,
+        images: Count = 300,
+        strengths: Sequence[float] = GRID,
+        pgd: PGD | None = None,
+        carlini_wagner: CarliniWagner | None = None,
+        temperature: Positive = 100.0,
+    ):
+        """
+        Args:
+            images: at most so many labelled images, drawn by the seed.
+            strengths: of FGSM, L∞.
+            pgd: its settings; it runs at 2, 4, 8, 16 / 255 and 0.1.
+            carlini_wagner: its settings; the preset `standard` by default.
+            temperature: T of the re-run on z/T.
+        """
+        self.images, self.strengths, self.temperature = images, tuple(strengths), temperature
+        self.pgd, self.carlini_wagner = pgd or PGD(), carlini_wagner or CarliniWagner()
+
+    def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
+        return self.audit({"model": model}, data, ctx)
+
+    def audit(self, models: dict[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
+        """Several models on the same images, each attacked by itself."""
+        rows = data.known("class").nonzero().squeeze(1)
+        if not len(rows):
+            raise UserError("an attack needs images whose class is known, and this data has none")
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(ctx.seed))
+        data = data.select(rows[order[: self.images]])
+        audits = {name: self._attack(Audit(model, data, ctx.device), ctx.seed) for name, model in models.items()}
+        return findings(self.card.id, audits)
+
+    def _attack(self, audit: Audit, seed: int) -> Audit:
+        audit.curve("FGSM", FGSM(), self.strengths)
+        audit.curve("PGD", self.pgd, PGD_GRID, seed)
+        audit.nearest("Carlini–Wagner", self.carlini_wagner)
+        audit.diagnose(eps=max(self.strengths), temperature=self.temperature)
+        return audit

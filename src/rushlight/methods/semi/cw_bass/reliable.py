@@ -1,0 +1,60 @@
+"""Reliable images: those on which a training's earlier states already said what its last one says.
+
+ST++ (Yang et al., 2022, arXiv 2106.05095) ranks unlabelled images by how stable their predicted masks were, labels
+the more stable ones, and trains anew with them. An image on which early checkpoints and the last one agree is
+likely to be predicted well; no confidence has to be believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from rushlight.data.dataset import Dataset
+from rushlight.run.model import Model
+from rushlight.tasks.scores import confusion
+
+
+def stability(predictions: Sequence[Int[Tensor, "n height width"]], classes: int) -> Float[Tensor, "n"]:
+    """Of each image, the mean over the earlier predictions of its mIoU against the last one (ST++, equation 2).
+
+    Args:
+        predictions: class maps of checkpoints in order of time, at least two.
+
+    Raises:
+        ValueError: a single prediction, against which nothing can be stable.
+    """
+    *earlier, last = predictions
+    if not earlier:
+        raise ValueError("stability needs the predictions of two checkpoints or more")
+    scores = [_image_iou(confusion(prediction, last, classes)) for prediction in earlier]
+    return torch.stack(scores).mean(0)
+
+
+def label_reliable(
+    data: Dataset, checkpoints: Sequence[Model], rows: Int[Tensor, "m"], *, share: float = 0.5
+) -> tuple[Dataset, Int[Tensor, "kept"]]:
+    """Label the most stable share of some unlabelled rows with the last checkpoint's masks.
+
+    Returns:
+        The data with these masks, and the rows that got them.
+    """
+    images = data["image"][rows]
+    predictions = [model.predict(images, names=["mask"])["mask"].argmax(1) for model in checkpoints]
+    classes = checkpoints[-1].head("mask").config["outputs"]
+    order = stability(predictions, classes).argsort(descending=True, stable=True)
+    kept = order[: round(share * len(rows))]
+    masks: UInt8[Tensor, "n height width"] = data["mask"].clone()
+    masks[rows[kept]] = predictions[-1][kept].to(torch.uint8)
+    return data.with_columns(mask=masks), rows[kept]
+
+
+def _image_iou(matrices: Int[Tensor, "n classes classes"]) -> Float[Tensor, "n"]:
+    """Mean IoU of each image over the classes that occur in it."""
+    counts = matrices.double()
+    both = counts.diagonal(dim1=1, dim2=2)
+    union = counts.sum(1) + counts.sum(2) - both
+    return (both / union.clamp(min=1)).sum(1) / (union > 0).sum(1).clamp(min=1)

@@ -1,0 +1,110 @@
+"""Budgets: how much compute a recipe may spend, counted alike for every method.
+
+The unit is the *image pass*: the compute of one image forward and backward through the encoder. What a step really
+costs is counted once, in FLOPs, by PyTorch's own counter; so a teacher's forward, a decoder or an attack's probes
+are paid for, and equal passes are equal compute.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rushlight.core.errors import UserError
+from rushlight.nets.encoders import Encoder
+
+_UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_MINUTES = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Image passes or minutes: one of them, positive.
+
+    Attributes:
+        passes: image passes (compute of one image forward and backward through the encoder).
+        minutes: of wall-clock time.
+    """
+
+    passes: float | int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.passes is None) == (self.minutes is None):
+            raise ValueError("a budget is passes or minutes, one of them")
+        if (self.passes or self.minutes or 0) <= 0:
+            raise UserError("the budget is zero: give image passes ('200k') or minutes ('10m'), more than none")
+
+    @classmethod
+    def parse(cls, text: str | float | Budget) -> Budget:
+        """`"200k"`, `"1.5M"` or a number: image passes; `"90s"`, `"10m"`, `"2h"`: time.
+
+        Raises:
+            UserError: it is none of these, or zero.
+        """
+        if isinstance(text, Budget):
+            return text
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*([a-zA-Z]*)\s*", str(text))
+        if match and match[2] in _UNITS:
+            return cls(passes=float(match[1]) * _UNITS[match[2]])
+        if match and match[2] in _MINUTES:
+            return cls(minutes=float(match[1]) * _MINUTES[match[2]])
+        raise UserError(
+            f"'{text}' is no budget: give image passes ('200k', '1.5M') or time ('90s', '10m' for minutes, '2h')"
+        )
+
+    def share(self, part: float) -> Budget:
+        """This part (between 0 and 1) of the budget."""
+        if self.passes is not None:
+            return Budget(passes=self.passes * part)
+        return Budget(minutes=(self.minutes or 0) * part)
+
+    def __str__(self) -> str:
+        if self.minutes is not None:
+            return f"{self.minutes:.12g}m"
+        for unit, size in (("M", 1e6), ("k", 1e3)):
+            if (self.passes or 0) >= size:
+                return f"{(self.passes or 0) / size:.12g}{unit}"
+        return f"{self.passes:.12g}"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What was really used.
+
+    Attributes:
+        passes: image passes; flops: floating-point operations; steps: of the optimiser; seconds: of wall-clock time.
+    """
+
+    passes: float = 0.0
+    flops: float = 0.0
+    steps: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.passes + other.passes,
+            self.flops + other.flops,
+            self.steps + other.steps,
+            self.seconds + other.seconds,
+        )
+
+
+def count_flops(work: Callable[[], object]) -> float:
+    """The FLOPs of what `work` does (matrix products and convolutions, forward and backward)."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def pass_flops(encoder: Encoder, image_size: tuple[int, int]) -> float:
+    """The FLOPs of one image pass: one image of (height, width) forward and backward through the encoder."""
+    probe = copy.deepcopy(encoder).train().requires_grad_(True)
+    device = next(probe.parameters()).device
+    images = torch.rand(2, 3, *image_size, device=device, generator=torch.Generator(device).manual_seed(0))
+    return count_flops(lambda: probe(images).sum().backward()) / 2

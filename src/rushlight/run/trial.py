@@ -1,0 +1,211 @@
+"""One trial: a pure function from a spec to a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rushlight._version import VERSION
+from rushlight.core.errors import UserError
+from rushlight.core.files import file_hash, write_whole
+from rushlight.data.columns import TEST, TRAIN
+from rushlight.data.dataset import Dataset
+from rushlight.data.edit import hide
+from rushlight.nets import encoders
+from rushlight.run.budget import Budget, Spent
+from rushlight.run.evaluate import Scores, evaluate
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import Diverged, Progress, RunContext
+from rushlight.run.store import Store
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Everything that a trial's result depends on.
+
+    Attributes:
+        recipe, seed, budget: what is run.
+        data: the data set's content hash.
+        task: the column to predict; `none` where nothing is.
+        keep: known labels a class, drawn by the seed; None keeps all that are known.
+        encoder: its name; weights: a safetensors file to start from, with pretrained: fetch timm's.
+        device, precision: where and how.
+        version: of this library.
+    """
+
+    recipe: str
+    seed: int
+    budget: str
+    data: str
+    task: str = "class"
+    keep: int | None = None
+    encoder: str = "conv16"
+    weights: str | None = None
+    pretrained: bool = False
+    device: str = "cpu"
+    precision: str = "32-true"
+    version: str = field(default_factory=lambda: VERSION)
+
+    @property
+    def key(self) -> str:
+        """A hash of the whole spec: equal specs have equal results, and no other spec has this key."""
+        spec = {**dataclasses.asdict(self), "weights": file_hash(self.weights)}  # the file's content, not its place
+        text = json.dumps(spec, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    @property
+    def ctx(self) -> RunContext:
+        """What of the spec the stages see."""
+        task = None if self.task == "none" else self.task
+        return RunContext(seed=self.seed, task=task, device=self.device, precision=self.precision)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial gave.
+
+    Attributes:
+        trial: the spec.
+        value: the metric on the test fold, 0 … 1; NaN if the trial failed.
+        parts: the value's parts, one row a test image (see `engine.scores`).
+        curve: (image passes, value) at a few moments.
+        spent: passes, FLOPs, steps and seconds.
+        failed: why it failed, in a sentence; empty if it did not.
+    """
+
+    trial: Trial
+    value: float
+    parts: dict[str, Tensor]
+    curve: list[tuple[float, float]]
+    spent: Spent
+    failed: str = ""
+
+
+def run(
+    trial: Trial,
+    data: Dataset,
+    store: Store,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    snapshots: int = 5,
+    checkpoint_seconds: float = 30.0,
+) -> Result:
+    """Run a trial, or take its result where it has been run; go on where a killed one stopped.
+
+    The stages get the training fold alone; the test fold's labels are read here, after them and beside them.
+    """
+    if store.has(trial.key):
+        return load(trial.key, store)
+    train, test = prepare(trial, data), data.fold(TEST)
+    curve: list[tuple[float, float]] = []
+    curve_file = store.work(trial.key) / "curve.json"
+    if curve_file.exists():
+        curve = [tuple(point) for point in json.loads(curve_file.read_text())]
+
+    def snapshot(model: Model, spent: Spent) -> None:
+        if trial.task in model.head_names and all(passes < spent.passes for passes, _ in curve):
+            curve.append((spent.passes, evaluate(model, test, trial.task).value))
+            write_whole(curve_file, json.dumps(curve).encode())
+
+    ctx = dataclasses.replace(
+        trial.ctx,
+        folder=store.work(trial.key),
+        checkpoint_seconds=checkpoint_seconds,
+        on_progress=on_progress,
+        on_snapshot=snapshot,
+        snapshots=snapshots,
+    )
+    try:
+        model, spent = Recipe.parse(trial.recipe).run(train, initial(trial, data), Budget.parse(trial.budget), ctx)
+    except Diverged as error:
+        return diverged(trial, error, store)
+    scored = _score(model, test, trial)
+    curve.append((spent.passes, scored.value))
+    result = Result(trial, scored.value, scored.parts, curve, spent)
+    keep(result, store, model)
+    return result
+
+
+def _score(model: Model, test: Dataset, trial: Trial) -> Scores:
+    if trial.task not in model.head_names:
+        raise UserError(
+            f"the recipe '{trial.recipe}' ends without a head for '{trial.task}': end it with a learner of labels, "
+            f"for instance '{trial.recipe} > supervised'"
+        )
+    return evaluate(model, test, trial.task)
+
+
+def prepare(trial: Trial, data: Dataset) -> Dataset:
+    """What the stages get: the training fold, with `keep` labels a class drawn by the seed."""
+    train = data.fold(TRAIN)
+    return train if trial.keep is None else hide.per_class(train, trial.keep, seed=trial.seed)
+
+
+def initial(trial: Trial, data: Dataset) -> Model:
+    """The model that every recipe of this seed starts from."""
+    encoder = encoders.create(
+        trial.encoder,
+        image_size=max(data.height, data.width),
+        seed=trial.seed,
+        pretrained=trial.pretrained,
+        weights=trial.weights,
+    )
+    return Model(encoder, {}, ModelInfo.of(data.info, (data.height, data.width), trial.task))
+
+
+def keep(result: Result, store: Store, model: Model | None) -> None:
+    """Write a result (and its model) into the store."""
+    exact = dataclasses.asdict(dataclasses.replace(result.spent, seconds=0.0))
+    record = {
+        "trial": dataclasses.asdict(result.trial),
+        "value": result.value,
+        "curve": result.curve,
+        "spent": exact,
+        "failed": result.failed,
+    }
+    measured = {"seconds": result.spent.seconds, "finished": time.strftime("%Y-%m-%d %H:%M:%S"), **machine()}
+    store.put(result.trial.key, record, result.parts, measured, model)
+
+
+def load(key: str, store: Store) -> Result:
+    """A finished trial's result."""
+    record, parts, measured = store.get(key)
+    spent = Spent(**{**record["spent"], "seconds": measured["seconds"]})
+    curve = [(passes, value) for passes, value in record["curve"]]
+    return Result(Trial(**record["trial"]), record["value"], parts, curve, spent, record["failed"])
+
+
+def machine() -> dict[str, Any]:
+    """What a run was measured on."""
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def diverged(trial: Trial, error: Diverged, store: Store) -> Result:
+    """Record a loss that was not finite: the state before the step is kept, and a command replays the step."""
+    spec = store.work(trial.key) / "replay.json"
+    kept = {
+        "trial": dataclasses.asdict(trial),
+        "stage": error.stage,
+        "step": error.step,
+        "state": str(error.checkpoint),
+    }
+    write_whole(spec, json.dumps(kept, indent=1).encode())
+    reason = f"{error}; replay that step with: rushlight replay {spec}"
+    return Result(trial, float("nan"), {}, [], Spent(), reason)

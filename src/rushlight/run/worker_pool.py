@@ -1,0 +1,93 @@
+"""Jobs side by side on this machine: one process a core, one thread a process.
+
+Two single-threaded trainings do more images a second than one with two threads, and one thread makes bits repeatable.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from typing import Any, TypeVar
+
+from rushlight.run import hardware
+
+T = TypeVar("T")
+
+
+def workers_for(workers: int | None, device: str = "cpu") -> int:
+    """How many processes: as many as there are cores, one where a single GPU is shared; 0 is this process itself."""
+    if workers is not None:
+        return max(workers, 0)
+    return hardware.cores() if device == "cpu" else 1
+
+
+def pool(
+    work: Callable[..., T],
+    jobs: Iterable[tuple[Any, ...]],
+    *,
+    workers: int,
+    on_idle: Callable[[], None] | None = None,
+) -> Iterator[T]:
+    """Run `work(*job)` for each job and yield results as they come; `on_idle` is called about twice a second.
+
+    If one fails, the others that have begun are finished before the error is raised. When this process dies, the
+    workers end by themselves.
+    """
+    jobs = list(jobs)
+    if workers == 0:
+        yield from (work(*job) for job in jobs)
+        return
+    with ProcessPoolExecutor(
+        max_workers=min(workers, len(jobs)) or 1,
+        mp_context=_context(),
+        initializer=_settle,
+        initargs=(os.getpid(), hardware.cores() if workers == 1 else 1),
+    ) as executor:
+        waiting = {executor.submit(work, *job) for job in jobs}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                if on_idle is not None:
+                    on_idle()
+                yield from (future.result() for future in done)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """On Linux a server process that has imported everything once and is forked for each worker."""
+    if not sys.platform.startswith("linux"):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["rushlight.run.trial", "rushlight.augment.policy"])
+    return context
+
+
+def _settle(parent: int, threads: int) -> None:
+    """In a worker: few threads, and an end when the parent has ended."""
+    import torch
+
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while _alive(parent):
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rushlight.core.errors import UserError
+from rushlight.data.columns import TEST, TRAIN
+from rushlight.data.dataset import Dataset
+from rushlight.data.edit.split import blind, duplicates, hold_out
+from rushlight.data.synthetic import fashion
+
+
+def made(rows: int, seed: int = 0, copies: int = 0, **columns: torch.Tensor) -> Dataset:
+    """Images of noise, the last `copies` of them copies of the first."""
+    g = torch.Generator().manual_seed(seed)
+    image = torch.randint(256, (rows, 3, 5, 7), generator=g, dtype=torch.uint8)
+    image[rows - copies :] = image[:copies]
+    return Dataset({"image": image, **columns})
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-1, 4), min_size=2, max_size=80), st.floats(0.05, 0.9), st.integers(0, 99))
+def test_each_class_keeps_its_share_on_both_sides(labels, share, seed):
+    labels = torch.tensor(labels)
+    data = made(len(labels), **{"class": labels})
+    if (labels >= 0).sum() < 2:
+        with pytest.raises(UserError):
+            hold_out(data, share, seed)
+        return
+    fold = hold_out(data, share, seed)["fold"]
+    assert set(fold.tolist()) == {TRAIN, TEST}
+    assert (fold[labels < 0] == TRAIN).all()
+    sizes = [int((labels == c).sum()) for c in range(5)]
+    for c, n in enumerate(sizes):
+        test = int(((labels == c) & (fold == TEST)).sum())
+        assert n < 2 or 1 <= test <= n - 1
+        assert n < 2 or abs(test - share * n) <= 1
+        assert n != 1 or test == 0 or max(sizes) == 1
+    assert torch.equal(fold, hold_out(data, share, seed)["fold"])
+
+
+def test_the_seed_decides_and_an_own_fold_is_kept():
+    data = made(200, **{"class": torch.arange(200) % 4})
+    split = hold_out(data)
+    assert int((split["fold"] == TEST).sum()) == 50
+    assert not torch.equal(split["fold"], hold_out(data, seed=1)["fold"])
+    assert hold_out(split, 0.5, seed=3) is split
+
+
+@settings(deadline=None)
+@given(st.integers(0, 12), st.integers(0, 99))
+def test_equal_images_stay_on_one_side(copies, seed):
+    labels = torch.arange(30) % 3
+    labels[-5:] = -1  # a copy without a label follows its twin
+    data = made(30, seed, copies, **{"class": labels})
+    fold = hold_out(data, 0.3, seed)["fold"]
+    assert torch.equal(fold[30 - copies :], fold[:copies])
+    group = duplicates(data["image"])
+    same = group[:, None] == group
+    pixels = data["image"].flatten(1)
+    assert torch.equal(same, (pixels[:, None] == pixels).all(-1))
+
+
+def test_images_that_differ_in_one_pixel_are_not_equal():
+    image = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
+    for row in range(1, 40):
+        image[row].view(-1)[row * 70] = 1
+    assert duplicates(image).unique().numel() == 40
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 999))
+def test_tags_keep_their_share(seed):
+    g = torch.Generator().manual_seed(seed)
+    rate = torch.tensor([0.5, 0.3, 0.1, 0.05])
+    tags = (torch.rand(200, 4, generator=g) < rate).to(torch.int8)
+    tags[torch.rand(200, 4, generator=g) < 0.1] = -1
+    fold = hold_out(made(200, tags=tags), 0.25, seed)["fold"]
+    assert abs(int((fold == TEST).sum()) - 50) <= 6
+    for tag in range(4):
+        positives = int((tags[:, tag] == 1).sum())
+        test = int(((tags[:, tag] == 1) & (fold == TEST)).sum())
+        assert abs(test - 0.25 * positives) <= 2.5, "rarer tags come first, so all keep their share"
+        assert positives < 4 or 1 <= test < positives
+
+
+def test_masks_are_split_at_random_where_known():
+    mask = torch.zeros(40, 5, 7, dtype=torch.uint8)
+    mask[30:] = 255
+    fold = hold_out(made(40, mask=mask), 0.2)["fold"]
+    assert int((fold == TEST).sum()) == 6
+    assert (fold[30:] == TRAIN).all()
+
+
+def test_the_named_column_decides():
+    data = made(40, **{"class": torch.full((40,), -1), "tags": torch.ones(40, 1, dtype=torch.int8)})
+    assert int((hold_out(data)["fold"] == TEST).sum()) == 10
+    with pytest.raises(UserError, match="known 'class'"):
+        hold_out(data, column="class")
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, 2.0])
+def test_an_impossible_share_is_refused(share):
+    with pytest.raises(UserError, match="share"):
+        hold_out(made(4, **{"class": torch.arange(4)}), share)
+
+
+def test_nothing_known_is_refused():
+    with pytest.raises(UserError, match="no label is known"):
+        hold_out(made(4))
+
+
+def test_blind_hides_every_label_of_the_test_rows_only():
+    data = fashion.load().select(torch.arange(11_990, 12_010))
+    seen = blind(data)
+    assert not seen.known("class")[data["fold"] == TEST].any()
+    assert torch.equal(seen.fold(TRAIN)["class"], data.fold(TRAIN)["class"])
+    assert torch.equal(seen["image"], data["image"])
+    unlabelled = made(3)
+    assert blind(unlabelled) is unlabelled

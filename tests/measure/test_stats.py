@@ -1,0 +1,294 @@
+"""Intervals are held to what they promise: measured coverage, and the algebra every estimate of a mean obeys."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from rushlight.measure import stats
+from rushlight.measure.stats import Interval, Ranking, claim_verdict, compare_with_best, paired, single, verdict
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+
+
+def load_simulation():
+    spec = importlib.util.spec_from_file_location("rushlight_benchmark_coverage", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+simulation = load_simulation()
+World = simulation.World
+
+
+def name(world) -> str:
+    return f"{world.recipes} recipes, {world.seeds} seeds of sd {world.seed_sd}, accuracy {world.accuracy}"
+
+
+# --- coverage ---
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(3, 300, 0.80, 0.02, 0.0),
+        World(3, 300, 0.80, 0.00, 2.0),
+        World(3, 300, 0.95, 0.02, 1.0),
+        World(4, 400, 0.50, 0.00, 1.0),
+        World(5, 300, 0.95, 0.00, 0.3),
+        World(6, 300, 0.70, 0.02, 2.0),
+        World(10, 300, 0.80, 0.00, 1.0),
+    ],
+    ids=name,
+)
+def test_a_95_percent_interval_covers_in_93_to_97_percent_of_studies(world):
+    measured = simulation.coverage(world, 2500, np.random.default_rng(11))
+    assert 0.93 <= measured <= 0.97
+
+
+def test_seeds_alone_would_not_cover():
+    """The measurement can fail: an interval that forgets the test images is far from its level."""
+    world = World(5, 300, 0.8, 0.0, 0.0)
+    x = simulation.draw(world, 1000, np.random.default_rng(0))
+    by_seed = (x[:, 0] - x[:, 1]).mean(-1)
+    half = 2.776 * by_seed.std(-1, ddof=1) / np.sqrt(5)
+    assert np.mean(np.abs(by_seed.mean(-1)) <= half) < 0.9
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(3, 300, 0.8, seed_sd=2.0, recipes=3),
+        World(5, 300, 0.8, seed_sd=1.0, recipes=4),
+        World(3, 300, 0.9, seed_sd=(2.0, *(0.7,) * 7), recipes=8),
+    ],
+    ids=name,
+)
+def test_a_study_of_equals_names_a_false_winner_in_at_most_5_percent(world):
+    assert simulation.false_winners(world, 1000, np.random.default_rng(5)) <= 0.05
+
+
+def test_a_real_lead_is_found():
+    world = World(4, 1000, 0.8, gap=0.06, seed_sd=0.5, recipes=4)
+    studies = simulation.draw(world, 40, np.random.default_rng(1)).astype(float)
+    found = [compare_with_best(dict(zip("abcd", x))).best == ("a",) for x in studies]
+    assert np.mean(found) >= 0.8
+
+
+@pytest.mark.parametrize("accuracy", [0.6, 0.95])
+def test_a_single_recipes_interval_covers(accuracy):
+    world = World(4, 300, accuracy, seed_sd=1.0)
+    studies = simulation.draw(world, 800, np.random.default_rng(3))[:, 0].astype(float)
+    held = [accuracy in single(x) for x in studies]
+    assert 0.93 <= np.mean(held) <= 0.975
+
+
+# --- the estimate against plain loops ---
+
+
+def slow_mean_squares(d):
+    s, n = d.shape
+    grand = sum(d[i][j] for i in range(s) for j in range(n)) / (s * n)
+    rows = [sum(d[i]) / n for i in range(s)]
+    columns = [sum(d[i][j] for i in range(s)) / s for j in range(n)]
+    by_seed = n * sum((r - grand) ** 2 for r in rows) / (s - 1)
+    by_image = s * sum((c - grand) ** 2 for c in columns) / (n - 1)
+    rest = sum((d[i][j] - rows[i] - columns[j] + grand) ** 2 for i in range(s) for j in range(n))
+    return by_seed, by_image, rest / ((s - 1) * (n - 1))
+
+
+def test_standard_error_is_that_of_the_two_way_table():
+    rng = np.random.default_rng(0)
+    d = rng.normal(size=(4, 1)) + 2 * rng.normal(size=(1, 9)) + rng.normal(size=(4, 9))
+    by_seed, by_image, rest = slow_mean_squares(d)
+    expected = (by_seed + by_image - rest) / 36
+    interval = paired(d, np.zeros_like(d))
+    assert interval.se == pytest.approx(expected**0.5)
+    assert interval.df == pytest.approx(expected**2 / ((by_seed / 36) ** 2 / 3 + ((by_image - rest) / 36) ** 2 / 8))
+
+
+def test_one_column_is_students_t_over_seeds():
+    d = np.array([[0.1], [0.3], [0.2], [0.6]])
+    interval = paired(d, np.zeros_like(d))
+    half = 3.182446305284263 * d.std(ddof=1) / 2
+    assert interval.low == pytest.approx(0.3 - half)
+    assert interval.df == pytest.approx(3)
+
+
+def test_one_seed_is_students_t_over_images():
+    d = np.array([[0.1, 0.3, 0.2, 0.6]])
+    interval = paired(d, np.zeros_like(d))
+    assert interval.high == pytest.approx(0.3 + 3.182446305284263 * d.std(ddof=1) / 2)
+
+
+def test_equal_scores_give_a_point():
+    a = np.ones((3, 5))
+    assert paired(a, a) == Interval(0.0, 0.0, 0.0, 0.0, 2.0)
+
+
+def test_a_perfect_recipe_is_not_certain():
+    interval = single(np.ones((3, 100)))
+    assert interval.mean == interval.high == 1
+    assert 0.93 < interval.low < 0.99
+
+
+@pytest.mark.parametrize("a", [np.ones((3, 4)), np.full((3, 5), np.nan)])
+def test_what_cannot_be_paired_is_refused(a):
+    with pytest.raises((ValueError, TypeError)):
+        paired(a, np.zeros((3, 5)))
+
+
+# --- properties ---
+
+matrices = arrays(np.float64, (3, 7), elements=st.floats(-4, 4, width=16))
+
+
+def same(x: Interval, y: Interval) -> bool:
+    ends = [(x.mean, y.mean), (x.low, y.low), (x.high, y.high), (x.se, y.se)]
+    return bool(np.allclose(*zip(*ends), atol=1e-6))
+
+
+@settings(max_examples=40, deadline=None)
+@given(matrices, matrices)
+def test_paired_is_antisymmetric(a, b):
+    assert same(paired(a, b), -paired(b, a))
+
+
+@settings(max_examples=40, deadline=None)
+@given(matrices, matrices, st.floats(-3, 3), st.floats(0.125, 8))
+def test_paired_follows_shift_and_scale(a, b, shift, scale):
+    x = paired(a, b)
+    moved = Interval(*(scale * v + shift for v in (x.mean, x.low, x.high)), scale * x.se, x.df)
+    assert same(paired(scale * a + shift, scale * b), moved)
+
+
+@settings(max_examples=40, deadline=None)
+@given(matrices, matrices, st.permutations(range(3)), st.permutations(range(7)))
+def test_the_order_of_seeds_and_images_does_not_matter(a, b, seeds, images):
+    order = np.ix_(seeds, images)
+    assert same(paired(a, b), paired(a[order], b[order]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(matrices, matrices)
+def test_a_higher_level_is_wider(a, b):
+    wide, narrow = paired(a, b, level=0.99), paired(a, b, level=0.8)
+    assert wide.low <= narrow.low <= narrow.high <= wide.high
+
+
+# --- rankings ---
+
+
+def study(gap: float = 0.0) -> dict[str, np.ndarray]:
+    x = simulation.draw(World(4, 500, 0.8, gap, 0.5, recipes=3), 1, np.random.default_rng(2))[0].astype(float)
+    return dict(zip(("winner", "second", "third"), x))
+
+
+def test_ranking_is_ordered_and_simultaneous():
+    scores = study(0.1)
+    ranking = compare_with_best(scores, reference="third")
+    assert list(ranking.names) == sorted(scores, key=lambda n: -scores[n].mean())
+    assert ranking.best == ("winner",)
+    for (a, b), gap in ranking.gaps.items():
+        alone = paired(scores[a], scores[b])
+        assert gap.mean == pytest.approx(alone.mean)
+        assert gap.high - gap.low > alone.high - alone.low
+    assert set(ranking.gains) == {"winner", "second"}
+    gain, gap = ranking.gains["winner"], ranking.gaps["winner", "third"]
+    assert gain.high - gain.low < gap.high - gap.low, "fewer comparisons need less"
+
+
+def test_two_recipes_are_just_a_pair():
+    scores = study()
+    a, b = scores["winner"], scores["second"]
+    ranking = compare_with_best({"a": a, "b": b})
+    first, second = ranking.names
+    expected = paired(*({"a": a, "b": b}[n] for n in ranking.names))
+    assert ranking.gaps[first, second].low == pytest.approx(expected.low, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("scores", "reference"),
+    [({}, None), ({"a": np.ones((2, 3)), "b": np.ones((2, 4))}, None), ({"a": np.ones((2, 3))}, "b")],
+)
+def test_a_ranking_needs_matching_scores(scores, reference):
+    with pytest.raises(ValueError):
+        compare_with_best(scores, reference=reference)
+
+
+def test_verdict_says_what_is_shown():
+    assert "winner is best" in verdict(compare_with_best(study(0.15)))
+    tie = verdict(compare_with_best(study()))
+    assert tie.startswith("No difference shown between")
+    assert "best" not in tie
+    assert "ran alone" in verdict(compare_with_best({"a": np.ones((2, 3))}))
+    point = Interval(0.0, 0.0, 0.0, 0.0, 1.0)
+    partial = Ranking(("a", "b", "c"), ("a", "b"), {}, {("a", "b"): point}, {})
+    assert verdict(partial, {"a": "A"}) == "No difference shown between A and b; c is behind."
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "direction", "expected"),
+    [
+        (0.1, 0.3, "higher", "holds"),
+        (-0.1, 0.3, "higher", "unclear"),
+        (0.0, 0.3, "higher", "unclear"),
+        (-0.3, -0.1, "higher", "fails"),
+        (-0.3, -0.1, "lower", "holds"),
+        (0.1, 0.3, "lower", "fails"),
+    ],
+)
+def test_a_claims_verdict_follows_from_its_interval(low, high, direction, expected):
+    assert claim_verdict(Interval((low + high) / 2, low, high, 0.1, 5.0), direction) == expected
+
+
+def test_a_claim_needs_a_direction():
+    with pytest.raises((ValueError, TypeError)):
+        claim_verdict(Interval(0.0, 0.0, 0.0, 0.0, 1.0), "up")
+
+
+# --- pseudo-values ---
+
+
+def test_pseudo_values_of_a_mean_are_the_scores():
+    scores = np.random.default_rng(0).random(20)
+    np.testing.assert_allclose(stats.pseudo_values(lambda x: float(x.mean()), scores), scores, atol=1e-12)
+
+
+def mean_iou(counts: np.ndarray) -> float:
+    hit, union = counts.sum(0)
+    return float(np.mean(hit / union))
+
+
+def test_pseudo_values_carry_the_variance_of_mean_iou():
+    """Their standard error agrees with the scatter of the metric over fresh test sets."""
+    rng = np.random.default_rng(0)
+
+    def test_set() -> np.ndarray:
+        union = rng.integers(5, 40, (200, 3))
+        return np.stack([rng.binomial(union, rng.beta(8, 3, (200, 1))), union], 1)
+
+    metrics, errors = [], []
+    for _ in range(150):
+        parts = test_set()
+        values = stats.pseudo_values(mean_iou, parts, blocks=50)
+        metrics.append(mean_iou(parts))
+        errors.append(values.std(ddof=1) / np.sqrt(50))
+        assert values.mean() == pytest.approx(metrics[-1], abs=2e-3)
+    assert np.mean(errors) == pytest.approx(np.std(metrics), rel=0.15)
+
+
+def test_pseudo_values_take_lists_and_need_two_blocks():
+    values = stats.pseudo_values(lambda x: sum(x) / len(x), [1.0, 2.0, 6.0, 7.0, 9.0], blocks=2)
+    np.testing.assert_allclose(np.average(values, weights=[3, 2]), 5.0)
+    with pytest.raises(ValueError):
+        stats.pseudo_values(sum, [1.0, 2.0], blocks=1)

@@ -1,0 +1,185 @@
+"""The gauntlet: what it asks of whom, and that a trained backbone beats an untrained one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rushlight.core.catalogue import transposed
+from rushlight.core.errors import UserError
+from rushlight.data.columns import TEST
+from rushlight.data.dataset import Dataset
+from rushlight.data.synthetic import fashion, scenes
+from rushlight.measure import probe
+from rushlight.methods.evaluate.backbones import benchmark, few_label
+from rushlight.methods.evaluate.backbones.benchmark import Net, Simple
+from rushlight.methods.evaluate.backbones.method import Backbones
+from rushlight.nets import encoders
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import Progress, RunContext
+
+QUICK = {"images": 160, "scenes": 20, "steps": 6, "rates": (3e-3,)}
+
+
+def model_of(name: str = "conv16", size: int = 28, recipe: str = "") -> Model:
+    return Model(
+        encoders.create(name, image_size=size, seed=0), {}, ModelInfo(image_size=(size, size), recipe=recipe)
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def trained() -> Model:
+    """conv16 after 6,000 supervised passes on the first five classes."""
+    data = fashion.load().fold(0)
+    data = data.select((data["class"] < 5).nonzero().squeeze(1)[:2000])
+    return Recipe.parse("supervised").run(data, model_of(), Budget(passes=6000), RunContext())[0].eval()
+
+
+@pytest.fixture(scope="module")
+def others() -> Dataset:
+    """Photos of the other five classes, with both folds."""
+    photos = fashion.load()
+    rows = (photos["class"] >= 5).nonzero().squeeze(1)
+    rows = torch.cat([rows[:400], rows[-200:]])
+    return photos.select(rows)
+
+
+def test_a_trained_backbone_leads_its_untrained_self_on_classes_it_never_saw(trained: Model, others: Dataset) -> None:
+    heard: list[Progress] = []
+    judge = Backbones(**QUICK, tasks=("neighbours", "linear", "retrieval", "shift"))
+    found = judge.judge(trained, others, RunContext(on_progress=heard.append))
+    gains = {name: value for name, value in found.numbers.items() if name.endswith("gain over untrained")}
+    assert len(gains) == 6
+    assert gains["retrieval, gain over untrained"] > 0
+    assert sum(gains.values()) > 0
+    names = ["conv16", "untrained conv16", "image statistics", "RCF", "MOSAIKS"]
+    assert found.tables["scores"]["backbone"] == names
+    assert sorted(found.tables["ranking"]["backbone"]) == sorted(names)
+    apples = transposed(found.tables["same architecture"])
+    assert [(row["architecture"], row["pretraining"]) for row in apples] == [("conv16", "supervised")]
+    z = dict(zip(found.tables["ranking"]["backbone"], found.tables["ranking"]["mean z"], strict=True))
+    assert apples[0]["lead in z"] == pytest.approx(z["conv16"] - z["untrained conv16"])
+    assert found.numbers["mean z"] == pytest.approx(z["conv16"])
+    assert heard[-1].done <= 1
+    assert any("linear" in progress.stage for progress in heard)
+
+
+def test_every_task_gives_a_score_and_dense_ones_to_networks_alone(others: Dataset) -> None:
+    judge = Backbones(**QUICK, tasks=tuple(benchmark.GROUPS), tuning_steps=6)
+    found = judge.judge_all({"small": model_of("vit64")}, others)
+    scores = {row["backbone"]: row for row in transposed(found.tables["scores"])}
+    dense = {"scene segmentation", "scene detection", "fine-tune"}
+    assert dense | {"neighbours", "linear", "few-label", "retrieval"} < set(scores["small"])
+    assert all(0 <= value <= 1 for name, value in scores["small"].items() if name != "backbone")
+    assert {name for name, value in scores["RCF"].items() if value != value} == dense
+    assert "same architecture" not in found.tables  # nothing here was trained
+    assert found.tables["backbones"]["pretraining"] == ["untrained"]
+
+
+def test_masks_boxes_and_tags_of_the_data_are_asked_about_too() -> None:
+    data = scenes.compose(60, size=32, seed=0, objects=(1, 2)).without("class")
+    judge = Backbones(**QUICK, tasks=("neighbours", "segmentation", "detection", "few-label", "retrieval", "shift"))
+    found = judge.judge(model_of(size=32), data, RunContext(task="tags"))
+    named = {"neighbours of tags", "segmentation", "detection", "few-label of tags", "retrieval of tags"}
+    assert named <= set(found.numbers)
+    assert "shift by blur of tags" in found.numbers
+    bare = Backbones(tasks=("linear",))
+    with pytest.raises(UserError, match="no task of linear fits"):
+        bare.judge(model_of(), fashion.load().select(torch.arange(20)).without("class"))
+
+
+def test_without_labels_scenes_still_tell_backbones_apart() -> None:
+    bare = fashion.load().select(torch.arange(20)).without("class")
+    found = Backbones(**QUICK).judge(model_of(), bare)
+    assert set(found.tables["scores"]) == {"backbone", "scene segmentation", "scene detection"}
+    one_class = bare.with_columns(**{"class": torch.zeros(20, dtype=torch.long)})
+    assert Backbones().course.parts(one_class, 0) == []
+
+
+def test_seeds_are_averaged_and_repeat(others: Dataset) -> None:
+    one, two, both = (Backbones(**QUICK, tasks=("linear",), seeds=n) for n in (1, 1, 2))
+    first = one.judge(model_of(), others).numbers["linear"]
+    second = two.judge(model_of(), others, RunContext(seed=1)).numbers["linear"]
+    mean = both.judge(model_of(), others).numbers["linear"]
+    assert mean == pytest.approx((first + second) / 2, abs=1e-6)
+    assert first == one.judge(model_of(), others).numbers["linear"]
+
+
+def test_a_part_holds_out_what_it_asks_about(others: Dataset) -> None:
+    part = benchmark.parts(others, "class", 100, 0)
+    assert (len(part.train), len(part.test)) == (100, 50)
+    assert set(part.test["fold"].tolist()) == {TEST}
+    few = part.few(3)
+    assert part.labels[few].bincount(minlength=10)[5:].tolist() == [3] * 5
+    tags = benchmark.parts(scenes.compose(80, size=32, seed=0), "tags", 40, 0)
+    assert ((tags.labels[tags.few(2)] == 1).sum(0) >= 2).all()
+
+
+def test_simple_features_are_standardised_by_their_bank_and_know_no_label(others: Dataset) -> None:
+    bank = others["image"][:100]
+    for name in ("image statistics", "RCF", "MOSAIKS"):
+        features = Simple(name, bank, seed=0).features(bank)
+        spread = features.std(0, correction=0)
+        torch.testing.assert_close(spread[spread > 0.5], torch.ones_like(spread[spread > 0.5]), atol=1e-3, rtol=0)
+        assert features.mean(0).abs().max() < 1e-3
+
+
+def test_maps_are_read_at_the_images_size_where_the_encoder_takes_it() -> None:
+    images = scenes.compose(2, size=48, seed=0)["image"]
+    assert Net(model_of()).maps(images).shape[-2:] == (6, 6)
+    assert Net(model_of(size=96)).maps(images).shape[-2:] == (12, 12)
+    assert Net(model_of("vit64", 28)).maps(images).shape[-2:] == (12, 12)
+    assert Net(model_of("vit_tiny_patch16_224", 32)).maps(images).shape[-2:] == (3, 3)
+    assert Net(model_of("mixer_s16_224", 32)).maps(images).shape[-2:] == (2, 2)  # its grid is fixed
+
+
+def test_corrupted_images_are_scored_by_the_probe_of_clean_ones(trained: Model, others: Dataset) -> None:
+    part, net = benchmark.parts(others, "class", 300, 0), Net(trained)
+    ask = benchmark.linear(net, part)
+    clean = probe.linear_accuracy(net.features(part.train["image"]), part.labels,
+                                  net.features(part.test["image"]), part.true)  # fmt: skip
+    assert ask(part.test["image"]) == pytest.approx(clean)
+    hard = benchmark.shifted(ask, part.test["image"], severity=5, seed=0)
+    assert set(hard) == {"blur", "noise", "contrast"}
+    assert min(hard.values()) < clean
+
+
+def test_what_cannot_be_tuned_gets_a_probe_of_the_few(others: Dataset) -> None:
+    part = benchmark.parts(others, "class", 300, 0)
+    rows = part.few(4)
+    simple = Simple("RCF", part.train["image"])
+    few = benchmark.Parts(part.train.select(rows), part.test, "class")
+    found = benchmark.few_label_score(simple, part, rows, few_label.Tuning(), 0)
+    assert found == benchmark.linear(simple, few)(part.test["image"])
+
+
+def test_kinds_of_pretraining(others: Dataset) -> None:
+    models = {
+        "a": model_of(recipe="supervised"),
+        "b": model_of(recipe="barlow-twins(batch=64)"),
+        "c": model_of(recipe="barlow-twins > supervised"),
+        "d": model_of(recipe="timm's weights a1_in1k"),
+    }
+    found = Backbones(**QUICK, tasks=("neighbours",)).judge_all(models, others)
+    kinds = dict(zip(found.tables["ranking"]["backbone"], found.tables["ranking"]["pretraining"], strict=True))
+    assert [kinds[name] for name in "abcd"] == ["supervised", "self-supervised", "supervised", "timm's weights a1_in1k"]
+    assert kinds["untrained conv16"] == "untrained"
+    assert kinds["RCF"] == "none"
+    small = dict(zip(found.tables["ranking"]["backbone"], found.tables["ranking"]["rank among small"], strict=True))
+    assert math.isnan(small["RCF"])
+    assert sorted(small[name] for name in (*"abcd", "untrained conv16")) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"tasks": ("liner",)}, "Did you mean 'linear'"), ({"seeds": 0}, "at least one"), ({"tasks": ()}, "at least one")],
+)
+def test_what_it_cannot_run_is_said(settings: dict, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Backbones(**settings)
+    with pytest.raises(UserError, match="--models"):
+        Backbones().judge_all({}, fashion.load())

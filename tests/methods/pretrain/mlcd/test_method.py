@@ -1,0 +1,87 @@
+"""MLCD: what labels are, that the student starts anew, what the step is, what is paid, and that it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from pretraining import fresh, photos, prepared, probed, trained
+
+from rushlight.core.errors import UserError
+from rushlight.measure import probe
+from rushlight.methods.pretrain.mlcd.method import MLCD
+from rushlight.methods.pretrain.mlcd.multi_label import mlc, mlcd
+from rushlight.run.budget import Budget
+from rushlight.run.stage import RunContext
+
+
+def test_a_student_learns_from_a_teachers_clusters() -> None:
+    teacher = trained("simclr(batch=64)", passes=10e3)
+    stage = MLCD(clusters=60, positives=4, batch=32, scale=16.0)
+    _, student = stage.run(photos().without("class"), teacher, Budget(passes=14e3), RunContext(task=None))
+    assert probed(student) > probed(fresh()) + 0.03
+    assert student.head_names == []
+
+
+def test_labels_are_the_nearest_clusters_and_stay() -> None:
+    learner = prepared(MLCD, clusters=40, positives=3)
+    assert learner.labels.shape == (1500, 3)
+    assert int(learner.labels.max()) < 40
+    assert all(len(set(row)) == 3 for row in learner.labels[:50].tolist())
+    features = torch.nn.functional.normalize(probe.features(learner.given, photos()["image"]), dim=1)
+    first = learner.labels[:, 0]
+    same = first[:, None] == first
+    cosine = features @ features.T
+    assert cosine[same].mean() > cosine[~same].mean() + 0.01
+
+
+@pytest.mark.parametrize(("loss", "function"), [("mlcd", mlcd), ("mlc", mlc)])
+def test_the_step_is_the_loss_on_all_clusters(loss: str, function) -> None:  # type: ignore[no-untyped-def]
+    learner = prepared(MLCD, clusters=40, positives=3, loss=loss, sampled=1.0, margin=0.0, scale=10.0)
+    batch = learner.draw(16, 0)
+    view = learner.view(batch["views"]["image"], generator=learner.generator())
+    e = learner.model.encoder(view)
+    cosines = (e / e.norm(dim=1, keepdim=True)) @ (learner.weight / learner.weight.norm(dim=1, keepdim=True)).T
+    positives = torch.zeros(16, 40, dtype=torch.bool).scatter_(1, learner.labels[batch["views"]["row"]], True)
+    torch.testing.assert_close(learner.step(batch), function(10 * cosines, positives).mean())
+
+
+def test_only_active_clusters_get_gradients() -> None:
+    learner = prepared(MLCD, clusters=80, positives=2, sampled=0.2)
+    batch = learner.draw(4, 0)
+    learner.step(batch).backward()
+    touched = learner.weight.grad.abs().sum(1) > 0
+    assert int(touched.sum()) == 16
+    assert bool(touched[learner.labels[batch["views"]["row"]].flatten()].all())
+
+
+def test_the_student_starts_anew_unless_told() -> None:
+    for restart in (True, False):
+        learner = prepared(MLCD, clusters=40, restart=restart)
+        same = torch.equal(next(learner.model.encoder.parameters()), next(learner.given.encoder.parameters()))
+        assert same is not restart
+
+
+def test_the_teachers_forwards_are_paid_for() -> None:
+    stage = MLCD(clusters=32, batch=8)
+    data = photos().without("class")
+    _, _ = stage.run(data, fresh(), Budget(passes=800), RunContext(task=None))
+    assert 700 < stage.spent.passes <= 800
+    images, paid = stage.teaching(data, fresh(), Budget(passes=800))
+    assert images < len(data)
+    assert 100 < paid.passes <= 200
+    assert len(stage.chosen) == images
+
+
+def test_a_teacher_can_be_named(tmp_path: Path) -> None:
+    fresh(seed=7).save(tmp_path / "teacher")
+    named, given = prepared(MLCD, clusters=40, teacher=str(tmp_path / "teacher")), prepared(MLCD, clusters=40)
+    assert not torch.equal(named.labels, given.labels)
+    with pytest.raises(UserError, match="there is no encoder 'nobody'"):
+        prepared(MLCD, teacher="nobody")
+
+
+def test_what_cannot_be_is_told() -> None:
+    with pytest.raises(UserError, match="'mlcd' or 'mlc', not 'ce'"):
+        MLCD(loss="ce")

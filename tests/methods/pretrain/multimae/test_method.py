@@ -1,0 +1,251 @@
+"""MultiMAE: what is seen and asked, that it is MAE with images alone, unknown values, pseudo-labels, what it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pretraining import fresh, photos, prepared
+
+from rushlight.augment import mask
+from rushlight.core.errors import UserError
+from rushlight.data.dataset import Dataset
+from rushlight.data.synthetic import scenes as composed
+from rushlight.methods.pretrain.multimae.method import MultiMAE
+from rushlight.nets import encoders
+from rushlight.nets.vit import patchify
+from rushlight.run.budget import Budget
+from rushlight.run.model import Model, ModelInfo
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
+
+
+@pytest.fixture(scope="module")
+def whole() -> Dataset:
+    return composed.compose(120, size=32, seed=3)
+
+
+def ready(data: Dataset, **settings) -> MultiMAE:
+    learner = MultiMAE(**settings)
+    start = Model(encoders.create("vit64-p8", image_size=32, seed=0), {}, ModelInfo(image_size=(32, 32)))
+    learner.prepare(data, start, RunContext(seed=1, task=None))
+    learner.plan = learner.plan_for(Budget(passes=2000))
+    return learner
+
+
+def shown(learner: MultiMAE, data: Dataset, n: int = 8) -> tuple[dict, dict]:
+    columns = {"image": data["image"][:n].float() / 255, "depth": data["depth"][:n], "mask": data["mask"][:n]}
+    return learner.prepared({name: columns[name] for name in learner.every})
+
+
+def test_every_modality_is_seen_and_rebuilt_and_the_losses_fall(whole: Dataset) -> None:
+    learner = ready(whole)
+    assert learner.every == ["image", "depth", "mask"]
+    values, known = shown(learner, whole)
+    masked = learner.masked(torch.ones(8, 3, dtype=torch.bool))
+    before = {name: float(loss.detach()) for name, loss in learner.eval().losses(values, known, masked).items()}
+    assert set(before) == {"image", "depth", "mask", "normalised"}
+    stage = MultiMAE(batch=32)
+    stage.run(
+        whole, Model(encoders.create("vit64-p8", image_size=32, seed=0)), Budget(passes=4000), RunContext(task=None)
+    )
+    after = stage.eval().losses(values, known, masked)
+    for name, loss in after.items():
+        assert float(loss.detach()) < (0.9 if name == "mask" else 0.995) * before[name]
+
+
+@pytest.mark.parametrize(("normalised", "name"), [(True, "normalised"), (False, "image")])
+def test_with_images_alone_it_is_mae(normalised: bool, name: str) -> None:
+    learner = prepared(MultiMAE, encoder="vit64-p7").double()
+    images = torch.rand(3, 3, 28, 28, dtype=torch.float64)
+    masked = mask.random_patches(3, (4, 4), ratio=0.5, generator=torch.Generator().manual_seed(0)).flatten(1)
+    said = []
+    learner.decoders[f"{name}_"].register_forward_hook(lambda m, given, out: said.append(out.float()))
+    values, known = learner.prepared({"image": images})
+    loss = learner.losses(values, known, masked)[name]
+    target = patchify(learner.model.encoder.normalise(images.float()), 7)
+    if normalised:
+        target = (target - target.mean(2, keepdim=True)) / (target.var(2, keepdim=True) + 1e-6).sqrt()
+    expected = (said[0] - target).square().mean(2)[masked].mean()
+    torch.testing.assert_close(loss.float(), expected.float())
+
+
+def test_each_loss_is_its_definition(whole: Dataset) -> None:
+    learner = ready(whole, normalised=False)
+    values, known = shown(learner, whole)
+    masked = learner.masked(torch.ones(8, 3, dtype=torch.bool))
+    said = {}
+    for name in learner.asked:
+        learner.decoders[f"{name}_"].register_forward_hook(lambda m, given, out, name=name: said.update({name: out}))
+    losses = learner.losses(values, known, masked)
+    hidden = dict(zip(learner.every, masked.chunk(3, 1), strict=True))
+    depth, masks = patchify(values["depth"][:, None], 8), patchify(values["mask"][:, None, ::2, ::2].float(), 4).long()
+    per_image = {"depth": [], "mask": []}
+    for n in range(8):
+        rows = hidden["depth"][n]
+        per_image["depth"].append((said["depth"][n, rows] - depth[n, rows]).abs().mean())
+        rows = hidden["mask"][n]
+        logits = said["mask"][n, rows].view(-1, learner.classes)
+        per_image["mask"].append(F.cross_entropy(logits, masks[n, rows].flatten()))
+    for name, each in per_image.items():
+        torch.testing.assert_close(losses[name], torch.stack(each).mean())
+
+
+def test_visible_pixels_of_a_target_do_not_count(whole: Dataset) -> None:
+    learner = ready(whole).eval()
+    values, known = shown(learner, whole)
+    masked = learner.masked(torch.ones(8, 3, dtype=torch.bool))
+    for number, name in enumerate(learner.every):  # the same answer, whatever is seen: only targets change
+        learner.decoders[f"{name}_"].register_forward_hook(
+            lambda m, given, out: torch.randn(out.shape, generator=torch.Generator().manual_seed(0))
+        )
+        hidden = masked.chunk(3, 1)[number].view(8, 4, 4)
+        pixels = mask.masked_pixels(hidden, 8)
+        pixels = pixels[:, None] if name == "image" else pixels
+        before = learner.losses(values, known, masked)[name]
+        other = (values[name] + 1) % learner.classes if name == "mask" else values[name] / 2 + 0.2
+        for where, alike in ((~pixels, True), (pixels, False)):
+            changed = {**values, name: torch.where(where, other, values[name])}
+            said = learner.losses(changed, known, masked)[name]
+            if alike:
+                torch.testing.assert_close(said, before)
+            else:
+                assert not torch.isclose(said, before)
+
+
+def test_exactly_so_many_tokens_are_kept_whatever_alpha() -> None:
+    for alpha in (0.2, 1.0, 1e5):
+        generator = torch.Generator().manual_seed(0)
+        masked = mask.dirichlet_tokens(4000, [196] * 3, kept=98, alpha=alpha, generator=generator)
+        assert bool(((~masked).sum(1) == 98).all())
+        shares = torch.stack([(~part).sum(1) / 98 for part in masked.chunk(3, 1)], 1)
+        torch.testing.assert_close(shares.mean(0), torch.full((3,), 1 / 3), atol=0.02, rtol=0)
+        if alpha == 1.0:
+            torch.testing.assert_close(shares.var(0), torch.full((3,), 1 / 18), atol=0.006, rtol=0)
+        if alpha == 1e5:
+            assert float((shares - 1 / 3).abs().max()) < 0.02
+
+
+def test_subsets_leave_modalities_out_and_unavailable_ones_are_never_kept() -> None:
+    available = torch.ones(500, 3, dtype=torch.bool)
+    available[:, 1] = False
+    drawn = {"generator": torch.Generator().manual_seed(1), "kept": 8}
+    masked = mask.dirichlet_tokens(500, [16] * 3, available=available, **drawn)
+    assert bool(masked[:, 16:32].all())
+    assert bool(((~masked).sum(1) == 8).all())
+    some = mask.dirichlet_tokens(500, [16] * 3, subsets=True, **drawn)
+    alone = torch.stack([(~part).sum(1) == 8 for part in some.chunk(3, 1)], 1).any(1)
+    assert alone.float().mean() > 0.3
+    with pytest.raises(ValueError, match="fewer than 40 tokens"):
+        mask.dirichlet_tokens(2, [16] * 3, available=available[:2], kept=40, generator=torch.Generator())
+
+
+def test_unknown_values_are_neither_seen_nor_asked_for_and_gradients_stay_finite(whole: Dataset) -> None:
+    rows = torch.arange(len(whole)) >= 4
+    partly = whole.hide(rows, ["depth", "mask"])
+    learner = ready(partly)
+    batch = learner.draw(16, 0)
+    loss = learner.step(batch)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(bool(p.grad.isfinite().all()) for p in learner.parameters() if p.grad is not None)
+    values, known = learner.prepared({"image": torch.rand(2, 3, 32, 32), "depth": torch.full((2, 32, 32), torch.nan),
+                                      "mask": torch.full((2, 32, 32), 255, dtype=torch.uint8)})  # fmt: skip
+    available = torch.tensor([[True, False, False]]).expand(2, -1)
+    masked = learner.masked(available)
+    assert bool(masked[:, 16:].all())
+    losses = learner.losses(values, known, masked)
+    assert float(losses["depth"].detach()) == float(losses["mask"].detach()) == 0
+    assert float(losses["image"].detach()) > 0
+
+
+def test_one_crop_and_flip_for_all_modalities(whole: Dataset) -> None:
+    learner = ready(whole)
+    ramp = torch.linspace(0, 200, 32 * 32).view(32, 32)  # each pixel tells its place
+    images = ramp.byte().expand(8, 3, -1, -1).contiguous()
+    images, view = learner.view.with_view(images, generator=torch.Generator().manual_seed(0))
+    masks, depth = view.masks(ramp.byte().expand(8, -1, -1)), view.depth(ramp.expand(8, -1, -1))
+    assert depth.shape == masks.shape == (8, 32, 32)
+    assert len({float(image[0, 0]) for image in depth}) > 4  # the views differ
+    known = ~depth.isnan()
+    assert known.float().mean() > 0.9
+    assert float((255 * images[:, 0] - depth).abs()[known].max()) < 8  # a row is 6.3, a pixel to the side 0.2
+    torch.testing.assert_close(masks[known].float(), depth[known].floor())
+
+
+def test_pseudo_labels_fill_what_is_unknown_and_are_paid_for(whole: Dataset, tmp_path: Path) -> None:
+    _, teacher = Recipe.parse("supervised").steps[0].stage().run(
+        whole, Model(encoders.create("conv16", image_size=32, seed=0)), Budget(passes=200), RunContext(task="mask")
+    )  # fmt: skip
+    teacher.save(tmp_path / "teacher")
+    partly = whole.hide(torch.arange(len(whole)) >= 10, ["mask"])
+    stage = MultiMAE(pseudo={"mask": str(tmp_path / "teacher")}, batch=16)
+    start = Model(encoders.create("vit64-p8", image_size=32, seed=0))
+    filled, paid = stage.filled(partly, start, Budget(passes=1000))
+    known = filled.known("mask")
+    assert torch.equal(filled["mask"][:10], whole["mask"][:10])
+    assert int(known.sum()) > 10
+    assert 0 < paid.passes <= 250
+    out, _ = stage.run(partly, start, Budget(passes=1000), RunContext(task=None))
+    assert stage.spent.passes <= 1000
+    assert out.content_hash == partly.content_hash
+    named = Dataset({"image": whole["image"]}, whole.info).with_info(mask_names=(), class_names=("cat", "dog"))
+    taught, _ = stage.filled(named, start, Budget(passes=1000))
+    assert taught.info.mask_names == whole.info.mask_names  # the teacher's, not those of the images' classes
+    stage.run(named, start, Budget(passes=200), RunContext(task=None))
+    with pytest.raises(UserError, match="have other classes"):
+        stage.filled(partly.with_info(mask_names=("ground", "thing")), start, Budget(passes=1000))
+    fresh().save(tmp_path / "bare")
+    with pytest.raises(UserError, match="predicts no masks"):
+        MultiMAE(pseudo={"mask": str(tmp_path / "bare")}).filled(partly, start, Budget(passes=1000))
+
+
+def test_uncertainties_weigh_the_losses(whole: Dataset) -> None:
+    learner = ready(whole, uncertainty=True)
+    batch = learner.draw(8, 0)
+    plain = ready(whole)
+    torch.testing.assert_close(learner.step(batch), plain.step(batch))
+    learner.step(batch).backward()
+    assert len(learner.doubts) == 4
+    assert all(doubt.grad is not None for doubt in learner.doubts.parameters())
+    plain.step(batch).backward()
+    assert all(p.grad is not None for p in plain.parameters() if p.requires_grad)  # as DDP asks
+
+
+def test_it_goes_without_images_and_on_patches_of_fourteen(whole: Dataset) -> None:
+    learner = ready(whole, modalities=["depth"], targets=["image"])
+    learner.step(learner.draw(8, 0)).backward()
+    pixels = {"image": torch.ones(2, 32, 32, dtype=torch.bool), "depth": torch.zeros(2, 32, 32, dtype=torch.bool)}
+    pixels["depth"][0, 3, 3] = True
+    assert learner.available(pixels).tolist() == [[False, True], [False, True]]
+    with pytest.raises(UserError, match="nothing that multimae could see"):
+        ready(whole.hide(torch.arange(len(whole)) >= 4, ["depth"]), modalities=["depth"], targets=["image"])
+    large = composed.compose(8, size=56, seed=0)
+    learner, start = MultiMAE(batch=4), Model(encoders.create("vit64-p14", image_size=56))
+    learner.prepare(large, start, RunContext(seed=1, task=None))
+    learner.plan = learner.plan_for(Budget(passes=100))
+    assert learner.step(learner.draw(4, 0)).isfinite()
+
+
+def test_the_encoder_goes_on_as_any_other() -> None:
+    model, _ = Recipe.parse("multimae(batch=16) > supervised(batch=16)").run(
+        photos(), fresh("vit64-p7"), Budget(passes=600), RunContext()
+    )
+    assert model.head_names == ["class"]
+    assert model.encoder.name == "vit64-p7+mean"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"modalities": ["sound"]}, "no modality 'sound'"),
+        ({"pseudo": {"depth": "x"}}, "depth must be in the data"),
+        ({"kept": 1.5}, "at most 1, not 1.5"),
+        ({"modalities": ["image", "depth"]}, "'depth' is not known in fashion"),
+    ],
+)
+def test_what_cannot_be_is_told(settings: dict, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        prepared(MultiMAE, encoder="vit64-p7", **settings)

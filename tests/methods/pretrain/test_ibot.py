@@ -1,0 +1,105 @@
+"""iBOT: DINO on views plus a loss on masked tokens; who is masked, which centre moves how, and that it learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lightly.loss import DINOLoss, IBOTPatchLoss
+from pretraining import fresh, photos, prepared, probed
+
+from rushlight.losses.self_distillation import sharpened
+from rushlight.measure import probe
+from rushlight.measure.spectrum import effective_rank, singular_values
+from rushlight.methods.pretrain.ibot import IBOT, patch_loss
+from rushlight.nets.vit import grid_of
+from rushlight.run.budget import Budget
+from rushlight.run.stage import RunContext
+
+VIT = "vit64-p7"
+
+
+def test_the_student_learns_to_answer_as_its_teacher_does_and_features_do_not_collapse() -> None:
+    """So few steps teach a probe little (the claim says how much 40,000 passes do); they do teach the task."""
+    settings = {"local": 2, "batch": 32, "first_temperature": 0.07}
+    before = prepared(IBOT, encoder=VIT, **settings)
+    stage = IBOT(**settings)
+    stage.run(photos().without("class"), fresh(VIT), Budget(passes=8e3), RunContext(seed=3, task=None))
+    losses = [float(learner.step(learner.draw(64, 0)).detach()) for learner in (before, stage)]
+    assert losses[1] < losses[0] - 0.05
+    assert probed(stage.finish()) > 0.45
+    features = probe.features(stage.finish(), photos()["image"][:500])
+    assert float(effective_rank(singular_values(features - features.mean(0)))) > 5
+
+
+def test_the_patch_loss_is_lightlys_and_the_official_one() -> None:
+    torch.manual_seed(0)
+    student = torch.randn(5, 16, 24, dtype=torch.float64, requires_grad=True)
+    teacher, masked = torch.randn(5, 16, 24, dtype=torch.float64), torch.rand(5, 4, 4) < 0.4
+    masked[2] = False
+    flat = masked.flatten(1)
+    loss = patch_loss(student, sharpened(teacher, torch.zeros(24), 0.05), masked)
+    lightly = IBOTPatchLoss(output_dim=24, teacher_temp=0.05, student_temp=0.1).double()
+    torch.testing.assert_close(loss, lightly(teacher[flat], student[flat], masked))
+    images = []
+    for n in range(5):
+        entropy = torch.zeros((), dtype=torch.float64)
+        for i in range(16):
+            if flat[n, i]:
+                target = (teacher[n, i] / 0.05).softmax(0)
+                entropy = entropy - (target * (student[n, i] / 0.1).log_softmax(0)).sum()
+        images.append(entropy / max(1, int(flat[n].sum())))
+    expected = torch.stack(images).mean()
+    torch.testing.assert_close(loss, expected)
+    mine, theirs = (torch.autograd.grad(each, student, retain_graph=True)[0] for each in (loss, expected))
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_without_masks_it_is_dino_on_the_same_crops() -> None:
+    learner = prepared(IBOT, encoder=VIT, masked_share=0.0, outputs=256, local=2, drop_path=0.0).double()
+    batch = learner.draw(8, 0)
+    views = learner.views(batch)
+    student, teacher = learner.embed(views), learner.embed(views[:2], network=learner.teacher.network)
+    theirs = DINOLoss(output_dim=256, teacher_temp=0.04, student_temp=0.1, warmup_teacher_temp_epochs=0).double()
+    torch.testing.assert_close(learner.step(batch), theirs([t.detach() for t in teacher], student, teacher_temp=0.04))
+
+
+def test_half_of_the_images_are_masked_and_none_beyond_its_ratio() -> None:
+    learner = prepared(IBOT, encoder=VIT)
+    masked = torch.cat([learner.masks(400, (8, 8)) for learner.step_index in range(3)]).flatten(1).sum(1)
+    some = masked > 0
+    assert some.float().mean() == pytest.approx(0.5, abs=0.05)
+    assert int(masked.max()) <= int(0.5 * 64)
+    assert masked[some].float().mean() > 0.6 * 0.3 * 64
+
+
+def test_the_student_is_masked_and_the_teacher_is_not() -> None:
+    learner = prepared(IBOT, encoder=VIT, masked_share=1.0, local=0, drop_path=0.0)
+    with torch.no_grad():
+        learner.mask_token.fill_(7.0)
+    seen = {}
+    for name, network in (("student", learner.model), ("teacher", learner.teacher.network)):
+        blocks = network.encoder.model.blocks
+        blocks.register_forward_hook(lambda module, given, result, name=name: seen.update({name: given[0]}))
+    learner.step(learner.draw(8, 0))
+    assert float(seen["student"].detach().amax()) > 6
+    assert float(seen["teacher"].amax()) < 6
+    assert seen["student"].shape == seen["teacher"].shape == (16, 17, 64)
+
+
+def test_both_centres_move_after_the_loss_the_patches_by_all_of_the_teachers() -> None:
+    learner = prepared(IBOT, encoder=VIT, local=0, outputs=256)
+    learner.step(learner.draw(8, 0))
+    whole, patches = learner.seen
+    assert not learner.centre.value.any()
+    learner.after_step()
+    torch.testing.assert_close(learner.centre.value, 0.1 * whole.mean(0))
+    torch.testing.assert_close(learner.patch_centre.value, 0.1 * patches.flatten(0, 1).mean(0))
+    assert patches.shape[:2] == (16, 16)
+
+
+def test_views_and_patches_share_the_head_and_the_mask_token_learns() -> None:
+    learner = prepared(IBOT, encoder=VIT, masked_share=1.0, local=0)
+    learner.step(learner.draw(8, 0)).backward()
+    assert learner.mask_token.grad.any()
+    assert learner.model.head_names == ["projector"]
+    assert grid_of(learner.model.encoder, 28, 28) == (4, 4)

@@ -1,0 +1,94 @@
+"""The survey: a place for every member, and one comparison in which all of them start alike and none sees a label."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from rushlight.cli import app
+from rushlight.core.catalogue import cards
+from rushlight.core.errors import UserError
+from rushlight.data.columns import TEST
+from rushlight.data.dataset import Dataset
+from rushlight.data.edit import hide
+from rushlight.data.synthetic import fashion
+from rushlight.methods.pretrain.vit_ssl_survey import FAMILIES, MEMBERS, VitSslSurvey, taxonomy
+from rushlight.nets import encoders
+from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
+from rushlight.train.joint_embedding import JointEmbedding
+
+SMALL = {"members": ["simclr(batch=16)", "barlow-twins(batch=16)"], "budget": "600", "fine_tuning": "600", "labels": 5}
+
+
+@pytest.fixture(scope="module")
+def labelled() -> Dataset:
+    whole = fashion.load()
+    test = (whole["fold"] == TEST).nonzero()[:150, 0]
+    return hide.per_class(whole.select(torch.cat([torch.arange(600), test])), 20)
+
+
+def model(seed: int = 0) -> Model:
+    return Model(encoders.create("conv16", image_size=28, seed=seed))
+
+
+def test_every_pretraining_method_stands_in_one_family() -> None:
+    table = taxonomy()
+    placed = " ".join(table["systems"])
+    names = [family.name for family in FAMILIES]
+    for name, card in cards().items():
+        if card.tags and card.tags[0] in names:
+            assert f"{name} (" in placed
+    for name in MEMBERS:
+        assert f"{name} (" in placed
+    assert table["family"] == names
+
+
+def test_its_table_has_each_member_beside_the_start(labelled: Dataset) -> None:
+    found = VitSslSurvey(**SMALL).judge(model(), labelled, RunContext(seed=1))
+    table = found.tables["members"]
+    assert table["member"] == ["untrained", "simclr(batch=16)", "barlow-twins(batch=16)"]
+    assert table["passes"][0] == 0
+    assert all(500 < passes <= 600 for passes in table["passes"][1:])
+    assert all(0.1 < share <= 1 for what in ("neighbours", "linear", "fine-tuned") for share in table[what])
+    assert found.numbers["untrained: linear"] == table["linear"][0]
+
+
+def test_members_see_no_label_and_no_test_image(labelled: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    run = JointEmbedding.run
+
+    def watched(self, data, *rest):  # type: ignore[no-untyped-def]
+        seen.append(data)
+        return run(self, data, *rest)
+
+    monkeypatch.setattr(JointEmbedding, "run", watched)
+    VitSslSurvey(**SMALL).judge(model(), labelled)
+    assert len(seen) == 2
+    for data in seen:
+        assert not data.known("class").any()
+        assert len(data) == 600
+
+
+def test_the_model_that_was_given_is_left_alone(labelled: Dataset) -> None:
+    given = model()
+    before = {key: value.clone() for key, value in given.state_dict().items()}
+    VitSslSurvey(**SMALL).judge(given, labelled)
+    assert all(torch.equal(value, before[key]) for key, value in given.state_dict().items())
+
+
+def test_a_member_that_does_not_fit_the_encoder_is_named(labelled: Dataset) -> None:
+    with pytest.raises(UserError, match="'mae' works on the tokens of a vision transformer"):
+        VitSslSurvey(members=["mae"], budget="600").judge(model(), labelled)
+
+
+def test_an_unknown_member_is_refused_at_once() -> None:
+    with pytest.raises(UserError, match="Did you mean 'simclr'"):
+        VitSslSurvey(members=["simcl"])
+
+
+def test_the_command_line_shows_the_taxonomy() -> None:
+    shown = CliRunner().invoke(app.app, ["systems", "--taxonomy"])
+    assert shown.exit_code == 0
+    assert "contrast" in shown.output

@@ -1,0 +1,188 @@
+"""CW-BASS: its loss against plain loops, its options, its second training, and that it learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from rushlight.augment import policy
+from rushlight.data.dataset import Dataset
+from rushlight.data.synthetic import scenes as composed
+from rushlight.methods.semi.cw_bass.method import CWBASS
+from rushlight.nets import encoders
+from rushlight.run.budget import Budget
+from rushlight.run.evaluate import evaluate
+from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
+from rushlight.train.learner import Plan
+
+KNOWN = 12
+
+
+def some_known(data: Dataset, known: int = KNOWN) -> Dataset:
+    masks = data["mask"].clone()
+    masks[known:] = 255
+    return data.with_columns(mask=masks)
+
+
+@pytest.fixture(scope="module")
+def few() -> Dataset:
+    return some_known(composed.compose(60, size=32, classes=["trouser", "bag"], objects=(1, 2), seed=1))
+
+
+def fresh() -> Model:
+    return Model(encoders.create("conv16", seed=0, image_size=32))
+
+
+def prepared(data: Dataset, **settings) -> CWBASS:
+    """A learner ready for `step`, whose basic view is the image itself."""
+    learner = CWBASS(**{"batch": 3, "ramp": 0.0, **settings})
+    learner.prepare(data, fresh(), RunContext(seed=3, task="mask"))
+    learner.plan = Plan(3, 100, 1.0, 1.0)
+    learner.basic = policy.identity(32)
+    learner.model.head("mask").logits.weight.data *= 10  # confident here and there
+    learner.teacher.network.load_state_dict(learner.model.state_dict())
+    return learner
+
+
+def sobel_border(labels: list[list[int]], row: int, column: int, classes: int) -> bool:
+    """Whether any class's 3×3 Sobel response is not zero, the frame replicated."""
+    size = len(labels)
+    at = lambda r, c: labels[min(max(r, 0), size - 1)][min(max(c, 0), size - 1)]  # noqa: E731
+    for k in range(classes):
+        hits = {(r, c): float(at(row + r, column + c) == k) for r in (-1, 0, 1) for c in (-1, 0, 1)}
+        across = sum((2 - abs(r)) * (hits[r, 1] - hits[r, -1]) for r in (-1, 0, 1))
+        down = sum((2 - abs(c)) * (hits[1, c] - hits[-1, c]) for c in (-1, 0, 1))
+        if across or down:
+            return True
+    return False
+
+
+def plainly(learner: CWBASS, batch, decay: float = 1.0) -> torch.Tensor:
+    """The loss pixel by pixel, as the paper writes it."""
+    labelled, unlabelled = batch["labelled"], batch["unlabelled"]
+    logits = learner.model.logits(torch.cat([labelled["image"], unlabelled["image"]]) / 255).log_softmax(1)
+    answers = learner.teacher.network.logits(unlabelled["image"] / 255).softmax(1)
+    confidence, target = answers.max(1)
+    threshold = 0.6 / (1 + float((-0.5 * (confidence.mean() - 0.5)).exp()))
+    threshold = min(max(threshold, learner.low), learner.high)
+    n, weighted, bordering = len(labelled), [], []
+    known = [
+        -logits[i, int(c), y, x]
+        for i in range(n) for y, line in enumerate(labelled["mask"][i]) for x, c in enumerate(line) if c != 255
+    ]  # fmt: skip
+    for i in range(len(unlabelled)):
+        labels = target[i].tolist()
+        for y in range(32):
+            for x in range(32):
+                if float(confidence[i, y, x]) > threshold:
+                    loss = -logits[n + i, labels[y][x], y, x]
+                    weighted.append((float(confidence[i, y, x]) * decay) ** learner.gamma * loss)
+                    if sobel_border(labels, y, x, answers.shape[1]):
+                        bordering.append(loss)
+    border = torch.stack(bordering).mean() if bordering else 0.0
+    return torch.stack(known).mean() + torch.stack(weighted).mean() + learner.boundary_weight * border
+
+
+@pytest.mark.parametrize(("settings", "decay"), [({"high": 0.99}, 1.0), ({"decay": "constant", "gamma": 2.0}, 0.9)])
+def test_its_step_equals_plain_loops_in_value_and_gradient(few, settings, decay):
+    learner = prepared(few, **settings)
+    batch = learner.draw(3, 0)
+    batch = {name: part[:1] for name, part in batch.items()}
+    if "high" in settings:  # a threshold that half of the pixels reach
+        seen = learner.teacher.network.logits(batch["unlabelled"]["image"] / 255)
+        learner.low = float(seen.softmax(1).amax(1).median())
+    want, got = plainly(learner, batch, decay), learner.step(batch)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    assert float(learner._logged["border"]) > 0
+    assert 0 < float(learner._logged["kept"]) < 1 or "high" not in settings
+    weights = [p for p in learner.model.parameters() if p.ndim == 4]
+    pairs = zip(torch.autograd.grad(got, weights), torch.autograd.grad(want, weights), strict=True)
+    for mine, plain in pairs:
+        torch.testing.assert_close(mine, plain, rtol=1e-3, atol=1e-5)
+
+
+def test_unlabelled_images_are_those_without_a_mask(few):
+    learner = prepared(few)
+    assert learner.rows(few, "labelled").tolist() == list(range(KNOWN))
+    assert learner.rows(few, "unlabelled").tolist() == list(range(KNOWN, 60))
+
+
+def test_the_ramp_starts_at_nothing(few):
+    learner = prepared(few, ramp=0.5)
+    batch = learner.draw(3, 0)
+    loss = learner.step(batch)
+    torch.testing.assert_close(loss.detach(), learner._logged["known"])
+    assert float(learner._logged["unlabelled"]) > 0
+
+
+def test_confidence_falls_with_the_epoch(few):
+    learner = prepared(few, decay="epoch")
+    images, inside = few["image"][KNOWN : KNOWN + 2] / 255, torch.ones(2, 32, 32, dtype=torch.bool)
+    learner._epoch = lambda: 0
+    start, _ = learner._pseudo_labels(images, inside)
+    learner._epoch = lambda: 3
+    later, _ = learner._pseudo_labels(images, inside)
+    torch.testing.assert_close(later.weight, start.weight * 0.9**3)
+    assert torch.equal(later.mask, start.mask)
+
+
+def test_what_lies_outside_or_is_cut_out_does_not_count(few):
+    learner = prepared(few, views="strong")
+    learner.basic = policy.dense_weak(32, scale=(0.5, 0.5))
+    images = few["image"][KNOWN:]
+    seen, asked, inside = learner._unlabelled_views(images, torch.Generator().manual_seed(0))
+    assert not bool(seen.masked_select(~inside[:, None] & (seen == 0)).any())
+    shown = inside.flatten(1).float().mean(1)
+    assert bool((shown <= 0.27).all())
+    assert bool((shown < 0.24).any())
+    assert not torch.equal(seen, asked)
+    pseudo, _ = learner._pseudo_labels(seen, inside)
+    assert not bool((pseudo.mask & ~inside).any())
+
+
+def test_heads_learn_faster_where_asked(few):
+    learner = prepared(few, head_scale=10.0, optimiser="sgd")
+    optimiser = learner.configure_optimizers()
+    rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in learner.model.encoder.parameters()} == {2e-3}
+    assert {round(rates[id(p)], 9) for p in learner.model.heads.parameters()} == {2e-2}
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == len(list(learner.model.parameters()))
+
+
+def test_retraining_labels_the_reliable_half_goes_on_after_a_cut_and_keeps_to_its_budget(few, tmp_path, monkeypatch):
+    labelled = []
+    from rushlight.methods.semi.cw_bass import reliable
+
+    def watch(*arguments, **named):
+        labelled.append(reliable_label(*arguments, **named))
+        return labelled[-1]
+
+    reliable_label = reliable.label_reliable
+    monkeypatch.setattr(reliable, "label_reliable", watch)
+    learner, ctx = CWBASS(retrain=True, batch=4), RunContext(seed=0, task="mask", folder=tmp_path)
+    _, first = learner.run(few, fresh(), Budget(passes=800.0), ctx)
+    data, rows = labelled[0]
+    assert 1 <= len(rows) <= (60 - KNOWN) // 2
+    assert torch.equal(data["mask"][:KNOWN], few["mask"][:KNOWN])
+    assert bool((data["mask"][rows] != 255).all())
+    assert int(data.known("mask").sum()) == KNOWN + len(rows)
+    assert learner.spent.passes <= 800
+    again = CWBASS(retrain=True, batch=4)
+    _, second = again.run(few, fresh(), Budget(passes=800.0), ctx)
+    assert len(labelled) == 1
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_it_learns(few):
+    test = composed.compose(60, size=32, classes=["trouser", "bag"], objects=(1, 2), seed=2, fold=1)
+    learner = CWBASS(batch=8)
+    _, model = learner.run(few, fresh(), Budget(passes=3e3), RunContext(seed=0, task="mask"))
+    learner.prepare(few, fresh(), RunContext(seed=0, task="mask"))
+    untrained = evaluate(learner.model, test, "mask").value
+    trained = evaluate(model, test, "mask").value
+    assert isinstance(model.head("mask"), nn.Module)
+    assert trained > untrained + 0.1
+    assert trained > 0.3

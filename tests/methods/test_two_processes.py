@@ -1,0 +1,99 @@
+"""Every learner on two processes equals itself on one with the joined batch: the loss and its gradients.
+
+Views and dropped paths are taken away (each process draws them for itself); what remains is the method: norms, queues,
+correlations and normalisers over the joined batch.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+from test_catalogue import LEARNERS, data_for, learner_of, make, start, task_for
+from timm.layers import DropPath
+
+from rushlight.augment import policy
+from rushlight.augment.policy import Policy
+from rushlight.data.dataset import Dataset
+from rushlight.nets.norm import synchronise
+from rushlight.run.stage import RunContext
+from rushlight.train.joint_embedding import plain
+from rushlight.train.learner import Plan
+
+BATCH = 8
+ALONE = {"pu-mlc": {"consistency": 0.0}, "histopath-ssl": {"look": plain}}
+"""What each process draws for itself, as it draws views: partners to mix with; turns and stains."""
+
+
+def outcome(name: str, data: Dataset, rank: int, processes: int) -> dict[str, torch.Tensor]:
+    """The loss of one step and the gradients of the network, as this process has them."""
+    learner = learner_of(make(name))
+    learner.prepare(data, start(data, name), RunContext(task=task_for(name)))
+    synchronise(learner).double()  # so that what differs is the method, not the order of sums
+    whole = policy.identity((data.height, data.width))
+    for attribute, value in vars(learner).items():
+        if isinstance(value, Policy):
+            setattr(learner, attribute, whole)
+        elif isinstance(value, tuple | list) and any(isinstance(each, Policy) for each in value):
+            setattr(learner, attribute, type(value)(whole for _ in value))
+        elif attribute in ALONE.get(name, {}):
+            setattr(learner, attribute, ALONE[name][attribute])
+    for module in learner.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 0.0
+    learner.plan = Plan(BATCH, 10, 1.0, 1.0)
+    learner.generator = lambda stream=0: torch.Generator().manual_seed(0)  # type: ignore[method-assign]
+    learner._trainer = SimpleNamespace(global_rank=rank, world_size=processes, global_step=5)  # type: ignore[assignment]
+    loss = learner.step(learner.draw(BATCH, 5))
+    loss.backward()
+    gradients = {key: p.grad for key, p in learner.named_parameters() if p.grad is not None}
+    return {"loss": loss.detach(), **gradients}
+
+
+def child(rank: int, folder: Path, jobs: dict[str, Dataset]) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for name, data in jobs.items():
+        mine = outcome(name, data, rank, 2)
+        for values in mine.values():
+            dist.all_reduce(values)
+            values /= 2
+        if rank == 0:
+            torch.save(mine, folder / f"{name}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def together(photos: Dataset, scenes: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes made of every learner, averaged as DistributedDataParallel averages gradients."""
+    folder = tmp_path_factory.mktemp("processes")
+    jobs = {name: data_for(name, photos, scenes) for name in LEARNERS}
+    children = []
+    for rank in range(2):
+        process = os.fork()
+        if not process:
+            try:
+                child(rank, folder, jobs)
+            except BaseException:
+                (folder / f"{rank}.txt").write_text(traceback.format_exc())
+            finally:
+                os._exit(0)
+        children.append(process)
+    for process in children:
+        os.waitpid(process, 0)
+    said = "".join(path.read_text() for path in folder.glob("*.txt"))
+    assert not said, said
+    return folder
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_two_processes_equal_one(name: str, together: Path, photos: Dataset, scenes: Dataset) -> None:
+    two = torch.load(together / f"{name}.pt", weights_only=True)
+    one = outcome(name, data_for(name, photos, scenes), 0, 1)
+    assert two.keys() == one.keys()
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], atol=1e-5, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
