@@ -30,7 +30,7 @@ class Brightness(Head):
         return torch.cat([-first, first], 1)
 
 
-class Bright(encoders.Encoder):
+class Bright(encoders.ImageEncoder):
     """Its finest level is the image's red channel less a half."""
 
     def pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:

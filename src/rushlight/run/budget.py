@@ -102,9 +102,13 @@ def count_flops(work: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
-def pass_flops(encoder: Encoder, image_size: tuple[int, int]) -> float:
-    """The FLOPs of one image pass: one image of (height, width) forward and backward through the encoder."""
+def pass_flops(encoder: Encoder, size: int | tuple[int, int] | None = None) -> float:
+    """Return the FLOPs of one pass: one input forward and backward through the encoder.
+
+    Args:
+        size: of one input (an image's height and width); None takes the encoder's own.
+    """
     probe = copy.deepcopy(encoder).train().requires_grad_(True)
     device = next(probe.parameters()).device
-    images = torch.rand(2, 3, *image_size, device=device, generator=torch.Generator(device).manual_seed(0))
-    return count_flops(lambda: probe(images).sum().backward()) / 2
+    inputs = probe.example(2, size, torch.Generator(device).manual_seed(0))
+    return count_flops(lambda: probe(inputs).sum().backward()) / 2

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rushlight.core.errors import UserError
+from rushlight.nets import encoders
+from rushlight.nets.dense.decoders import Decoder
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "most"),
+    [("conv16", 28, 75_000), ("conv32", 33, 300_000), ("vit96", 28, 999_999), ("resnet18", 64, 12_000_000)],
+)
+def test_shapes(name: str, size: int, most: int) -> None:
+    encoder = encoders.create(name, image_size=size, seed=0)
+    images = torch.rand(2, 3, size, size)
+    levels = encoder.pyramid(images)
+    assert sum(parameter.numel() for parameter in encoder.parameters()) <= most
+    assert encoder(images).shape == (2, encoder.width)
+    assert encoder.maps(images).shape[1] == encoder.width
+    assert [level.shape[1] for level in levels] == encoder.channels
+    head = Decoder(channels=encoder.channels, strides=encoder.strides, outputs=5)
+    assert head(levels).shape[:2] == (2, 5)
+
+
+@pytest.mark.parametrize("name", ["conv16", "resnet18"])
+def test_pooled_features_are_the_mean_of_the_last_map(name: str) -> None:
+    encoder = encoders.create(name, image_size=32, seed=0).eval()
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(encoder(images), encoder.maps(images).mean((2, 3)), atol=1e-5, rtol=1e-4)
+
+
+def test_the_seed_alone_decides_the_weights() -> None:
+    one, two, three = (encoders.create("conv16", seed=seed).state_dict() for seed in (5, 5, 6))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not all(torch.equal(one[key], three[key]) for key in one)
+    state = torch.random.get_rng_state()
+    encoders.create("vit96", seed=1)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_an_unknown_encoder_suggests_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean 'resnet18'"):
+        encoders.create("resnett18")
