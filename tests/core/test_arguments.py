@@ -19,8 +19,10 @@ from rushlight.core.arguments import (
     Whole,
     checked,
     described,
+    documented,
     fits,
     in_words,
+    settings,
 )  # fmt: skip
 from rushlight.core.errors import UserError
 from rushlight.run.recipe import Recipe
@@ -130,3 +132,38 @@ def test_arguments_are_described_with_their_defaults() -> None:
 def test_a_recipe_with_a_value_that_cannot_be_says_what_could(recipe: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         [step.stage() for step in Recipe.parse(recipe).steps]
+
+
+@settings
+class Toy:
+    """A method's settings."""
+
+    temperature: Positive = 0.5
+    """τ, of the softmax."""
+    sizes: tuple[Count, ...] = (1, 2)
+    """Of the layers,
+    from the first."""
+
+
+@settings
+class Derived(Toy):
+    ratio: Share = 0.1
+    """Of unlabelled images."""
+
+
+def test_settings_are_keyword_only_fields_with_documentation() -> None:
+    assert vars(Derived(ratio=0.3)) == {"temperature": 0.5, "sizes": (1, 2), "ratio": 0.3}
+    with pytest.raises(TypeError):
+        Toy(0.2)
+    assert Toy() != Toy()
+    assert documented(Derived) == {
+        "temperature": "τ, of the softmax.",
+        "sizes": "Of the layers, from the first.",
+        "ratio": "Of unlabelled images.",
+    }
+
+
+def test_ranges_of_settings_are_held_in_subclasses_too() -> None:
+    assert checked("derived", Derived, {"sizes": [3]}) == {"sizes": (3,)}
+    with pytest.raises(UserError, match="temperature is a number above 0"):
+        checked("derived", Derived, {"temperature": 0})

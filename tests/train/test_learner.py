@@ -89,7 +89,7 @@ def test_a_loss_that_is_not_finite_keeps_the_state_before_it(photos: Dataset, tm
     stage = load_method("supervised")()
     assert isinstance(stage, Learner)
     step = stage.step
-    stage.step = lambda batch: step(batch) * (float("nan") if stage.at == 3 else 1.0)  # type: ignore[method-assign]
+    stage.step = lambda batch: step(batch) * (float("nan") if stage.step_index == 3 else 1.0)  # type: ignore[method-assign]
     with pytest.raises(Diverged, match="step 3 is not finite") as raised:
         stage.run(train, start(train), Budget(passes=400), RunContext(folder=tmp_path))
     state = torch.load(raised.value.checkpoint, weights_only=True)["state_dict"]

@@ -1,17 +1,22 @@
-"""What the arguments of a system may be: annotations say it, and a recipe that is read is held to them.
+"""The settings of a method: keyword-only fields, whose annotations say what they may be.
 
 `temperature: Positive = 0.5` and `batch: Count = 256` tell readers, and whoever types `simclr(temperature=0)`, that
-this cannot be. What one type cannot say (the smaller first, a multiple of the batch) a system checks itself.
+this cannot be. What one type cannot say (the smaller first, a multiple of the batch) a method checks itself, in
+`__post_init__`. The string below a field is its documentation: the CLI and the site read it.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
+import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import pairwise
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 from rushlight.core.errors import UserError, nearest
 
@@ -48,6 +53,45 @@ Count = Annotated[int, Range(1)]
 Several = Annotated[int, Range(2)]
 
 
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+def settings(cls: type[T]) -> type[T]:
+    """Make a method's annotated attributes its keyword-only settings.
+
+    A `dataclass` that keeps identity as equality (modules are keys) and the class's own `repr`.
+    """
+    return dataclass(cls, kw_only=True, eq=False, repr=False)
+
+
+def documented(make: type) -> dict[str, str]:
+    """Return the documentation of each setting: the string literal below its field."""
+    found: dict[str, str] = {}
+    for each in reversed(make.__mro__):
+        if not is_dataclass(each):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body  # type: ignore[attr-defined]
+        for field, below in pairwise(body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
+    return {each: text for each, text in found.items() if each in inspect.signature(make).parameters}
+
+
+def hints_of(make: Callable[..., Any]) -> dict[str, Any]:
+    """Return the type of each argument, with its range."""
+    if not (isinstance(make, type) and is_dataclass(make)):
+        return get_type_hints(make.__init__, include_extras=True)  # type: ignore[misc]
+    hints: dict[str, Any] = {}
+    names = {each.name for each in fields(make)}
+    for each in reversed(make.__mro__):
+        own = {name: hint for name, hint in vars(each).get("__annotations__", {}).items() if name in names}
+        scope = vars(sys.modules[each.__module__])
+        hints |= {name: eval(hint, scope) if isinstance(hint, str) else hint for name, hint in own.items()}
+    return hints
+
+
 def checked(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments as they can be given to `make`: lists stand for tuples.
 
@@ -59,8 +103,7 @@ def checked(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> di
     Raises:
         UserError: an argument that it does not have, or a value that it cannot have.
     """
-    known = [each for each in inspect.signature(make.__init__).parameters if each != "self"]
-    hints = get_type_hints(make.__init__, include_extras=True)
+    known, hints = list(inspect.signature(make).parameters), hints_of(make)
     for key, value in given.items():
         if key not in known:
             hint = LENGTH if key in ("epochs", "max_epochs", "steps", "iterations") else nearest(key, known)
@@ -72,7 +115,7 @@ def checked(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> di
 
 def described(make: Callable[..., Any]) -> dict[str, str]:
     """Each argument with its default, and its type in words: `{"temperature=0.5": "a number above 0"}`."""
-    hints = get_type_hints(make.__init__, include_extras=True)
+    hints = hints_of(make)
     return {
         name if each.default is each.empty else f"{name}={each.default!r}": in_words(hints.get(name, Any))
         for name, each in inspect.signature(make).parameters.items()

@@ -101,9 +101,17 @@ class Learner(L.LightningModule, Stage):
     clip: float | None = None
     card: ClassVar[Card]
     model: Model
+    explicit: frozenset[str] = frozenset()
     _step_index: int = 0
     _minutes: float | None = None
     _before: float = 0.0
+
+    def __new__(cls, *_: Any, **written: Any) -> Any:
+        """Set the module up before its settings are assigned, and remember which of them the user wrote."""
+        learner = super().__new__(cls)
+        L.LightningModule.__init__(learner)
+        learner.explicit = frozenset(written)
+        return learner
 
     # What a system writes ---------------------------------------------------------------------------------------------
 
