@@ -19,10 +19,7 @@ from rushlight.data.dataset import Dataset
 from rushlight.data.edit import hide
 from rushlight.data.synthetic import fashion
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytest_plugins = ("margins",)
 
 
 @pytest.fixture(scope="session")
