@@ -206,7 +206,7 @@ def write_masks(
 
     model = model if isinstance(model, Model) else Model.load(model)
     if model.info.task != "mask":
-        raise UserError(f"this model predicts '{model.facts.task}', not masks: give --out a .csv or .parquet file")
+        raise UserError(f"this model predicts '{model.info.task}', not masks: give --out a .csv or .parquet file")
     data = images if isinstance(images, Dataset) else load(images, **_packing(model, settings))
     for row, name in enumerate(data.names):
         mask = model.predict(data["image"][row : row + 1], names=["mask"])["mask"].argmax(1)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,43 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path} could not be written ({error.strerror}): make room there, or name another folder with --out"
         ) from error
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Put a folder in the place of another, if there is one; both lie beside each other.
+
+    A kill (or a power cut) at any moment leaves the old folder or the new one, whole: `standing` finds it.
+    """
+    aside = _aside(place)
+    for path in (*sorted(new.rglob("*"), reverse=True), new):
+        _flush(path)
+    if place.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        place.rename(aside)
+    new.rename(place)
+    _flush(place.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def standing(place: Path) -> Path:
+    """Return the folder, or the old one set aside where its replacement was cut short."""
+    aside = _aside(place)
+    return aside if not place.exists() and aside.exists() else place
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.replaced")
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    if path.is_dir() and os.name == "nt":  # where folders cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def file_hash(path: str | os.PathLike[str] | None) -> str:

@@ -1,4 +1,4 @@
-"""Heads: what stands on an encoder. Each says what it reads, and can be built again from its `config`."""
+"""Heads: what stands on an encoder. Each says what it reads, and can be built again from its description."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Reads = Literal["pooled", "maps", "pyramid"]
+Reads = str | tuple[str, ...]
+"""`pooled` features, the last `maps` or the `pyramid` of a model's first encoder; `text.pooled`, … of the one named."""
+HOMES = ("rushlight.nets.", "rushlight.tasks.", "rushlight.methods.")
+"""Where heads live; a description read from a file can name nothing else."""
 
 
 class Head(nn.Module):
     """Features → an output.
 
     Attributes:
-        reads: which of the encoder's outputs it takes: `pooled` features, the last `maps`, or the `pyramid`.
+        reads: which outputs of the encoders its `forward` takes, one argument each.
         config: the keyword arguments it was made with (plain JSON values), to make it again.
     """
 
     reads: Reads = "pooled"
     config: dict[str, Any]
+
+    def reading(self, *sources: str) -> Head:
+        """Let it read these outputs, such as `text.pooled`, and return it."""
+        self.reads = sources if len(sources) > 1 else sources[0]
+        return self
 
 
 class Linear(Head):
@@ -93,8 +101,15 @@ class Chain(Head):
 
     def __init__(self, *heads: Head):
         super().__init__()
-        self.reads = heads[0].reads
         self.heads = nn.Sequential(*heads)
+
+    @property
+    def reads(self) -> Reads:
+        return self.heads[0].reads  # type: ignore[return-value]
+
+    @reads.setter
+    def reads(self, sources: Reads) -> None:
+        self.heads[0].reads = sources  # type: ignore[assignment]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -116,27 +131,32 @@ def prototype_head(width: int, outputs: int, hidden: int | None = None, bottlene
 
 
 def describe(head: nn.Module) -> dict[str, Any]:
-    """A head as plain JSON: its kind and its configuration."""
-    return {"kind": f"{type(head).__module__}:{type(head).__name__}", **head.config}  # type: ignore[dict-item]
+    """Return a head as plain JSON: its kind, its configuration, and what it reads where that is not its kind's own."""
+    described = {"kind": f"{type(head).__module__}:{type(head).__name__}", **head.config}  # type: ignore[dict-item]
+    return described | ({"reads": head.reads} if "reads" in vars(head) else {})
 
 
 def rebuild(description: dict[str, Any]) -> Head:
-    """The head that `describe` described, with new weights.
+    """Return the head that `describe` described, with new weights.
 
-    Only classes of `rushlight.nets` are built: a description read from a file cannot name anything else.
+    Only heads of this package are built: a description read from a file cannot name anything else.
 
     Raises:
         ValueError: the description names something that is no head.
     """
-    from importlib import import_module
-
     settings = dict(description)
-    module, _, name = settings.pop("kind").partition(":")
-    if not module.startswith("rushlight.nets."):
-        raise ValueError(f"'{module}:{name}' is no head of this library")
-    kind = getattr(import_module(module), name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Head)):
-        raise ValueError(f"'{module}:{name}' is no head of this library")
+    kind, reads = _kind(settings.pop("kind")), settings.pop("reads", None)
     if kind is Chain:
         return Chain(*(rebuild(head) for head in settings["heads"]))
-    return kind(**settings)
+    head = kind(**settings)
+    return head if reads is None else head.reading(*([reads] if isinstance(reads, str) else reads))
+
+
+def _kind(named: str) -> type[Head]:
+    from importlib import import_module
+
+    module, _, name = named.partition(":")
+    found = getattr(import_module(module), name, None) if module.startswith(HOMES) else None
+    if not (isinstance(found, type) and issubclass(found, Head)):
+        raise ValueError(f"'{named}' is no head of this library")
+    return found

@@ -1,130 +1,215 @@
-"""A model: an encoder, heads on it, and what the images were like. It saves, loads and exports itself.
+"""A model: encoders, heads, and what it must know of itself. Saved as safetensors and JSON; pickles are never read.
 
-Saved models are safetensors and JSON in the Hub's mixin convention, so `push_to_hub` and `from_pretrained` work.
-Nothing that is loaded is executed.
+`model.forward` takes images in [0, 1]; `predict` takes uint8 images, as a data set holds them.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import ModelHubMixin
-from jaxtyping import Float, UInt8
+from jaxtyping import Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rushlight.core.errors import UserError
-from rushlight.data.dataset import Info
+from rushlight.core.files import replace_folder, standing
+from rushlight.data.dataset import Dataset
 from rushlight.nets import encoders
 from rushlight.nets.encoders import Encoder
-from rushlight.nets.heads import Head, Reads, describe, rebuild
+from rushlight.nets.heads import Head, describe, rebuild
+from rushlight.run.model_info import ModelInfo
+
+__all__ = ["CONFIG", "WEIGHTS", "Inputs", "Model", "ModelInfo"]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a model must know of itself to be used again.
-
-    Attributes:
-        image_size: (height, width) of the images it was trained on.
-        packing: how images were brought to that size (the pack's settings).
-        class_names, tag_names, mask_names: of its outputs.
-        task: what it predicts: `class`, `tags` or `mask`; None for a bare encoder.
-        recipe, seed, budget: how it came about; version: of this library.
-    """
-
-    image_size: tuple[int, int] = (32, 32)
-    packing: dict[str, Any] = field(default_factory=dict)
-    class_names: tuple[str, ...] = ()
-    tag_names: tuple[str, ...] = ()
-    mask_names: tuple[str, ...] = ()
-    task: str | None = None
-    recipe: str = ""
-    seed: int = 0
-    budget: str = ""
-    version: str = ""
-
-    @classmethod
-    def of(cls, info: Info, image_size: tuple[int, int], task: str | None) -> ModelInfo:
-        return cls(
-            image_size=image_size,
-            packing=info.settings,
-            class_names=info.class_names,
-            tag_names=info.tag_names,
-            mask_names=info.mask_names,
-            task=task,
-        )
+Inputs = Tensor | Mapping[str, Tensor]
+"""What the encoders read, by the encoders' names; a tensor alone is for the first one."""
+PIXELS, MOST = 2**21, 500
+"""Of a batch of predictions, at most: pixels (41 images of 224×224), and inputs."""
 
 
 class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight"]):
-    """An encoder with heads.
+    """One or more encoders, with heads.
 
     Args:
-        encoder: images in [0, 1] → features.
-        heads: by name; `class`, `tags` and `mask` answer those tasks, others (`projector`, `open`) are a method's own.
-        facts: what the model must know of itself.
+        encoder: values of an input column → features; several by name, the first being that of the short forms.
+        heads: by name; that of a task answers it, others (`projector`, `open`) are a method's own.
+        info: what the model must know of itself.
+
+    Attributes:
+        encoders: by name. encoder: the first of them.
     """
 
-    def __init__(self, encoder: Encoder, heads: dict[str, nn.Module] | None = None, info: ModelInfo | None = None):
+    encoders: nn.ModuleDict
+    heads: nn.ModuleDict
+
+    def __init__(
+        self,
+        encoder: Encoder | Mapping[str, Encoder],
+        heads: Mapping[str, nn.Module] | None = None,
+        info: ModelInfo | None = None,
+    ):
         super().__init__()
-        self.encoder = encoder
+        self.encoders = nn.ModuleDict(encoder if isinstance(encoder, Mapping) else {encoder.reads: encoder})
         self.heads = nn.ModuleDict({_key(name): head for name, head in (heads or {}).items()})
         self.info = info or ModelInfo()
+
+    @property
+    def encoder(self) -> Encoder:
+        return cast(Encoder, next(iter(self.encoders.values())))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "encoder":
+            self.encoders[self.first] = value
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def first(self) -> str:
+        """The name of the first encoder."""
+        return next(iter(self.encoders))
 
     @property
     def head_names(self) -> list[str]:
         return [name.removesuffix("_head") for name in self.heads]
 
     def head(self, name: str) -> Head:
-        return self.heads[_key(name)]
+        return cast(Head, self.heads[_key(name)])
 
-    def _features(self, images: Tensor, reads: Reads) -> Any:
-        return {"pooled": self.encoder, "maps": self.encoder.maps, "pyramid": self.encoder.pyramid}[reads](images)
+    # From inputs to outputs -------------------------------------------------------------------------------------------
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Every head's output for images in [0, 1]; without heads, the `features`."""
+    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the output of every head whose inputs are given; without heads, the `features`.
+
+        Args:
+            inputs: images in [0, 1], or what each encoder reads.
+        """
+        given = self._named(inputs)
         if not self.heads:
-            return {"features": self.encoder(images)}
-        read = {self.head(name).reads for name in self.head_names}
-        inputs: dict[Any, Any] = {name: self._features(images, name) for name in read}
-        return {name: self.head(name)(inputs[self.head(name).reads]) for name in self.head_names}
+            return {"features": self.encoder(given[self.first])}
+        sources = {name: self._sources(self.head(name)) for name in self.head_names}
+        sources = {name: read for name, read in sources.items() if all(encoder in given for encoder, _ in read)}
+        found = self._features(given, {source for read in sources.values() for source in read})
+        return {name: self.head(name)(*(found[source] for source in read)) for name, read in sources.items()}
 
-    def logits(self, images: Float[Tensor, "batch 3 height width"], name: str | None = None) -> Tensor:
-        """One head's output (by default that of the model's task) for images in [0, 1]."""
-        head = self.head(name or self.info.task or "class")
-        return head(self._features(images, head.reads))
+    def logits(self, inputs: Inputs, name: str | None = None) -> Tensor:
+        """Return one head's output: by default that of the model's task, or of its first head.
+
+        Raises:
+            UserError: the head reads an input that is not given.
+        """
+        head, given = self.head(name or self.info.task or self.head_names[0]), self._named(inputs)
+        sources = self._sources(head)
+        lacking = [encoder for encoder, _ in sources if encoder not in given]
+        if lacking:
+            raise UserError(f"the head '{name}' needs the input of the encoder '{lacking[0]}', which is not given")
+        found = self._features(given, sources)
+        return head(*(found[source] for source in sources))
+
+    def _named(self, inputs: Inputs) -> Mapping[str, Tensor]:
+        return {self.first: inputs} if isinstance(inputs, Tensor) else inputs
+
+    def _sources(self, head: Head) -> list[tuple[str, str]]:
+        """Return what a head reads as (encoder, output): `pooled` is (the first encoder, `pooled`)."""
+        reads = (head.reads,) if isinstance(head.reads, str) else head.reads
+        parted = [one.rpartition(".") for one in reads]
+        return [(encoder or self.first, output) for encoder, _, output in parted]
+
+    def _features(self, given: Mapping[str, Tensor], sources: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
+        """Return the encoders' outputs, each computed once."""
+        found = {}
+        for name, output in sources:
+            encoder: Any = self.encoders[name]
+            compute: dict[str, Any] = {"pooled": encoder, "maps": encoder.maps, "pyramid": encoder.pyramid}
+            found[name, output] = compute[output](given[name])
+        return found
+
+    # Prediction -------------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        data: Inputs | Dataset,
+        *,
+        rows: Int[Tensor, "n"] | None = None,
+        batch: int | None = None,
+        names: list[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the heads' outputs for all rows, in float32 on the CPU: for outputs that fit memory.
+
+        Args:
+            data, rows, batch, names: as for `predict_batches`.
+        """
+        parts = list(self._on_cpu(self.predict_batches(data, rows=rows, batch=batch, names=names)))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _on_cpu(self, batches: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        return ({name: values.cpu() for name, values in outputs.items()} for outputs in batches)
+
+    def predict_batches(
+        self,
+        data: Inputs | Dataset,
+        *,
+        rows: Int[Tensor, "n"] | None = None,
+        batch: int | None = None,
+        names: list[str] | None = None,
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield the heads' outputs batch by batch, in evaluation mode, in float32 on the model's device.
+
+        No more than a batch of inputs is read, and no more than a batch of outputs is held.
+
+        Args:
+            data: a data set, or columns as it holds them (uint8 images), by the encoders' names.
+            rows: of the data, in this order; None takes all.
+            batch: rows at a time; None takes as many as have 2²¹ pixels, at most 500.
+            names: of heads, or `features` (the first encoder's, pooled); None takes every head.
+        """
+        columns = self._columns(data)
+        chosen = torch.arange(len(next(iter(columns.values())))) if rows is None else rows
+        for part in chosen.split(batch or self._batch_size(columns)):
+            yield self._outputs({name: values[part] for name, values in columns.items()}, names)
+
+    def _columns(self, data: Inputs | Dataset) -> Mapping[str, Tensor]:
+        """Return the columns that the encoders read, as far as they are there, by the encoders' names."""
+        if not isinstance(data, Dataset):
+            return self._named(data)
+        read = {name: cast(Encoder, encoder).reads for name, encoder in self.encoders.items()}
+        return {name: data[column] for name, column in read.items() if column in data}
+
+    def _batch_size(self, columns: Mapping[str, Tensor]) -> int:
+        largest = max(math.prod(values.shape[1:][-2:]) for values in columns.values())
+        return min(MOST, max(1, PIXELS // max(largest, 1)))
 
     @torch.inference_mode()
-    def predict(
-        self, images: UInt8[Tensor, "n 3 height width"], *, batch: int = 500, names: list[str] | None = None
-    ) -> dict[str, Tensor]:
-        """Every head's output (or the named ones') for uint8 images, in float32 on the CPU, in evaluation mode."""
+    def _outputs(self, columns: Mapping[str, Tensor], names: list[str] | None) -> dict[str, Tensor]:
         device, mode = next(self.parameters()).device, self.training
         self.eval()
         try:
-            parts = [self._outputs(part.to(device).float() / 255, names) for part in images.split(batch)]
+            inputs = {name: cast(Encoder, self.encoders[name]).prepare(v.to(device)) for name, v in columns.items()}
+            outputs = self(inputs) if names is None else {name: self._one(inputs, name) for name in names}
         finally:
             self.train(mode)
-        return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in parts[0]} if parts else {}
+        return {name: values.float() for name, values in outputs.items()}
 
-    def _outputs(self, images: Tensor, names: list[str] | None) -> dict[str, Tensor]:
-        images = images.contiguous(memory_format=torch.channels_last)
-        if names is None:
-            return self(images)
-        return {name: self.encoder(images) if name == "features" else self.logits(images, name) for name in names}
+    def _one(self, inputs: Mapping[str, Tensor], name: str) -> Tensor:
+        return self.encoder(inputs[self.first]) if name == "features" else self.logits(inputs, name)
+
+    # Copies and files -------------------------------------------------------------------------------------------------
 
     def with_info(self, **changes: Any) -> Model:
-        """The same networks with other facts."""
-        return Model(self.encoder, {name: self.head(name) for name in self.head_names}, replace(self.info, **changes))
+        """Return the same networks with another info."""
+        networks = {name: cast(Encoder, encoder) for name, encoder in self.encoders.items()}
+        return Model(networks, {name: self.head(name) for name in self.head_names}, replace(self.info, **changes))
 
     def copy(self) -> Model:
         return copy.deepcopy(self)
@@ -132,39 +217,40 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` into a folder, replacing a model that is there.
 
-        The folder is written beside its place and then renamed, so that a crash leaves the old model or the new one.
+        The folder is written beside its place and flushed, then the two are exchanged: a kill at any moment leaves the
+        old model or the new one, and `load` finds it.
+
+        Raises:
+            UserError: the folder holds something else.
         """
         folder = Path(folder)
+        if folder.exists() and not (folder / CONFIG).exists() and any(folder.iterdir()):
+            raise UserError(f"{folder} exists and holds no model: name another folder with --out")
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         self._save_pretrained(partial)
-        if folder.exists():
-            if not (folder / CONFIG).exists() and any(folder.iterdir()):
-                shutil.rmtree(partial)
-                raise UserError(f"{folder} exists and holds no model: name another folder with --out")
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        replace_folder(partial, folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Model:
-        """A saved model.
+        """Return a saved model.
 
         Raises:
             UserError: no model there, or not a readable one.
         """
-        folder = Path(folder)
-        if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
+        place = standing(Path(folder))
+        if not (place / CONFIG).exists() or not (place / WEIGHTS).exists():
             raise UserError(f"{folder} holds no model: {CONFIG} and {WEIGHTS} are what `rushlight fit --out` writes")
-        return cls._from_folder(folder)
+        return cls._from_folder(place)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         state = {name: values.detach().contiguous().cpu() for name, values in self.state_dict().items()}
         save_file(state, save_directory / WEIGHTS)
         config = {
-            "encoder": self.encoder.name,
+            "encoders": {name: cast(Encoder, encoder).name for name, encoder in self.encoders.items()},
             "heads": {name: describe(self.head(name)) for name in self.head_names},
-            "facts": asdict(self.info),
+            "info": asdict(self.info),
         }
         (save_directory / CONFIG).write_text(json.dumps(config, indent=1))
 
@@ -182,19 +268,18 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
     def _from_folder(cls, folder: Path) -> Model:
         try:
             config = json.loads((folder / CONFIG).read_text())
-            kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config["facts"].items()}
-            info = ModelInfo(**kept)
-            encoder = encoders.create(config["encoder"], image_size=max(info.image_size))
-            model = cls(encoder, {name: rebuild(head) for name, head in config["heads"].items()}, info)
+            info = ModelInfo.from_json(config["info"])
+            size = max(info.image_size)
+            networks = {name: encoders.create(kind, image_size=size) for name, kind in config["encoders"].items()}
+            model = cls(networks, {name: rebuild(head) for name, head in config["heads"].items()}, info)
             model.load_state_dict(load_file(folder / WEIGHTS))
         except UserError:
             raise
-        except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (AttributeError, ImportError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
             raise UserError(f"the model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as it was trained: the same bits
-        return model.eval()
+        return cast(Model, encoders.arrange(model)).eval()  # as it was trained: the same bits
 
 
 def _key(name: str) -> str:
-    """nn.ModuleDict refuses names that are attributes of modules; a suffix keeps every name usable."""
+    """Return the name as nn.ModuleDict takes it: it refuses attributes of modules, and a suffix keeps all usable."""
     return f"{name}_head"

@@ -19,7 +19,7 @@ from rushlight.nets import encoders
 from rushlight.nets.heads import Linear
 from rushlight.present.page import Gallery, Listing, Notice, Plot, Plots, Table, render
 from rushlight.run.budget import Budget
-from rushlight.run.model import FactSheet, Model
+from rushlight.run.model import Model, ModelInfo
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Findings, RunContext
 
@@ -30,7 +30,7 @@ def model_of(data: Dataset, task: str) -> Model:
     encoder = encoders.create("conv16", image_size=data.height, seed=0)
     names = data.info.class_names if task == "class" else data.info.tag_names
     head = Linear(width=encoder.width, outputs=len(names))
-    return Model(encoder, {task: head}, FactSheet.of(data.info, (data.height, data.width), task)).eval()
+    return Model(encoder, {task: head}, ModelInfo.of(data.info, (data.height, data.width), task)).eval()
 
 
 def photos(n: int = 150, **changes: object) -> Dataset:
@@ -129,7 +129,7 @@ def test_a_tagger_has_a_page():
 
 def test_a_segmenter_has_a_page():
     data = composed.compose(40, size=32, seed=3)
-    bare = Model(encoders.create("conv16", image_size=32, seed=0), {}, FactSheet.of(data.info, (32, 32), "mask"))
+    bare = Model(encoders.create("conv16", image_size=32, seed=0), {}, ModelInfo.of(data.info, (32, 32), "mask"))
     ctx = RunContext(task="mask")
     model, _ = Recipe.parse("supervised(batch=16)").run(data, bare, Budget(passes=100), ctx)
     report = audit_report(audit(model, data))

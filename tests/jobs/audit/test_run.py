@@ -262,7 +262,7 @@ def test_tags_and_masks_are_matched_by_name() -> None:
         "mask": torch.tensor([[[0, 1], [255, 1]]], dtype=torch.uint8),
     }
     data = Dataset(columns, Info(tag_names=("dog", "emu"), mask_names=("dog", "emu")))
-    model = Model(encoders.create("conv16", image_size=8, seed=0), {}, ModelInfo(tag_names=NAMES, mask_names=NAMES))
+    model = Model(encoders.create("conv16", image_size=8, seed=0), {}, ModelInfo(names={"tag": NAMES, "mask": NAMES}))
     assert aligned(data, model, "tags")[0]["tags"].tolist() == [[-1, 1, -1]]
     assert aligned(data, model, "mask")[0]["mask"].tolist() == [[[1, 255], [255, 255]]]
 

@@ -188,7 +188,7 @@ def about(model: Model) -> str:
     """A model in a line: its encoder, its size, how it came about."""
     parameters = sum(p.numel() for p in model.encoder.parameters())
     height, width = model.info.image_size
-    return f"{model.encoder.name}, {parameters:,} parameters, {height}×{width} px, {model.facts.recipe or 'untrained'}"
+    return f"{model.encoder.name}, {parameters:,} parameters, {height}×{width} px, {model.info.recipe or 'untrained'}"
 
 
 def _guessed(step: recipes.Step, data: Dataset, models: Models) -> str:

@@ -1,0 +1,53 @@
+"""What a model must know of itself to be used again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from rushlight.data.dataset import Info
+
+SUFFIX = "_names"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model must know of itself to be used again.
+
+    `names["tag"]` is `tag_names` too, as in a data set's `Info`.
+
+    Attributes:
+        image_size: (height, width) of the images it was trained on.
+        packing: how images were brought to that size (the pack's settings).
+        names: what its outputs are called, by what they are: `class`, `tag`, `mask`, `keypoint`, …
+        task: the id of what it predicts; None for a bare encoder.
+        recipe, seed, budget: how it came about; version: of this library.
+    """
+
+    image_size: tuple[int, int] = (32, 32)
+    packing: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    task: str | None = None
+    recipe: str = ""
+    seed: int = 0
+    budget: str = ""
+    version: str = ""
+
+    def __getattr__(self, name: str) -> tuple[str, ...]:
+        if name.endswith(SUFFIX) and not name.startswith("_"):
+            return self.names.get(name.removesuffix(SUFFIX), ())
+        raise AttributeError(f"a model's info has no '{name}'")
+
+    @classmethod
+    def of(cls, info: Info, image_size: tuple[int, int], task: str | None) -> ModelInfo:
+        """Return what a model of this data knows."""
+        found = {one.name.removesuffix(SUFFIX): getattr(info, one.name) for one in fields(info)
+                 if one.name.endswith(SUFFIX)}  # fmt: skip
+        names = {name: values for name, values in found.items() if values}
+        return cls(image_size=image_size, packing=info.settings, names=names, task=task)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> ModelInfo:
+        """Return what `dataclasses.asdict` gave, after a file."""
+        names = {name: tuple(values) for name, values in raw["names"].items()}
+        return cls(**{**raw, "names": names, "image_size": tuple(raw["image_size"])})
