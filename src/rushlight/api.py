@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from rushlight import tasks
 from rushlight._version import VERSION
-from rushlight.core.card import task_of
 from rushlight.core.catalogue import catalogue, fitting, table
 from rushlight.core.errors import UserError
 from rushlight.core.files import file_hash
@@ -38,7 +38,7 @@ def look(source: Any, **settings: Any) -> Any:
     from rushlight.jobs.look.run import look as seen
 
     data = load(source, **settings)
-    fits = [(card.id, not lacks, lacks or card.gives) for card, lacks in fitting(data)]
+    fits = [(card.id, not lacks, lacks or card.gives) for card, lacks in fitting(data, tasks.chosen(data))]
     return seen(data, fits=fits)
 
 
@@ -70,7 +70,7 @@ def fit(
     """
     data = load(data).fold(TRAIN)
     recipe, budget = Recipe.parse(recipe), Budget.parse(budget)
-    task = task or task_of(data)
+    task = tasks.chosen(data, task)
     recipe.check(data, task)
     device = hardware.device(device)
     choice = choose.encoder(max(data.height, data.width), device, recipes=[recipe]) if encoder == "auto" else None

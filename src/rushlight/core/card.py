@@ -10,6 +10,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
+from rushlight.core.entries import TASKS, entries
+
 
 @runtime_checkable
 class Columns(Protocol):
@@ -22,9 +24,15 @@ class Columns(Protocol):
 
 Role = Literal["learner", "curator", "judge", "attack", "defence", "generator"]
 TARGET = "target"
-"""In a card's needs: the column that is to be predicted, whichever it is (`class`, `tags` or `mask`)."""
-TASKS = ("class", "tags", "mask")
-METRICS = {"class": "accuracy", "tags": "mAP", "mask": "mIoU"}
+"""In a card's needs: the column that is to be predicted, whichever task's it is."""
+
+
+def target_column(data: Columns, task: str | None) -> str | None:
+    """Return the column that a task predicts; without a task, that of the first one whose labels are known."""
+    if task is not None:
+        return entries(TASKS)[task].load().column if task in entries(TASKS) else task
+    found = sorted((entry.load() for entry in entries(TASKS).values()), key=lambda kind: (kind.place, kind.id))
+    return next((kind.column for kind in found if data.known(kind.column).any()), None)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,9 @@ class Needs:
     def lacks(self, data: Columns, task: str | None) -> str:
         """Why these needs are not met by the data, in a few words; empty where they are."""
         for need in self.columns:
-            column = (task or "class") if need.column == TARGET else need.column
+            column = target_column(data, task) if need.column == TARGET else need.column
+            if column is None:
+                return "needs known labels"
             if column not in data:
                 return f"needs the column '{column}'"
             known_rows = data.known(column)
@@ -82,7 +92,7 @@ class Card:
     """What a system is.
 
     Attributes:
-        task: the columns it can learn to predict (of `class`, `tags`, `mask`); empty for one that predicts none.
+        task: ids of the tasks it can learn; empty for one that predicts nothing.
         needs: the columns it reads and how unknown they may be.
         gives: what one has afterwards, in a few words.
         says: the paper's headline, with its figures.
@@ -110,8 +120,3 @@ class Card:
         if self.task and task not in self.task:
             return f"predicts {' or '.join(sorted(self.task))}" + (f", not {task}" if task else "")
         return self.needs.lacks(data, task)
-
-
-def task_of(data: Columns) -> str | None:
-    """What is to be learned here: the first of `class`, `tags`, `mask` of which anything is known."""
-    return next((task for task in TASKS if data.known(task).any()), None)

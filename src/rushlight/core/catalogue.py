@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
-from rushlight.core.card import Card, Columns, task_of
+from rushlight.core import entries as entry_points
+from rushlight.core.card import Card, Columns
 from rushlight.core.errors import UserError, nearest
 
 
-@cache
 def entries() -> dict[str, EntryPoint]:
     """Return every method's entry point by id, unloaded."""
-    found = entry_points(group="rushlight.methods")
-    return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+    return entry_points.entries(entry_points.METHODS)
 
 
 def load_method(name: str) -> type:
@@ -45,9 +43,8 @@ def cards() -> dict[str, Card]:
     return {name: load_method(name).card for name in entries()}  # type: ignore[attr-defined]
 
 
-def fitting(data: Columns, task: str | None = None) -> list[tuple[Card, str]]:
-    """Return each card with why it does not fit the data (empty where it does)."""
-    task = task or task_of(data)
+def fitting(data: Columns, task: str | None) -> list[tuple[Card, str]]:
+    """Return each card with why it does not fit the data and the task (empty where it does)."""
     return [(card, card.lacks(data, task)) for card in cards().values()]
 
 

@@ -24,6 +24,3 @@ def masks(logits: Float[Tensor, "batch classes h w"], target: Integer[Tensor, "b
     """Mean cross-entropy over the known pixels (255 is unknown; 0 if none is known)."""
     losses = F.cross_entropy(logits, target.long(), ignore_index=255, reduction="sum")
     return losses / (target != 255).sum().clamp(min=1)
-
-
-LOSSES = {"class": classes, "tags": tags, "mask": masks}

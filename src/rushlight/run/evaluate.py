@@ -1,17 +1,24 @@
-"""Score a model on labels that no stage has seen."""
+"""Score a model on labels that no stage has seen, batch by batch on the model's device."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from rushlight.core.card import METRICS
+from rushlight import tasks
+from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.run.model import Model
-from rushlight.tasks.scores import confusion, mean_average_precision, mean_iou
+from rushlight.tasks.base import Columns, Outputs, Task
+
+PIXELS = 2**21
+"""Pixels of a batch, at most: 41 images of 224×224."""
+MOST = 500
+"""Images of a batch, at most."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +26,9 @@ class Scores:
     """What a model scores on a test set.
 
     Attributes:
-        task: `class`, `tags` or `mask`.
-        value: accuracy, mean average precision, or mean intersection over union; 0 … 1.
-        parts: what the value is made of, one row a test image: `predicted` and `true` classes; `scores` and `true`
-            tags; or `confusion` (true × predicted pixels).
+        task: its id.
+        value: of the task's metric.
+        parts: what the value is made of, one row a test image (see `Task.parts`).
     """
 
     task: str
@@ -31,35 +37,50 @@ class Scores:
 
     @property
     def metric(self) -> str:
-        return METRICS[self.task]
+        return tasks.find(self.task).metric.name
 
 
 def evaluate(model: Model, data: Dataset, task: str | None = None) -> Scores:
-    """Score a model on the rows of `data` whose label is known."""
-    task = task or model.info.task or "class"
-    data = data.select(data.known(task))
-    outputs = model.predict(data["image"], names=[task])[task]
-    parts = {"class": _class_parts, "tags": _tag_parts, "mask": _mask_parts}[task](outputs, data[task])
-    return Scores(task, value(task, parts), parts)
+    """Score a model on the rows of `data` whose label is known.
+
+    Raises:
+        UserError: the model predicts nothing, or the metric is not defined on these labels.
+    """
+    name = task or model.info.task
+    if name is None:
+        raise UserError("this model predicts nothing: it is a bare encoder")
+    found = tasks.find(name)
+    rows = data.known(found.column).nonzero().squeeze(1)
+    parts = parts_of(model, data, rows, found)
+    return Scores(found.id, found.value(parts), parts)
 
 
-def value(task: str, parts: dict[str, Tensor]) -> float:
-    """The metric of a task from its parts, over all rows given."""
-    if task == "class":
-        return float((parts["predicted"] == parts["true"]).double().mean())
-    if task == "tags":
-        return mean_average_precision(parts["scores"], parts["true"])
-    return mean_iou(parts["confusion"].sum(0))
+def parts_of(model: Model, data: Dataset, rows: Int[Tensor, "n"], task: Task) -> dict[str, Tensor]:
+    """Return the parts of a task's scores for some rows, on the CPU. No more than a batch of outputs exists at once.
+
+    Raises:
+        UserError: there are no rows.
+    """
+    if not len(rows):
+        raise UserError(f"no '{task.column}' is known in the images to test on: label some of them")
+    each = [task.parts(outputs, columns) for _, outputs, columns in batches(model, data, rows, task)]
+    return {name: torch.cat([one[name].cpu() for one in each]) for name in each[0]}
 
 
-def _class_parts(logits: Float[Tensor, "n classes"], true: Int[Tensor, "n"]) -> dict[str, Tensor]:
-    confidence, predicted = logits.softmax(1).max(1)
-    return {"predicted": predicted.to(torch.int16), "true": true.to(torch.int16), "confidence": confidence}
-
-
-def _tag_parts(logits: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> dict[str, Tensor]:
-    return {"scores": logits.sigmoid(), "true": true.clone()}
-
-
-def _mask_parts(logits: Float[Tensor, "n classes h w"], true: Tensor) -> dict[str, Tensor]:
-    return {"confusion": confusion(logits.argmax(1), true, logits.shape[1])}
+@torch.inference_mode()
+def batches(
+    model: Model, data: Dataset, rows: Int[Tensor, "n"], task: Task, names: list[str] | None = None
+) -> Iterator[tuple[Int[Tensor, "batch"], Outputs, Columns]]:
+    """Yield some rows, the outputs of heads (by default the task's) and the columns it reads, on the device."""
+    device, mode = next(model.parameters()).device, model.training
+    read = [name for name in (task.column, *task.reads) if name in data]
+    size = min(MOST, max(1, PIXELS // (data.height * data.width)))
+    model.eval()
+    try:
+        for part in rows.split(size):
+            images = data["image"][part].to(device)
+            seen = (images.float() / 255).contiguous(memory_format=torch.channels_last)
+            outputs = {name: model.logits(seen, name).float() for name in names or [task.id]}
+            yield part, outputs, {"image": images, **{name: data[name][part].to(device) for name in read}}
+    finally:
+        model.train(mode)

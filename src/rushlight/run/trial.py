@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rushlight import tasks
 from rushlight._version import VERSION
 from rushlight.core.errors import UserError
 from rushlight.core.files import file_hash, write_whole
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.data.edit import hide
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget, Spent
 from rushlight.run.evaluate import Scores, evaluate
@@ -37,7 +37,7 @@ class Trial:
     Attributes:
         recipe, seed, budget: what is run.
         data: the data set's content hash.
-        task: the column to predict; `none` where nothing is.
+        task: the id of what is predicted; `none` where nothing is.
         keep: known labels a class, drawn by the seed; None keeps all that are known.
         encoder: its name; weights: a safetensors file to start from, with pretrained: fetch timm's.
         device, precision: where and how.
@@ -147,9 +147,9 @@ def _score(model: Model, test: Dataset, trial: Trial) -> Scores:
 
 
 def prepare(trial: Trial, data: Dataset) -> Dataset:
-    """What the stages get: the training fold, with `keep` labels a class drawn by the seed."""
+    """What the stages get: the training fold, with `keep` labels a class of the task, drawn by the seed."""
     train = data.fold(TRAIN)
-    return train if trial.keep is None else hide.per_class(train, trial.keep, seed=trial.seed)
+    return train if trial.keep is None else tasks.find(trial.task).keep(train, trial.keep, seed=trial.seed)
 
 
 def initial(trial: Trial, data: Dataset) -> Model:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from rushlight.core.card import METRICS
 from rushlight.jobs.audit.run import Audit
 from rushlight.measure import judges
 from rushlight.measure.mistakes import LIKELY
@@ -79,7 +78,7 @@ def _about(audit: Audit) -> str:
 
 def _figures(audit: Audit) -> list[tuple[str, str]]:
     wanted = [
-        ("accuracy", METRICS.get(audit.task or "", ""), METRICS.get(audit.task or "", ""), _percent),
+        ("accuracy", audit.metric, audit.metric, _percent),
         ("calibration", "ECE", "points of calibration error", lambda x: f"{100 * x:.1f}"),
         ("fgsm-cw", "PGD accuracy at 8/255", "accuracy under PGD at 8/255", _percent),
         ("label-mistakes", "likely", "likely label mistakes", lambda x: f"{x:,.0f}"),

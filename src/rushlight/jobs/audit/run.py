@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
+from rushlight import tasks
 from rushlight._version import VERSION
-from rushlight.core.card import METRICS, Card, task_of
+from rushlight.core.card import Card
 from rushlight.core.catalogue import cards, load_method
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
@@ -70,6 +71,11 @@ class Audit:
         """One number, or None where it was not measured."""
         found = self.of(judge)
         return found.numbers.get(name) if found else None
+
+    @property
+    def metric(self) -> str:
+        """The name of the task's metric; empty where nothing is predicted."""
+        return tasks.find(self.task).metric.name if self.task else ""
 
     @property
     def verdict(self) -> str:
@@ -232,7 +238,7 @@ def _planned(
     arguments = {"fgsm-cw": {"images": attack_images}}
     for card in (card for card in cards().values() if card.role == "judge" and load_method(card.id).audits):
         plan[card.id] = _from_catalogue(card, arguments.get(card.id, {}), model, data, ctx)
-    label = ctx.task or task_of(own) or "class"
+    label = ctx.task or tasks.chosen(own)
     plan["label-mistakes"] = lambda: mistakes.mistakes(model, own, label, seed=ctx.seed, images=label_images)
     return plan
 
@@ -332,7 +338,7 @@ def _some(names: Any, most: int = 5) -> str:
 
 def _right(audit: Audit) -> str:
     found = audit.of("accuracy")
-    metric = METRICS.get(audit.task or "", "")
+    metric = audit.metric
     if found is None or metric not in found.numbers:
         return ""
     value, low, high = (100 * found.numbers[name] for name in (metric, f"{metric}, low", f"{metric}, high"))

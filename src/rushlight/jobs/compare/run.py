@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from rushlight.core.card import METRICS, task_of
+from rushlight import tasks
 from rushlight.core.catalogue import fitting
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.data.edit import hide
-from rushlight.data.edit.split import hold_out
 from rushlight.measure import stats
+from rushlight.measure.units import units
 from rushlight.nets.vit import is_vit
-from rushlight.run import choose, evaluate, hardware, trial
+from rushlight.run import choose, hardware, trial
 from rushlight.run.budget import Budget, Spent
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
@@ -41,8 +40,6 @@ BASELINES = ("supervised", "fixmatch")
 PRETRAINING = ("barlow-twins",)
 """What `--methods auto` pretrains with: one method, since there are as many as there are learners of labels, and each
 doubles the comparison. Any other one is named: `--methods "supervised, dino > supervised"`."""
-BLOCKS = 100
-"""Blocks of test images whose jackknife pseudo-values stand for a metric that is no mean over images."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class Board:
 
     @property
     def metric(self) -> str:
-        return METRICS[self.task]
+        return tasks.find(self.task).metric.name
 
     @property
     def verdict(self) -> str:
@@ -188,7 +185,7 @@ def table(rows: list[dict[str, Any]], metric: str) -> Any:
 
 def so_far(state: ComparisonState) -> list[Any]:
     """The leaderboard over the seeds that every recipe has finished: one table, or nothing yet."""
-    if state.trials[0].task not in METRICS:
+    if state.trials[0].task not in tasks.names():
         return []
     recipes = list(dict.fromkeys(t.recipe for t in state.trials))
     done = {r.trial.recipe for r in state.results if not r.failed}
@@ -256,7 +253,9 @@ def compare(
     task = _task(data, task)
     device = hardware.device(device)
     data, chosen = _with_test(data, task, test_share)
-    keep = data.info.keep if keep is None and task == "class" else keep
+    if why := tasks.find(task).unscorable(data.fold(TEST)):
+        raise UserError(f"{data.info.source}: {why}")
+    keep = data.info.keep if keep is None else keep
     recipes = _recipes(methods, data, task, keep)
     name, start, why = chosen_encoder(encoder, weights, data, device, recipes)
     store = Store(out)
@@ -306,24 +305,8 @@ def rank(results: Sequence[Result], task: str, reference: str = "supervised") ->
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in done.values())))
     if not seeds:
         raise UserError("no seed has finished for every recipe: there is nothing to compare")
-    matrices = {recipe: np.stack([_per_image(r[s], task) for s in seeds]) for recipe, r in done.items()}
+    matrices = {r: np.stack([units(tasks.find(task), by[s].parts) for s in seeds]) for r, by in done.items()}
     return stats.compare_with_best(matrices, reference=reference if reference in matrices else None)
-
-
-def _per_image(result: Result, task: str) -> np.ndarray:
-    """One number a test image (or block of them), whose mean is the metric."""
-    parts = {name: values.numpy() for name, values in result.parts.items()}
-    if task == "class":
-        return (parts["predicted"] == parts["true"]).astype(np.float64)
-    rows = np.arange(len(next(iter(parts.values()))))
-
-    def metric(chosen: Any) -> float:
-        return evaluate.value(task, {name: values[np.asarray(chosen)] for name, values in result.parts.items()})
-
-    values = stats.pseudo_values(metric, rows, min(BLOCKS, len(rows)))
-    return values + (
-        result.value - values.mean()
-    )  # the jackknife's own mean removes a bias; the metric itself is shown
 
 
 def run_all(
@@ -401,24 +384,24 @@ def _progress(spec: Trial, store: Store) -> Progress | None:
 
 
 def _task(data: Dataset, task: str | None) -> str:
-    found = task_of(data)
+    found = tasks.chosen(data)
     if task is None and found is None:
         raise UserError(
             f"no label is known in {data.info.source}: put images into a folder a class, or give --labels FILE "
             "(a CSV with the columns image and class); --unlabelled-only compares pretraining without any"
         )
-    if task is not None and (task not in METRICS or not data.known(task).any()):
+    if task is not None and not data.known(tasks.find(task).column).any():
         raise UserError(
             f"--task {task}: no '{task}' is known in {data.info.source}" + (f", but {found}" if found else "")
         )
-    return task or found or "class"
+    return task or found or ""
 
 
 def _with_test(data: Dataset, task: str, share: float) -> tuple[Dataset, tuple[str, ...]]:
     if "fold" in data and bool((data["fold"] == TEST).any()):
-        n = int(data.fold(TEST).known(task).sum())
+        n = int(data.fold(TEST).known(tasks.find(task).column).sum())
         return data, (f"tested on the {n:,} labelled images of the data's own test fold",)
-    held = hold_out(data, share, seed=0, column=task)
+    held = tasks.find(task).split(data, share)
     n = int((held["fold"] == TEST).sum())
     return held, (f"tested on {n:,} labelled images ({share:.0%}) held out from training, the same for every seed",)
 
@@ -436,7 +419,8 @@ def chosen_encoder(
 
 def _recipes(methods: str | Sequence[str], data: Dataset, task: str, keep: int | None) -> list[str]:
     """The recipes to run, checked against the data as the stages will see it; the baselines first."""
-    seen = data.fold(TRAIN) if keep is None else hide.per_class(data.fold(TRAIN), keep, seed=0)
+    train = data.fold(TRAIN)
+    seen = train if keep is None else tasks.find(task).keep(train, keep, seed=0)
     if isinstance(methods, str):
         asked = automatic(seen, task) if methods == "auto" else split_recipes(methods)
     else:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rushlight import tasks
 from rushlight._version import VERSION
-from rushlight.core.card import task_of
 from rushlight.core.catalogue import load_method, transposed
 from rushlight.core.errors import UserError, nearest
 from rushlight.core.files import write_whole
@@ -161,7 +161,7 @@ def judge(
     began, step, device = time.monotonic(), recipes.judge(recipe), hardware.device(device)
     if not len(data):
         raise UserError(f"{data.info.source} holds no image: there is nothing to judge on")
-    task = task or task_of(data)
+    task = tasks.chosen(data, task)
     lacks = load_method(step.name).card.lacks(data, task)
     if lacks:
         raise UserError(f"'{step.name}' does not fit {data.info.source}: it {lacks}")

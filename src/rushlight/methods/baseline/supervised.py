@@ -17,13 +17,14 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
+from rushlight import tasks
 from rushlight.augment import mix, policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare
 from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.data.dataset import Dataset
-from rushlight.losses import label_map, supervised
+from rushlight.losses import label_map
 from rushlight.losses.consistency import soft_cross_entropy
-from rushlight.train.learner import Batch, Learner, outputs_of
+from rushlight.train.learner import Batch, Learner
 
 
 class Supervised(Learner):
@@ -66,10 +67,11 @@ class Supervised(Learner):
     def build(self, data: Dataset) -> None:
         super().build(data)
         size = (data.height, data.width)
-        self.weak = policy.dense_weak(size) if self.task == "mask" else policy.weak(size)
+        self.kind = tasks.find(self.task)
+        self.weak, _ = self.kind.views(size)
         self.crop = policy.Policy(size, crop_scale=self.scale, flip=0.5, padding="border")
         self.mapped = self.task == "class" and bool(data.known("label_map_ids").any())
-        self.classes = outputs_of(data, self.task)
+        self.classes = self.kind.outputs(data)
 
     def rows(self, data: Dataset, part: str) -> Int[Tensor, "n"]:
         return data.known("label_map_ids").nonzero().squeeze(1) if self.mapped else super().rows(data, part)
@@ -78,9 +80,8 @@ class Supervised(Learner):
         labelled = batch["labelled"]
         if self.mapped:
             return self.mapped_step(batch)
-        images, view = self.weak.with_view(labelled["image"], generator=self.generator())
-        target = view.masks(labelled["mask"]) if self.task == "mask" else labelled[self.task]
-        return supervised.LOSSES[self.task](self.model.logits(images), target)
+        images, target = self.kind.view(self.weak, labelled, self.generator())
+        return self.kind.loss(self.model.logits(images), target)
 
     def mapped_step(self, batch: Batch) -> Tensor:
         """ReLabel's step: each crop's target is what its part of the label map says."""

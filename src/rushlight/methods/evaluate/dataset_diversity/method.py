@@ -33,14 +33,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight import tasks
 from rushlight.core.arguments import Count, Positive
 from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.core.errors import UserError, nearest
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.data.sources.read import load
-from rushlight.losses import supervised
 from rushlight.measure.stats import over_seeds
 from rushlight.methods.evaluate.dataset_diversity import pools
 from rushlight.nets.dense.decoders import FPN
@@ -50,7 +49,7 @@ from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Findings, Judge, Progress, RunContext
 from rushlight.tasks import scores
-from rushlight.train.learner import Batch, Learner, outputs_of
+from rushlight.train.learner import Batch, Learner
 
 EPOCHS = ", equal epochs"
 CELLS = ("start", "target", "few of all", "all")
@@ -207,18 +206,18 @@ class Tuned(Learner):
 
     def build(self, data: Dataset) -> None:
         size, encoder = (data.height, data.width), self.model.encoder
-        self.weak = policy.dense_weak(size) if self.task == "mask" else policy.weak(size)
+        self.weak, _ = tasks.find(self.task).views(size)
         if self.task != "mask":
             super().build(data)
             return
-        shape = {"channels": encoder.channels, "strides": encoder.strides, "outputs": outputs_of(data, "mask")}
+        shape = {"channels": encoder.channels, "strides": encoder.strides, "outputs": tasks.find("mask").outputs(data)}
         self.model.heads["mask_head"] = FPN(**shape, pyramid=self.pyramid, segment=self.segment)
 
     def step(self, batch: Batch) -> Tensor:
         labelled = batch["labelled"]
-        images, view = self.weak.with_view(labelled["image"], generator=self.generator())
-        target = view.masks(labelled["mask"]) if self.task == "mask" else labelled[self.task]
-        return supervised.LOSSES[self.task](self.model.logits(images), target)
+        kind = tasks.find(self.task)
+        images, target = kind.view(self.weak, labelled, self.generator())
+        return kind.loss(self.model.logits(images), target)
 
 
 def _task(data: Dataset, ctx: RunContext) -> str:

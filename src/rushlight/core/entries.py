@@ -1,0 +1,14 @@
+"""What packages add to this one: the entry points of a group, unloaded."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+METHODS, TASKS = "rushlight.methods", "rushlight.tasks"
+
+
+@cache
+def entries(group: str) -> dict[str, EntryPoint]:
+    """Return a group's entry points by name."""
+    return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)}

@@ -1,0 +1,191 @@
+"""One class an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rushlight.core.errors import UserError
+from rushlight.core.findings import Findings, Matrix
+from rushlight.data.dataset import Dataset
+from rushlight.data.edit import hide
+from rushlight.data.synthetic import fashion
+from rushlight.losses import supervised
+from rushlight.nets.encoders import Encoder
+from rushlight.nets.heads import Head, Linear
+from rushlight.tasks import scores
+from rushlight.tasks.base import (
+    Columns,
+    Confidence,
+    Metric,
+    Outputs,
+    Parts,
+    Question,
+    Task,
+    confused,
+    names_of,
+    ratio,
+    renumbered,
+)
+
+ACCURACY = Metric("accuracy", mean_over_rows=True)
+BALANCED, COMMONEST, TOP5 = (
+    Metric(name) for name in ("balanced accuracy", "always the commonest class", "top-5 accuracy")
+)
+MOST = 100
+"""Confident errors that are listed, at most."""
+
+
+class Classify(Task):
+    """Predict one class of each image."""
+
+    id, column, place = "class", "class", 0
+    metric, also = ACCURACY, (BALANCED, COMMONEST, TOP5)
+
+    def outputs(self, data: Dataset) -> int:
+        values = data[self.column]
+        return len(self.names(data.info)) or int(values.max()) + 1
+
+    def presence(self, data: Dataset) -> Bool[Tensor, "rows classes"]:
+        return data[self.column][:, None] == torch.arange(self.outputs(data))
+
+    def keep(self, data: Dataset, n: int, seed: int = 0) -> Dataset:
+        """Keep exactly n labels of each class; see `hide.per_class`."""
+        return hide.per_class(data, n, self.column, seed=seed)
+
+    def renumber(self, values: Tensor, own: Sequence[str], theirs: Sequence[str]) -> Tensor:
+        return renumbered(values, own, theirs, -1)
+
+    def contradicts(self, data: Dataset, rows: Sequence[int]) -> bool:
+        values = data[self.column][list(rows)]
+        return len(values[values >= 0].unique()) > 1
+
+    def questions(self, data: Dataset) -> list[Question]:
+        rows = data.known(self.column).nonzero()[:, 0]
+        names = self.labelled(self.names(data.info), self.outputs(data))
+        return [Question("", rows, data[self.column][rows], names)]
+
+    # Learning
+
+    def head(self, encoder: Encoder, data: Dataset) -> Head:
+        return Linear(width=encoder.width, outputs=self.outputs(data))
+
+    def loss(self, output: Float[Tensor, "batch classes"], target: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
+        return supervised.classes(output, target)
+
+    # Scores
+
+    def parts(self, outputs: Outputs, columns: Columns) -> dict[str, Tensor]:
+        """Return `predicted` and `true` classes, the `rank` of the true one (0: predicted), and the `confidence`."""
+        logits, true = outputs[self.id].float(), columns[self.column]
+        confidence, predicted = logits.softmax(1).max(1)
+        inside = true.clamp(max=logits.shape[1] - 1)  # what has no output (an unseen class) is never right
+        of_true = logits.gather(1, inside[:, None])
+        rank = torch.where(true < logits.shape[1], (logits > of_true).sum(1), logits.shape[1])
+        small = {"predicted": predicted, "true": true, "rank": rank}
+        return {name: values.to(torch.int16) for name, values in small.items()} | {"confidence": confidence}
+
+    def per_row(self, parts: Parts) -> Float[Tensor, "n"]:
+        return (parts["predicted"] == parts["true"]).double()
+
+    def value(self, parts: Parts, metric: Metric | None = None) -> float:
+        metric = metric or self.metric
+        predicted, true = parts["predicted"].long(), parts["true"].long()
+        if not len(true):
+            raise UserError("accuracy needs images whose class is known: there is none")
+        if metric == ACCURACY:
+            return float(self.per_row(parts).mean())
+        if metric == BALANCED:
+            return scores.balanced_accuracy(predicted, true)
+        if metric == COMMONEST:
+            return float(true.bincount().max() / len(true))
+        if int(max(true.max(), parts["rank"].max())) < 10:
+            raise UserError("top-5 accuracy needs more than ten classes")
+        return float((parts["rank"] < 5).double().mean())
+
+    def confidence(
+        self, outputs: Outputs, columns: Columns, generator: torch.Generator | None = None
+    ) -> Confidence | None:
+        p, true = outputs[self.id].double().softmax(1), columns[self.column]
+        return of_choices(p, true)
+
+    def findings(self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()) -> Findings:
+        predicted, true = parts["predicted"].long(), parts["true"].long()
+        names = names or self.names(data.info)
+        k = max(len(names), int(torch.cat([predicted, true]).max()) + 1)
+        names = (*names, *map(str, range(len(names), k)))
+        counts = torch.bincount(true * k + predicted, minlength=k * k).view(k, k)
+        tables = {
+            "classes": _classes(counts, names),
+            "confusions": confused(counts, names),
+            "confident errors": _errors(parts, data, rows, names),
+        }
+        wrong = float(counts.sum() - counts.diagonal().sum())
+        matrices = {"confusion": Matrix(tuple(names), counts, self.counted)}
+        return Findings(self.id, {"errors": wrong}, tables, matrices=matrices)
+
+    def worst(self, parts: Parts) -> Int[Tensor, "n"]:
+        """Return the errors, the surest first."""
+        wrong = (parts["predicted"] != parts["true"]).nonzero()[:, 0]
+        return wrong[parts["confidence"][wrong].argsort(descending=True, stable=True)]
+
+    # Predictions
+
+    def table(self, outputs: Outputs, info: Any) -> dict[str, Any]:
+        """Return the class, its probability, that of being of no known class (`unknown`), and each class's."""
+        p = outputs[self.id].float().softmax(1)
+        names, (confidence, chosen) = self.labelled(self.names(info), p.shape[1]), p.max(1)
+        columns = {"class": [names[i] for i in chosen.tolist()], "probability": confidence.numpy()}
+        if "open" in outputs:
+            columns["unknown"] = outputs["open"].float().softmax(1)[:, -1].numpy()
+        return columns | {f"p({name})": one.numpy() for name, one in zip(names, p.T, strict=True)}
+
+    def example(self) -> Dataset:
+        """Return 600 training and 200 test photos of clothes."""
+        data = fashion.load()
+        return data.select(torch.cat([torch.arange(600), 12_000 + torch.arange(200)]))
+
+
+def of_choices(p: Float[Tensor, "n classes"], true: Int[Tensor, "n"]) -> Confidence:
+    """Return the confidence of the likeliest of several classes, beside the true one of each."""
+    confidence, predicted = p.max(1)
+    of_truth = p.gather(1, true.clamp(max=p.shape[1] - 1)[:, None])[:, 0].clamp(min=1e-12)
+    of_truth = torch.where(true < p.shape[1], of_truth, 1e-12)
+    truth = torch.nn.functional.one_hot(true, max(p.shape[1], int(true.max()) + 1 if len(true) else 0))
+    brier = (torch.nn.functional.pad(p, (0, truth.shape[1] - p.shape[1])) - truth).square().sum(1)
+    return Confidence(confidence, predicted == true, -of_truth.log(), brier)
+
+
+def _classes(counts: Int[Tensor, "classes classes"], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return one row a class that occurs: images, recall with Wilson's interval, precision, F1."""
+    from scipy.stats import binomtest
+
+    hits, n, said = counts.diagonal(), counts.sum(1), counts.sum(0)
+    at = [i for i in range(len(counts)) if n[i] or said[i]]
+    wilson = [binomtest(int(hits[i]), int(n[i])).proportion_ci(method="wilson") if n[i] else None for i in at]
+    return {
+        "class": [names[i] for i in at],
+        "n": [int(n[i]) for i in at],
+        "predicted": [int(said[i]) for i in at],
+        "recall": [ratio(hits[i], n[i]) for i in at],
+        "recall, low": [w.low if w else float("nan") for w in wilson],
+        "recall, high": [w.high if w else float("nan") for w in wilson],
+        "precision": [ratio(hits[i], said[i]) for i in at],
+        "F1": [ratio(2 * hits[i], n[i] + said[i]) for i in at],
+    }
+
+
+def _errors(parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the errors of which the model is surest."""
+    at = Classify().worst(parts)[:MOST]
+    return {
+        "row": rows[at].tolist(),
+        "image": names_of(data, rows[at]),
+        "true": [names[i] for i in parts["true"][at].tolist()],
+        "predicted": [names[i] for i in parts["predicted"][at].tolist()],
+        "confidence": parts["confidence"][at].tolist(),
+    }
