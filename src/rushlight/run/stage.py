@@ -17,7 +17,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rushlight.core.card import Card
-from rushlight.core.findings import Findings as Findings
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
 from rushlight.run.budget import Budget, Spent
@@ -91,6 +90,25 @@ class Stage(ABC):
     @abstractmethod
     def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
         """The data and the model after the stage. Neither of the given ones is changed."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a judge found: numbers, tables and curves, each with a name a report can print.
+
+    Attributes:
+        judge: the id of the judge.
+        numbers: name → value.
+        tables: name → columns → values, all of one length.
+        curves: name → (x label, y label, {series: (x, y)}).
+        notes: sentences for the reader.
+    """
+
+    judge: str
+    numbers: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    curves: dict[str, tuple[str, str, dict[str, tuple[list[float], list[float]]]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Judge(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from rushlight.augment import policy
 from rushlight.augment.policy import Policy
 from rushlight.augment.view import View
 from rushlight.core.errors import UserError
-from rushlight.core.findings import Findings, Picture
+from rushlight.core.findings import Findings, Kind, Matrix, Measure, Picture, Table
 from rushlight.data.columns import TEST, decode_text
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import split
@@ -30,6 +31,12 @@ Outputs = Mapping[str, Tensor]
 """The outputs of a model's heads for some images, by the heads' names."""
 Parts = Mapping[str, Tensor]
 """What a score is made of: tensors with one row an image."""
+
+
+CAPTION = (
+    "Recall: the share of a class's images that are found. Precision: the share of its predictions that are right."
+)
+PAIRS = "What is taken for what, the commonest first; the share is of the true class."
 
 
 @dataclass(frozen=True)
@@ -251,14 +258,12 @@ class Task(ABC):
         """Return one number an image whose mean is the task's metric; None where there are no such numbers."""
         return None
 
-    def measured(self, parts: Parts) -> dict[str, float]:
+    def measured(self, parts: Parts) -> dict[Metric, float]:
         """Return the metric and those beside it, as far as they are defined on these labels."""
-        found: dict[str, float] = {}
+        found: dict[Metric, float] = {}
         for metric in (self.metric, *self.also):
-            try:
-                found[metric.name] = self.value(parts, metric)
-            except UserError:
-                continue
+            with contextlib.suppress(UserError):
+                found[metric] = self.value(parts, metric)
         return found
 
     def confidence(
@@ -281,14 +286,16 @@ class Task(ABC):
             *(torch.cat([getattr(one, name) for one in found]) for name in ("p", "right", "nll", "brier"))
         )
 
-    def findings(self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()) -> Findings:
-        """Return the table `classes` (one row a class) and what else shows where a model errs.
+    def findings(
+        self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()
+    ) -> list[Findings]:
+        """Return `classes` (a table with one row a class) and what else shows where a model errs.
 
         Args:
             rows: of the data, in the order of the parts.
             names: of the outputs; by default those of the data.
         """
-        return Findings(self.id)
+        return []
 
     def worst(self, parts: Parts) -> Int[Tensor, "n"]:
         """Return positions in the parts, those first that a reader should look at."""
@@ -338,8 +345,36 @@ def ratio(part: Any, whole: Any) -> float:
     return float(part) / float(whole) if whole else float("nan")
 
 
-def confused(counts: Int[Tensor, "classes classes"], names: Sequence[str], most: int = 100) -> dict[str, list[Any]]:
-    """Return the commonest confusions, as a table; `share` is of the true class."""
+SHARES = ("AP", "IoU", "recall", "recall, low", "recall, high", "precision", "F1", "share of pixels")
+"""Columns of `by_class` that hold shares."""
+
+
+def by_class(values: dict[str, list[Any]], caption: str = CAPTION) -> Findings:
+    """Return a table with one row a class, as findings."""
+    kinds: dict[str, Kind] = {name: "share" for name in SHARES if name in values}
+    intervals = {"recall": ("recall, low", "recall, high")} if "recall, low" in values else {}
+    table = Table.of("classes", values, kinds=kinds, intervals=intervals, caption=caption)
+    return Findings("classes", tables=(table,), title="Class by class", priority=5)
+
+
+def confused(
+    counts: Int[Tensor, "classes classes"], names: Sequence[str], what: str, *more: Table, **others: Any
+) -> Findings:
+    """Return what is taken for what, as findings.
+
+    Args:
+        counts: true × predicted; what: is counted.
+        more, others: tables and other parts of the findings.
+    """
+    errors = Measure("errors", int(counts.sum() - counts.diagonal().sum()), kind="count")
+    table = Table.of("confusions", _pairs(counts, names), kinds={"share": "share"}, caption=PAIRS, shown=12)
+    matrix = Matrix("confusion matrix", counts.numpy(), tuple(names), what)
+    settings = {"title": "What it gets wrong", "priority": 20} | others
+    return Findings("confusions", (errors,), (table, *more), matrices=(matrix,), **settings)
+
+
+def _pairs(counts: Int[Tensor, "classes classes"], names: Sequence[str], most: int = 100) -> dict[str, list[Any]]:
+    """Return the commonest confusions; `share` is of the true class."""
     off = counts - torch.diag(counts.diagonal())
     order = off.flatten().argsort(descending=True, stable=True)[:most].tolist()
     pairs = [divmod(cell, len(counts)) for cell in order if off.flatten()[cell] > 0]

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rushlight.core.errors import UserError
-from rushlight.core.findings import Findings, Matrix
+from rushlight.core.findings import Findings, Picture, Pictures, Table
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import hide
 from rushlight.data.synthetic import fashion
@@ -26,6 +26,7 @@ from rushlight.tasks.base import (
     Parts,
     Question,
     Task,
+    by_class,
     confused,
     names_of,
     ratio,
@@ -36,8 +37,8 @@ ACCURACY = Metric("accuracy", mean_over_rows=True)
 BALANCED, COMMONEST, TOP5 = (
     Metric(name) for name in ("balanced accuracy", "always the commonest class", "top-5 accuracy")
 )
-MOST = 100
-"""Confident errors that are listed, at most."""
+MOST, SHOWN = 100, 24
+"""Confident errors that are listed, and shown as pictures, at most."""
 
 
 class Classify(Task):
@@ -113,20 +114,18 @@ class Classify(Task):
         p, true = outputs[self.id].double().softmax(1), columns[self.column]
         return of_choices(p, true)
 
-    def findings(self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()) -> Findings:
+    def findings(
+        self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()
+    ) -> list[Findings]:
         predicted, true = parts["predicted"].long(), parts["true"].long()
         names = names or self.names(data.info)
         k = max(len(names), int(torch.cat([predicted, true]).max()) + 1)
         names = (*names, *map(str, range(len(names), k)))
         counts = torch.bincount(true * k + predicted, minlength=k * k).view(k, k)
-        tables = {
-            "classes": _classes(counts, names),
-            "confusions": confused(counts, names),
-            "confident errors": _errors(parts, data, rows, names),
-        }
+        errors = _errors(parts, data, rows, names)
         wrong = float(counts.sum() - counts.diagonal().sum())
-        matrices = {"confusion": Matrix(tuple(names), counts, self.counted)}
-        return Findings(self.id, {"errors": wrong}, tables, matrices=matrices)
+        pictures = (_pictures(errors, data, wrong),) if len(errors) else ()
+        return [by_class(_classes(counts, names)), confused(counts, names, self.counted, errors, pictures=pictures)]
 
     def worst(self, parts: Parts) -> Int[Tensor, "n"]:
         """Return the errors, the surest first."""
@@ -179,13 +178,27 @@ def _classes(counts: Int[Tensor, "classes classes"], names: Sequence[str]) -> di
     }
 
 
-def _errors(parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str]) -> dict[str, list[Any]]:
+def _errors(parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str]) -> Table:
     """Return the errors of which the model is surest."""
     at = Classify().worst(parts)[:MOST]
-    return {
+    values = {
         "row": rows[at].tolist(),
         "image": names_of(data, rows[at]),
         "true": [names[i] for i in parts["true"][at].tolist()],
         "predicted": [names[i] for i in parts["predicted"][at].tolist()],
         "confidence": parts["confidence"][at].tolist(),
     }
+    return Table.of("confident errors", values, kinds={"confidence": "share"}, hidden=("row",), folded=True)
+
+
+def _pictures(table: Table, data: Dataset, errors: float) -> Pictures:
+    shown = tuple(
+        Picture(
+            data["image"][row["row"]].movedim(0, -1).numpy(),
+            row["image"],
+            (f"{row['predicted']}, {100 * row['confidence']:.0f} %", f"is {row['true']}"),
+        )
+        for row in table.dicts()[:SHOWN]
+    )
+    caption = f"The {len(shown)} errors it is most sure of, of {errors:,.0f}. Some may be mistakes of the labels."
+    return Pictures("confident errors", shown, caption)

@@ -16,7 +16,7 @@ from rushlight.augment.policy import Policy
 from rushlight.augment.view import View
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
-from rushlight.core.findings import Findings, Matrix, Picture
+from rushlight.core.findings import Findings, Picture
 from rushlight.data.dataset import Dataset
 from rushlight.losses import supervised
 from rushlight.nets.dense.decoders import Decoder
@@ -30,6 +30,7 @@ from rushlight.tasks.base import (
     Outputs,
     Parts,
     Task,
+    by_class,
     confused,
     names_of,
     ratio,
@@ -115,7 +116,9 @@ class Segment(Task):
         p, true = logits.flatten(2).gather(2, every).double().softmax(1).movedim(1, -1), true.gather(1, chosen)
         return of_choices(p[true != UNKNOWN], true[true != UNKNOWN].long())
 
-    def findings(self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()) -> Findings:
+    def findings(
+        self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()
+    ) -> list[Findings]:
         each, counts = parts["confusion"], parts["confusion"].sum(0).long()
         names = self.labelled(names or self.names(data.info), len(counts))
         hits, n, said = counts.diagonal(), counts.sum(1), counts.sum(0)
@@ -128,9 +131,7 @@ class Segment(Task):
             "recall": [ratio(hits[i], n[i]) for i in at],
             "precision": [ratio(hits[i], said[i]) for i in at],
         }
-        tables = {"classes": table, "confusions": confused(counts, names)}
-        matrices = {"confusion": Matrix(tuple(names), counts, self.counted)}
-        return Findings(self.id, {"errors": float(counts.sum() - hits.sum())}, tables, matrices=matrices)
+        return [by_class(table), confused(counts, names, self.counted)]
 
     def worst(self, parts: Parts) -> Int[Tensor, "n"]:
         """Return the images with the lowest pixel accuracy first."""
@@ -145,7 +146,7 @@ class Segment(Task):
             shown.append(_painted(images, columns[self.column].cpu()))
         whole = torch.cat([images, *shown], -1)
         lines = ("image, predicted" + (", true" if len(shown) == 2 else ""),)
-        return [Picture(row, "", picture, lines) for row, picture in enumerate(whole)]
+        return [Picture(picture.movedim(0, -1).numpy(), "", lines) for picture in whole]
 
     # Predictions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from rushlight.losses import supervised
 from rushlight.nets.encoders import Encoder
 from rushlight.nets.heads import Head, Linear
 from rushlight.tasks import scores
-from rushlight.tasks.base import Columns, Confidence, Metric, Outputs, Parts, Question, Task, ratio
+from rushlight.tasks.base import Columns, Confidence, Metric, Outputs, Parts, Question, Task, by_class, ratio
 from rushlight.tasks.examples import four_things
 
 MAP = Metric("mAP")
@@ -113,7 +114,9 @@ class Tag(Task):
             raise UserError("needs tags that are known to be absent: these labels name present ones only")
         return whole
 
-    def findings(self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()) -> Findings:
+    def findings(
+        self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()
+    ) -> list[Findings]:
         p, true = parts["scores"], parts["true"]
         known, there, said = true >= 0, true == 1, p >= 0.5
         hits, n, says = ((known & x).sum(0) for x in (there & said, there, said))
@@ -128,8 +131,7 @@ class Tag(Task):
             "precision": [ratio(hits[i], says[i]) for i in each],
             "F1": [ratio(2 * hits[i], n[i] + says[i]) for i in each],
         }
-        notes = ("The best thresholds were chosen on these images: they flatter.",)
-        return Findings(self.id, tables={"classes": table}, notes=notes if (true == 0).any() else (ONLY_PRESENT,))
+        return [replace(by_class(table), notes=(FLATTER if (true == 0).any() else ONLY_PRESENT,))]
 
     def worst(self, parts: Parts) -> Int[Tensor, "n"]:
         """Return the images with the surest wrong tags first."""
@@ -149,7 +151,8 @@ class Tag(Task):
         return four_things(self.column)
 
 
-ONLY_PRESENT = "No tag is known to be absent, so that neither precision nor mAP can be told: recall alone is."
+FLATTER = "The best thresholds were chosen on these images, which flatters them."
+ONLY_PRESENT = "No tag is known to be absent, so neither precision nor mAP is defined; recall is all that can be told."
 
 
 def _undefined(true: Int[Tensor, "n tags"], metric: Metric) -> str:
