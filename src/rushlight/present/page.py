@@ -177,7 +177,7 @@ def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("rushlight.report"),
+        loader=PackageLoader("rushlight.present"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

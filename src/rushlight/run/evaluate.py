@@ -15,11 +15,6 @@ from rushlight.data.dataset import Dataset
 from rushlight.run.model import Model
 from rushlight.tasks.base import Columns, Outputs, Task
 
-PIXELS = 2**21
-"""Pixels of a batch, at most: 41 images of 224×224."""
-MOST = 500
-"""Images of a batch, at most."""
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -67,20 +62,13 @@ def parts_of(model: Model, data: Dataset, rows: Int[Tensor, "n"], task: Task) ->
     return {name: torch.cat([one[name].cpu() for one in each]) for name in each[0]}
 
 
-@torch.inference_mode()
 def batches(
     model: Model, data: Dataset, rows: Int[Tensor, "n"], task: Task, names: list[str] | None = None
 ) -> Iterator[tuple[Int[Tensor, "batch"], Outputs, Columns]]:
-    """Yield some rows, the outputs of heads (by default the task's) and the columns it reads, on the device."""
-    device, mode = next(model.parameters()).device, model.training
-    read = [name for name in (task.column, *task.reads) if name in data]
-    size = min(MOST, max(1, PIXELS // (data.height * data.width)))
-    model.eval()
-    try:
-        for part in rows.split(size):
-            images = data["image"][part].to(device)
-            seen = (images.float() / 255).contiguous(memory_format=torch.channels_last)
-            outputs = {name: model.logits(seen, name).float() for name in names or [task.id]}
-            yield part, outputs, {"image": images, **{name: data[name][part].to(device) for name in read}}
-    finally:
-        model.train(mode)
+    """Yield some rows, the outputs of heads (by default the task's) and the columns it reads, on the model's device."""
+    device, at = next(model.parameters()).device, 0
+    read = [name for name in (model.encoder.reads, task.column, *task.reads) if name in data]
+    for outputs in model.predict_batches(data, rows=rows, names=names or [task.id]):
+        part = rows[at : at + len(next(iter(outputs.values())))]
+        at += len(part)
+        yield part, outputs, {name: data[name][part].to(device) for name in read}

@@ -285,7 +285,7 @@ def _name(names: Sequence[str], index: int) -> str:
 
 def _data(board: Board) -> list[Block]:
     info, train = board.data.info, board.data.fold(TRAIN)
-    info = {
+    facts = {
         "source": info.source,
         "images": f"{len(board.data):,} of {board.data.height} × {board.data.width} pixels "
         f"({len(train):,} to learn from, {len(board.data.fold(TEST)):,} to judge)",
@@ -294,14 +294,14 @@ def _data(board: Board) -> list[Block]:
         "learned": board.task,
     }
     if board.results[0].trial.keep:
-        info["labels kept"] = f"{board.results[0].trial.keep} a class, the others hidden"
+        facts["labels kept"] = f"{board.results[0].trial.keep} a class, the others hidden"
     if info.class_names:
-        info["classes"] = f"{len(info.class_names)}: {', '.join(info.class_names[:30])}" + (
+        facts["classes"] = f"{len(info.class_names)}: {', '.join(info.class_names[:30])}" + (
             ", …" if len(info.class_names) > 30 else ""
         )
     if info.licence:
-        info["licence"] = info.licence
-    return [FactSheet(info), *quarantine(info.quarantined)]
+        facts["licence"] = info.licence
+    return [FactSheet(facts), *quarantine(info.quarantined)]
 
 
 def _budget(board: Board) -> Table:
