@@ -23,6 +23,8 @@ def find(name: str) -> Task:
     Raises:
         UserError: there is none; the nearest id is suggested.
     """
+    if not entries(GROUP):
+        raise UserError("no task is installed: install rushlight again, since its entry points have changed")
     if name not in entries(GROUP):
         raise UserError(f"there is no task '{name}', only {', '.join(names())}.{nearest(name, names())}")
     return entries(GROUP)[name].load()()
