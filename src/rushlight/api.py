@@ -7,9 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from rushlight import tasks
 from rushlight._version import VERSION
@@ -18,13 +16,16 @@ from rushlight.core.errors import UserError
 from rushlight.core.files import file_hash
 from rushlight.data.columns import TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.data.sources.read import load
+from rushlight.data.sources.read import Cache, load
 from rushlight.nets import encoders
 from rushlight.run import choose, hardware
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model, ModelInfo
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Progress, RunContext
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["audit", "catalogue", "claims", "compare", "curate", "export", "fit", "judge", "load", "look", "predict"]
 
@@ -117,8 +118,16 @@ def _hand_out(model: Model, out: Path, work: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def predict(model: Model | str | os.PathLike[str], images: Any, *, batch: int = 500, **settings: Any) -> Any:
-    """Predictions for images, as a pandas DataFrame: one row an image.
+def predict(
+    model: Model | str | os.PathLike[str],
+    images: Any,
+    *,
+    device: str = "auto",
+    batch: int | None = None,
+    cache: Cache = None,
+    workers: int | None = None,
+) -> pd.DataFrame:
+    """Predict images: one row an image, with the columns of the model's task.
 
     For classes: the class, its probability, and the probability of each class; for tags the probability of each;
     for masks the share of pixels of each class. A model that can reject unseen classes adds `unknown`, the
@@ -126,109 +135,17 @@ def predict(model: Model | str | os.PathLike[str], images: Any, *, batch: int = 
 
     Args:
         model: a `Model` or the folder of one.
-        images: a `Dataset`, or anything that `load` takes; they are brought to the size the model knows.
-    """
-    import pandas as pd
-
-    model = model if isinstance(model, Model) else Model.load(model)
-    if model.info.task is None or model.info.task not in model.head_names:
-        raise UserError(
-            "this model predicts nothing: it is a bare encoder; `rushlight fit` a recipe that ends in a learner"
-        )
-    data = images if isinstance(images, Dataset) else load(images, **_packing(model, settings))
-    outputs = model.predict(data["image"], batch=batch)
-    columns: dict[str, Any] = {"image": data.names}
-    return pd.DataFrame({**columns, **_columns(model, outputs)})
-
-
-def _packing(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
-    return {"size": model.info.image_size, "fit": model.info.packing.get("fit", "squash"), **settings}
-
-
-def _columns(model: Model, outputs: dict[str, torch.Tensor]) -> dict[str, Any]:
-    info, logits = model.info, outputs[model.info.task or "class"]
-    if info.task == "tags":
-        return {n: p.numpy() for n, p in zip(_names(info.tag_names, logits), logits.sigmoid().T, strict=True)}
-    if info.task == "mask":
-        names = _names(info.mask_names or info.class_names, logits)
-        chosen = logits.argmax(1).flatten(1)
-        return {f"share of {n}": (chosen == i).float().mean(1).numpy() for i, n in enumerate(names)}
-    probabilities, names = logits.softmax(1), _names(info.class_names, logits)
-    confidence, chosen = probabilities.max(1)
-    columns: dict[str, Any] = {
-        "class": [names[i] for i in chosen.tolist()],
-        "probability": confidence.numpy(),
-    }
-    if "open" in outputs:
-        columns["unknown"] = outputs["open"].softmax(1)[:, -1].numpy()
-    return columns | {f"p({n})": p.numpy() for n, p in zip(names, probabilities.T, strict=True)}
-
-
-def _names(names: Sequence[str], logits: torch.Tensor) -> list[str]:
-    return list(names) or [str(i) for i in range(logits.shape[1])]
-
-
-def write_predictions(table: Any, out: str | os.PathLike[str]) -> None:
-    """Write predictions as CSV or Parquet, by the file's ending.
+        images: a `Dataset`, or anything that `load` takes; they are brought to the size that the model knows.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        batch: images at a time; None takes as many as their size allows.
+        cache, workers: as for `load`.
 
     Raises:
-        UserError: another ending, or a place that cannot be written.
+        UserError: the model predicts nothing, or the images cannot be read.
     """
-    out = Path(out)
-    if out.suffix not in (".csv", ".parquet"):
-        raise UserError(f"--out {out}: predictions are written as .csv or .parquet")
-    from io import BytesIO
+    from rushlight.jobs.predict import run
 
-    from rushlight.core.files import write_whole
-
-    content = BytesIO()
-    table.to_csv(content, index=False) if out.suffix == ".csv" else table.to_parquet(content, index=False)
-    write_whole(out, content.getvalue())
-
-
-def write_masks(
-    model: Model | str | os.PathLike[str], images: Any, folder: str | os.PathLike[str], **settings: Any
-) -> int:
-    """Write a PNG mask for each image, in the pixels of the user's own image: the class of each, 255 where the model
-    did not look (what a crop cut off).
-
-    Returns:
-        How many were written.
-
-    Raises:
-        UserError: the model predicts no masks, or the folder cannot be written.
-    """
-    from io import BytesIO
-
-    from PIL import Image
-
-    from rushlight.core.files import write_whole
-
-    model = model if isinstance(model, Model) else Model.load(model)
-    if model.info.task != "mask":
-        raise UserError(f"this model predicts '{model.info.task}', not masks: give --out a .csv or .parquet file")
-    data = images if isinstance(images, Dataset) else load(images, **_packing(model, settings))
-    for row, name in enumerate(data.names):
-        mask = model.predict(data["image"][row : row + 1], names=["mask"])["mask"].argmax(1)[0]
-        content = BytesIO()
-        Image.fromarray(_in_own_pixels(mask, data, row).byte().numpy()).save(content, "PNG")
-        write_whole(Path(folder) / Path(name).with_suffix(".png"), content.getvalue())
-    return len(data)
-
-
-def _in_own_pixels(mask: torch.Tensor, data: Dataset, row: int) -> torch.Tensor:
-    """A packed image's mask as one of the original's size: each pixel looks up where it was packed."""
-    if "to_original" not in data:
-        return mask
-    height, width = data["size"][row].tolist()
-    affine = torch.cat([data["to_original"][row].double(), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
-    inverse = torch.linalg.inv(affine)
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    packed = torch.stack([x, y, torch.ones_like(x)], -1).double() @ inverse.T
-    column, line = packed[..., 0].floor().long(), packed[..., 1].floor().long()
-    inside = (column >= 0) & (column < mask.shape[1]) & (line >= 0) & (line < mask.shape[0])
-    found = mask[line.clamp(0, mask.shape[0] - 1), column.clamp(0, mask.shape[1] - 1)]
-    return torch.where(inside, found, 255)
+    return run.predict(model, images, device=device, batch=batch, cache=cache, workers=workers)
 
 
 def compare(
@@ -276,7 +193,7 @@ def audit(model: Model | str | os.PathLike[str], data: Any, *, out: str | Path |
     from rushlight.jobs.audit.run import audit as run
 
     model = model if isinstance(model, Model) else Model.load(model)
-    data = data if isinstance(data, Dataset) else load(data, **_packing(model, {}))
+    data = data if isinstance(data, Dataset) else load(data, **model.info.canvas)
     found = run(model, data, **settings)
     if out is not None:
         from rushlight.jobs.audit.page import audit_report

@@ -229,20 +229,18 @@ def predict(
     model: Annotated[str, typer.Argument(help="The folder of a model.")],
     images: Annotated[str, typer.Argument(help="A folder of images.")],
     out: Annotated[str, typer.Option(help="A .csv or .parquet file; for masks also a folder.")] = "predictions.csv",
+    device: Device = "auto",
     cache: Cache = None,
 ) -> None:
     """Predict every image of a folder: probabilities as CSV or Parquet; masks as PNG, in the images' own pixels."""
-    from rushlight import api
-    from rushlight.core.errors import UserError
+    from rushlight.jobs.predict import run, write
 
-    if not Path(out).suffix:
-        _print(f"{api.write_masks(model, images, out, cache=cache):,} masks: {out}")
-        return
-    if Path(out).suffix not in (".csv", ".parquet"):
-        raise UserError(f"--out {out}: predictions are written as .csv or .parquet")
-    table = api.predict(model, images, cache=cache)
-    api.write_predictions(table, out)
-    _print(f"{len(table):,} predictions: {out}")
+    if write.is_table(out):
+        table = run.predict(model, images, device=device, cache=cache)
+        write.write_table(table, out)
+        _print(f"{len(table):,} predictions: {out}")
+    else:
+        _print(f"{len(write.write_files(model, images, out, device=device, cache=cache)):,} files: {out}")
 
 
 @app.command()

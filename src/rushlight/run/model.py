@@ -98,7 +98,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         given = self._named(inputs)
         if not self.heads:
             return {"features": self.encoder(given[self.first])}
-        sources = {name: self._sources(self.head(name)) for name in self.head_names}
+        sources = {name: self.sources(name) for name in self.head_names}
         sources = {name: read for name, read in sources.items() if all(encoder in given for encoder, _ in read)}
         found = self._features(given, {source for read in sources.values() for source in read})
         return {name: self.head(name)(*(found[source] for source in read)) for name, read in sources.items()}
@@ -109,20 +109,21 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         Raises:
             UserError: the head reads an input that is not given.
         """
-        head, given = self.head(name or self.info.task or self.head_names[0]), self._named(inputs)
-        sources = self._sources(head)
+        name, given = name or self.info.task or self.head_names[0], self._named(inputs)
+        sources = self.sources(name)
         lacking = [encoder for encoder, _ in sources if encoder not in given]
         if lacking:
             raise UserError(f"the head '{name}' needs the input of the encoder '{lacking[0]}', which is not given")
         found = self._features(given, sources)
-        return head(*(found[source] for source in sources))
+        return self.head(name)(*(found[source] for source in sources))
 
     def _named(self, inputs: Inputs) -> Mapping[str, Tensor]:
         return {self.first: inputs} if isinstance(inputs, Tensor) else inputs
 
-    def _sources(self, head: Head) -> list[tuple[str, str]]:
+    def sources(self, name: str) -> list[tuple[str, str]]:
         """Return what a head reads as (encoder, output): `pooled` is (the first encoder, `pooled`)."""
-        reads = (head.reads,) if isinstance(head.reads, str) else head.reads
+        reads = self.head(name).reads
+        reads = (reads,) if isinstance(reads, str) else reads
         parted = [one.rpartition(".") for one in reads]
         return [(encoder or self.first, output) for encoder, _, output in parted]
 

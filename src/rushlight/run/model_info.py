@@ -38,6 +38,11 @@ class ModelInfo:
             return self.names.get(name.removesuffix(SUFFIX), ())
         raise AttributeError(f"a model's info has no '{name}'")
 
+    @property
+    def canvas(self) -> dict[str, Any]:
+        """The settings of `load` that bring images to what the model knows."""
+        return {"size": self.image_size, "fit": self.packing.get("fit", "squash")}
+
     @classmethod
     def of(cls, info: Info, image_size: tuple[int, int], task: str | None) -> ModelInfo:
         """Return what a model of this data knows."""

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rushlight import tasks
 from rushlight.core.errors import UserError
+from rushlight.core.files import write_whole
+from rushlight.nets.encoders import Encoder, ImageEncoder
 from rushlight.run.model import Model
 
 
 class _Answer(nn.Module):
-    """A model as one function: images in [0, 1] → the logits of its task."""
+    """A model as one function of its inputs: the output of its task's head, or without one each encoder's features."""
 
     def __init__(self, model: Model):
         super().__init__()
         self.model = model
+        task = model.info.task
+        self.head = task if task in model.head_names else None
+        names = [name for name, _ in model.sources(self.head)] if self.head else list(model.encoders)
+        self.reads: dict[str, Encoder] = {name: model.encoders[name] for name in names}  # type: ignore[misc]
 
-    def forward(self, images: Tensor) -> Tensor:
-        task = self.model.info.task
-        answers = task is not None and task in self.model.head_names
-        return self.model.logits(images) if answers else self.model.encoder(images)
+    @property
+    def inputs(self) -> list[str]:
+        return [f"{name}s" for name in self.reads]
+
+    @property
+    def outputs(self) -> list[str]:
+        several = len(self.reads) > 1
+        return ["logits"] if self.head else [f"{name} features" if several else "features" for name in self.reads]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.reads, inputs, strict=True))
+        if self.head:
+            return (self.model.logits(given, self.head),)
+        return tuple(encoder(given[name]) for name, encoder in self.reads.items())
 
 
 def to_onnx(model: Model, path: Path, *, tolerance: float = 1e-4) -> float:
-    """Write a model as ONNX and return the largest difference between the two on example images.
+    """Write a model as ONNX and return the largest difference between the two on example inputs.
+
+    The graph has one input an encoder (`images`: float, in [0, 1]; `texts`: zero-padded UTF-8 bytes) of any batch; the
+    file's metadata hold the names of the outputs, the size of the images and their normalisation (`metadata`).
 
     Raises:
         UserError: the extra `onnx` is missing, or the file cannot be written.
@@ -40,44 +61,75 @@ def to_onnx(model: Model, path: Path, *, tolerance: float = 1e-4) -> float:
     except ModuleNotFoundError as error:
         raise UserError(f"exporting needs the package '{error.name}': pip install 'rushlight[onnx]'") from error
     answer = _Answer(model.copy().cpu()).eval()
-    examples = _examples(model.info.image_size)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(answer, examples[:2], partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path} could not be written ({error.strerror}): name another file with --out") from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    theirs = torch.from_numpy(session.run(None, {"images": examples.numpy()})[0])
-    with torch.inference_mode():
-        difference = float((answer(examples) - theirs).abs().max())
+    examples = [_examples(encoder, model.info.image_size) for encoder in answer.reads.values()]
+    graph = _graph(answer, [example[:2] for example in examples])
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    difference = max(_difference(answer, session, [each[:n] for each in examples]) for n in (1, len(examples[0])))
     if not difference <= tolerance:
-        path.unlink()
-        raise RuntimeError(f"the exported model differs by {difference:.2g}, more than {tolerance:g}: it was removed")
+        raise RuntimeError(f"the exported model differs by {difference:.2g}, more than {tolerance:g}: it was not kept")
+    write_whole(path, graph)
     return difference
 
 
-def _write(answer: nn.Module, examples: Tensor, path: Path) -> None:
+def _graph(answer: _Answer, examples: list[Tensor]) -> bytes:
+    """Return the ONNX file's content."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    batch = torch.export.Dim("batch", min=1, max=4096)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
-        torch.onnx.export(
+        program = torch.onnx.export(
             answer,
-            (examples,),
-            str(path),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            tuple(examples),
+            input_names=answer.inputs,
+            output_names=answer.outputs,
+            dynamic_shapes=(tuple(_axes(example, batch) for example in examples),),
             dynamo=True,
-            external_data=False,
             verbose=False,
         )
+    assert program is not None
+    proto = program.model_proto
+    for key, value in metadata(answer.model, answer.reads).items():
+        proto.metadata_props.add(key=key, value=value)
+    return proto.SerializeToString()
 
 
-def _examples(size: tuple[int, int]) -> Tensor:
-    """Noise, black, white and grey images."""
-    noise = torch.rand(5, 3, *size, generator=torch.Generator().manual_seed(0))
-    flat = torch.stack([torch.full((3, *size), level) for level in (0.0, 0.5, 1.0)])
-    return torch.cat([noise, flat])
+def _axes(example: Tensor, batch: Any) -> dict[int, Any]:
+    """Return the axes that are free: the batch, and the length of a text."""
+    return {0: batch} | ({1: torch.export.Dim("length", min=2, max=65536)} if example.ndim == 2 else {})
+
+
+def metadata(model: Model, reads: dict[str, Encoder]) -> dict[str, str]:
+    """Return what the file says of itself, each value as JSON.
+
+    `names` are those of the outputs; `inputs` says of each input its size, its range and what the graph itself
+    subtracts and divides by.
+    """
+    info = model.info
+    names = tasks.find(info.task).names(info) if info.task in tasks.names() else ()
+    told: dict[str, Any] = {"task": info.task, "names": names, "packing": info.packing}
+    told |= {"recipe": info.recipe, "seed": info.seed, "budget": info.budget, "version": info.version}
+    told["inputs"] = {f"{name}s": _input(encoder, info.image_size) for name, encoder in reads.items()}
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in told.items()}
+
+
+def _input(encoder: Encoder, size: tuple[int, int]) -> dict[str, Any]:
+    if not isinstance(encoder, ImageEncoder):
+        return {"encoder": encoder.name, "column": encoder.reads, "values": "UTF-8 bytes, padded with zeros"}
+    said = {"encoder": encoder.name, "column": encoder.reads, "values": "RGB in [0, 1]", "size": list(size)}
+    inside = {"mean": encoder.mean.flatten().tolist(), "std": encoder.std.flatten().tolist()}
+    return said | {"normalised inside the graph by": inside}
+
+
+def _examples(encoder: Encoder, size: tuple[int, int]) -> Tensor:
+    """Return noise and flat inputs: black, grey and white images, or empty texts."""
+    noise = encoder.example(5, size, torch.Generator().manual_seed(0))
+    levels = (0.0, 0.5, 1.0) if noise.is_floating_point() else (0, 0, 0)
+    return torch.cat([noise, *(torch.full_like(noise[:1], level) for level in levels)])
+
+
+def _difference(answer: _Answer, session: Any, inputs: list[Tensor]) -> float:
+    """Return the largest difference between PyTorch's answers and the file's."""
+    theirs = session.run(None, {name: values.numpy() for name, values in zip(answer.inputs, inputs, strict=True)})
+    with torch.inference_mode():
+        ours = answer(*inputs)
+    return max(float((a - torch.from_numpy(b)).abs().max()) for a, b in zip(ours, theirs, strict=True))

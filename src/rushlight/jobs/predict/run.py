@@ -1,0 +1,101 @@
+"""Predict images with a model: batch by batch, on its device, as the model's task writes them down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from rushlight import tasks
+from rushlight.core.errors import UserError
+from rushlight.data.dataset import Dataset
+from rushlight.data.sources.read import Cache, load
+from rushlight.run import hardware
+from rushlight.run.model import Model
+from rushlight.tasks.base import Outputs, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ModelLike = Model | str | os.PathLike[str]
+"""A model, or the folder of one."""
+
+
+def predict(
+    model: ModelLike,
+    images: Any,
+    *,
+    device: str = "auto",
+    batch: int | None = None,
+    cache: Cache = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Return predictions as a table: one row an image, and the columns of the model's task.
+
+    Args:
+        model: a `Model` or the folder of one.
+        images: a `Dataset`, or anything that `load` takes; they are brought to the size that the model knows.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        batch: images at a time; None takes as many as their size allows.
+        cache, workers, progress: as for `load`.
+
+    Raises:
+        UserError: the model predicts nothing, or the images cannot be read.
+    """
+    import pandas as pd
+
+    model, task = ready(model, device)
+    data = pictures(model, images, cache=cache, workers=workers, progress=progress)
+    names, parts = data.names, []
+    for rows, outputs in batches(model, data, batch):
+        said = {"image": [names[row] for row in rows.tolist()], **task.table(outputs, model.info)}
+        parts.append(pd.DataFrame(said))
+    return pd.concat(parts, ignore_index=True)
+
+
+def ready(model: ModelLike, device: str = "auto") -> tuple[Model, Task]:
+    """Return a model on the device (a copy, where it is elsewhere), and what it predicts.
+
+    Raises:
+        UserError: it predicts nothing, or the device is not on this machine.
+    """
+    given = isinstance(model, Model)
+    model = model if isinstance(model, Model) else Model.load(model)
+    if model.info.task is None or model.info.task not in model.head_names:
+        raise UserError(
+            "this model predicts nothing: it is a bare encoder; `rushlight fit` a recipe that ends in a learner"
+        )
+    wanted = torch.device(hardware.device(device))
+    if next(model.parameters()).device.type != wanted.type:
+        model = (model.copy() if given else model).to(wanted)
+    return model, tasks.find(model.info.task)
+
+
+def pictures(
+    model: Model,
+    images: Any,
+    *,
+    cache: Cache = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Return the images as the model knows them: a data set as it is, all else by `load`."""
+    if isinstance(images, Dataset):
+        return images
+    return load(images, **model.info.canvas, cache=cache, workers=workers, progress=progress)
+
+
+def batches(
+    model: Model, data: Dataset, batch: int | None = None, names: list[str] | None = None
+) -> Iterator[tuple[Int[Tensor, "batch"], Outputs]]:
+    """Yield some rows of the data and the heads' outputs for them, on the CPU; no more than a batch is held."""
+    at = 0
+    for outputs in model.predict_batches(data, batch=batch, names=names):
+        rows = torch.arange(at, at + len(next(iter(outputs.values()))))
+        at += len(rows)
+        yield rows, {name: values.cpu() for name, values in outputs.items()}
