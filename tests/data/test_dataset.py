@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN, encode_text, unknown
 from rushlight.data.dataset import Dataset, Info, Quarantined
 
@@ -95,7 +98,7 @@ def test_folds_split_the_rows():
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"class": torch.zeros(2, dtype=torch.int64)}, "needs the column 'image'"),
+        ({"class": torch.zeros(2, dtype=torch.int64)}, "needs an input"),
         ({"colour": torch.zeros(2)}, "no kind of column"),
         ({"class": torch.zeros(2)}, "must be torch.int64"),
         ({"class": torch.zeros(2, 1, dtype=torch.int64)}, "axes"),
@@ -116,3 +119,50 @@ def test_a_missing_column_is_named_and_unknown():
     assert "caption" not in data
     assert "caption" in data.with_columns(caption=unknown("caption", 6, 3))
     assert np.isclose(data.height / data.width, 8 / 6)
+
+
+def _anonymous() -> int:
+    """Bytes of this process that no file backs."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says what a process holds")
+def test_views_of_a_pack_hold_no_second_copy(tmp_path):
+    rows, row = 3000, 3 * 64 * 64
+    labels = torch.arange(rows) % 5
+    image = torch.randint(256, (rows, 3, 64, 64), dtype=torch.uint8)
+    Dataset({"image": image, "class": labels, "mask": image[:, 0] % 4, "fold": (labels == 0).to(torch.int8)}).save(
+        tmp_path / "pack"
+    )
+    del image
+    data = Dataset.open(tmp_path / "pack")
+    before = _anonymous()
+    views = []
+    for seed in range(10):
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+        views += [data.select(order), data.fold(TRAIN), data.hide(order < 100), data.select(order).fold(TEST)]
+    total = sum(int(part.sum()) for view in views for part in view.chunks("image", 100))
+    assert total > 0
+    assert len({view.content_hash for view in views}) == 31, "ten folds of one seed are one"
+    views[0].save(tmp_path / "view", reference=True)
+    assert sum(path.stat().st_size for path in (tmp_path / "view").rglob("*") if path.is_file()) < 100_000
+    assert _anonymous() - before < rows * row / 2, "40 views hold less than half of one copy"
+
+
+def test_a_reference_to_data_that_changed_is_refused(tmp_path):
+    made().save(tmp_path / "pack")
+    Dataset.open(tmp_path / "pack").select([0, 2]).save(tmp_path / "view", reference=True)
+    (tmp_path / "pack").rename(tmp_path / "old")
+    with pytest.raises(UserError, match="pack"):
+        Dataset.open(tmp_path / "view")
+    made(seed=1).save(tmp_path / "pack")
+    with pytest.raises(UserError, match="has changed"):
+        Dataset.open(tmp_path / "view")
+
+
+def test_what_a_stage_wrote_is_known_without_looking():
+    data = made()
+    assert data.hide(names=["class"]).changed(data) == ["class"]
+    assert data.with_info(keep=3).changed(data) == []
+    assert data.with_columns(depth=torch.zeros(6, 8, 6)).changed(data) == ["depth"]

@@ -1,7 +1,8 @@
 """A data set: columns of equal length, some of whose values are not known.
 
-The columns live in one TensorDict, in memory or memory-mapped; what they mean (names of classes, where the images
-came from, what was left out) travels with them as `Info`.
+A data set is a view: the values lie once, in memory or in mapped files, and it knows which of their rows it shows and
+what is hidden of them. Folds, selections and hidden labels share the values. What the columns mean (names of classes,
+where the images came from, what was left out) travels with them as `Info`.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from tensordict import TensorDict
 from torch import Tensor
 
-from rushlight.data.columns import KINDS, TEST, TRAIN, Column, decode_text
+from rushlight.data import folder as files
+from rushlight.data import rows as at
+from rushlight.data.columns import INPUTS, KINDS, TEST, TRAIN, Column, Ragged, decode_text
+from rushlight.data.rows import Chosen, Rows
+from rushlight.data.stored import Stored, Values
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Info:
     Attributes:
         source: what the user named: a path, `fashion`, a Hub id.
         class_names: of `class`, and of `mask` and `boxes` where these have none of their own.
-        tag_names, mask_names, box_names, keypoint_names, domain_names: likewise.
+        tag_names, mask_names, box_names, keypoint_names, domain_names, group_names: likewise.
         keep: known labels a class that a comparison keeps by default, where a fully labelled set stands for one
             with few labels; None keeps what is known.
         quarantined: files left out.
@@ -53,6 +59,7 @@ class Info:
     box_names: tuple[str, ...] = ()
     keypoint_names: tuple[str, ...] = ()
     domain_names: tuple[str, ...] = ()
+    group_names: tuple[str, ...] = ()
     keep: int | None = None
     quarantined: tuple[Quarantined, ...] = ()
     licence: str = ""
@@ -72,49 +79,79 @@ class Info:
 class Dataset:
     """Columns of equal length, with their meaning.
 
+    `data["image"]` gives all rows of a column: a slice of what is stored where the view's rows follow each other,
+    else a copy. What may be large is read some rows at a time: `batch`, `chunks`.
+
     Args:
         columns: name → values, each of a kind in `rushlight.data.columns.KINDS`, all with the same number of rows.
         info: what they mean.
 
     Raises:
-        ValueError: a column of an unknown kind, dtype or rank, or of another length.
+        ValueError: a column of an unknown kind, dtype or rank, or of another length; no input column.
     """
 
-    def __init__(self, columns: dict[str, Tensor] | TensorDict, info: Info | None = None):
+    def __init__(self, columns: Mapping[str, Any] | TensorDict, info: Info | None = None):
         values: dict[str, Any] = dict(columns.items())
-        if "image" not in values:
-            raise ValueError("a data set needs the column 'image'")
-        rows = len(values["image"])
-        for name, column in values.items():
-            _check(name, column, rows)
-        self.columns = TensorDict(values, batch_size=[rows])
+        first = next((name for name in INPUTS if name in values and KINDS[name].form != "relation"), None)
+        if first is None:
+            raise ValueError(f"a data set needs an input: one of the columns {', '.join(map(repr, INPUTS))}")
+        self._hold({name: _stored(name, column, len(values[first]), first) for name, column in values.items()}, info)
+
+    def _hold(self, columns: dict[str, Stored], info: Info | None) -> None:
+        self._columns = columns
+        self._input = next(name for name in INPUTS if name in columns)
         self.info = info or Info()
 
+    def _view(self, columns: dict[str, Stored], info: Info | None = None) -> Dataset:
+        """Return a data set of stored columns, unchecked."""
+        view = Dataset.__new__(Dataset)
+        view._hold(columns, info or self.info)
+        return view
+
     def __len__(self) -> int:
-        return self.columns.batch_size[0]
+        return len(self._columns[self._input])
 
     def __contains__(self, name: str) -> bool:
-        return name in self.columns.keys()  # noqa: SIM118  (a TensorDict contains values, not names)
+        return name in self._columns
 
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self:
-            raise KeyError(f"this data set has no column '{name}', only {', '.join(sorted(self._columns()))}")
-        return self.columns[name]
+    def __getitem__(self, name: str) -> Any:
+        return self._stored(name).read()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Dataset:
+        return self  # nothing changes a data set
 
     def __repr__(self) -> str:
         known = ", ".join(f"{name} {int(self.known(name).sum()):,} known" for name in self.label_names)
-        return f"Dataset({self.info.source}: {len(self):,} images {self.height}×{self.width}; {known or 'no labels'})"
+        size = f" {self.height}×{self.width}" if "image" in self else ""
+        return f"Dataset({self.info.source}: {len(self):,} {self._input}s{size}; {known or 'no labels'})"
 
-    def _columns(self) -> dict[str, Tensor]:
-        return {str(name): values for name, values in self.columns.items() if isinstance(values, Tensor)}
+    def _stored(self, name: str) -> Stored:
+        if name not in self._columns:
+            raise KeyError(f"this data set has no column '{name}', only {', '.join(sorted(self._columns))}")
+        return self._columns[name]
+
+    @property
+    def columns(self) -> Columns:
+        """The columns by name; each is read when it is asked for."""
+        return Columns(self)
+
+    @property
+    def stored(self) -> dict[str, Stored]:
+        """The columns as they are held, without reading any."""
+        return self._columns
+
+    @property
+    def input(self) -> str:
+        """The name of the first input column: what an encoder reads."""
+        return self._input
 
     @property
     def height(self) -> int:
-        return self["image"].shape[-2]
+        return self.row_shape("image")[-2]
 
     @property
     def width(self) -> int:
-        return self["image"].shape[-1]
+        return self.row_shape("image")[-1]
 
     @property
     def label_names(self) -> list[str]:
@@ -126,76 +163,188 @@ class Dataset:
         """Each row's file name (or its number, for data from memory)."""
         return decode_text(self["name"]) if "name" in self else [str(row) for row in range(len(self))]
 
+    def row_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one row of a column (of one entry, where it is ragged), without reading any."""
+        return self._stored(name).row_shape
+
+    def nbytes(self, names: Iterable[str] | None = None) -> int:
+        """Return how many bytes some columns (all by default) would take if they were read."""
+        return sum(self._stored(name).nbytes for name in names or self._columns)
+
     def column(self, name: str) -> Column:
         return Column(KINDS[name], self[name])
 
     def known(self, name: str) -> Bool[Tensor, "rows"]:
-        """The rows of which anything is known in this column; none if there is no such column."""
-        return self.column(name).known_rows if name in self else torch.zeros(len(self), dtype=torch.bool)
+        """Return the rows of which anything is known in this column; none if there is no such column."""
+        return self._columns[name].known if name in self else torch.zeros(len(self), dtype=torch.bool)
 
-    def select(self, rows: Int[Tensor, "n"] | Bool[Tensor, "rows"]) -> Dataset:
-        """The given rows, as a data set of their own (in memory)."""
-        if rows.dtype == torch.bool:
-            rows = rows.nonzero().squeeze(1)
-        return Dataset({name: values[rows] for name, values in self._columns().items()}, self.info)
+    def batch(self, rows: Chosen, names: list[str] | tuple[str, ...] | None = None) -> TensorDict:
+        """Return some rows of some columns (all by default), gathered; nothing else is read.
 
-    def with_columns(self, **columns: Tensor) -> Dataset:
-        """The same rows with these columns added or replaced (`class` is written `**{"class": …}`)."""
-        return Dataset({**self._columns(), **columns}, self.info)
+        A ragged column is padded, with its lengths beside it as `NAME_length`; a relation becomes a table of each
+        row's neighbours among these rows, padded with −1.
+        """
+        chosen = at.normal(rows, len(self))
+        found: dict[str, Tensor] = {}
+        for name in self._columns if names is None else names:
+            found |= self._stored(name).batch(chosen)
+        return TensorDict(found, batch_size=[at.length(chosen)])  # type: ignore[arg-type]
+
+    def read(self, name: str, rows: Chosen | int) -> Any:
+        """Return some rows of one column, or a single one by its number."""
+        if isinstance(rows, int):
+            return self._stored(name).read(at.normal([rows], len(self)))[0]
+        return self._stored(name).read(at.normal(rows, len(self)))
+
+    def reader(self, name: str) -> Reader:
+        """Return a column of which rows are read when they are asked for, as of a tensor: `reader[rows]`."""
+        return Reader(self._stored(name))
+
+    def chunks(self, name: str, size: int = 512) -> Iterator[Any]:
+        """Yield the rows of a column in order, `size` at a time; none is held."""
+        return self._stored(name).chunks(size)
+
+    def select(self, rows: Chosen) -> Dataset:
+        """Return the given rows, in the given order, as a view: no values are copied."""
+        chosen = at.normal(rows, len(self))
+        if chosen == slice(0, len(self)) and isinstance(chosen, slice):
+            return self
+        composed: dict[int, Rows] = {}
+        for stored in self._columns.values():
+            if id(stored.rows) not in composed:
+                composed[id(stored.rows)] = at.compose(stored.rows, chosen)
+        return self._view({n: s.select(chosen, composed[id(s.rows)]) for n, s in self._columns.items()})
+
+    def with_columns(self, **columns: Any) -> Dataset:
+        """Return the same rows with these columns added or replaced (`class` is written `**{"class": …}`)."""
+        added = {name: _stored(name, values, len(self), self._input) for name, values in columns.items()}
+        return self._view({**self._columns, **added})
 
     def without(self, *names: str) -> Dataset:
-        return Dataset({name: v for name, v in self._columns().items() if name not in names}, self.info)
+        """Return the same rows without these columns.
+
+        Raises:
+            ValueError: no input would be left.
+        """
+        left = {name: stored for name, stored in self._columns.items() if name not in names}
+        if not any(name in INPUTS for name in left):
+            raise ValueError(f"a data set needs an input: '{self._input}' cannot be left out")
+        return self._view(left)
 
     def with_info(self, **changes: Any) -> Dataset:
-        return Dataset(self.columns, dataclasses.replace(self.info, **changes))
+        return self._view(self._columns, dataclasses.replace(self.info, **changes))
 
     def hide(self, rows: Bool[Tensor, "rows"] | None = None, names: list[str] | None = None) -> Dataset:
-        """The same rows with their labels unknown: the given rows (all by default), the given columns (all labels)."""
+        """Return the same rows with their labels unknown: the given rows (all by default), the given columns (all
+        labels). No values are copied: what is hidden is a bit a row."""
         rows = torch.ones(len(self), dtype=torch.bool) if rows is None else rows
-        return self.with_columns(**{name: self.column(name).hide(rows) for name in names or self.label_names})
+        hidden = {name: self._stored(name).hide(rows) for name in (self.label_names if names is None else names)}
+        return self._view({**self._columns, **hidden})
 
     def fold(self, which: int) -> Dataset:
-        """The rows of one fold: `TRAIN` or `TEST`. Rows without a fold count as training rows."""
+        """Return the rows of one fold: `TRAIN` or `TEST`. Rows without a fold count as training rows."""
         if "fold" not in self:
-            return self if which == TRAIN else self.select(torch.zeros(len(self), dtype=torch.bool))
+            return self if which == TRAIN else self.select(slice(0, 0))
         return self.select(self["fold"] == TEST if which == TEST else self["fold"] != TEST)
+
+    def changed(self, before: Dataset) -> list[str]:
+        """Return the columns that `before` lacks or holds otherwise, without comparing any values: what a stage that
+        hands on the same rows has written."""
+        return [name for name, stored in self._columns.items() if before._columns.get(name) is not stored]
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of the columns' bytes and the names of their classes: two data sets with equal hashes are equal."""
+        """SHA-256 of the columns' values and the names of their classes: equal for equal content, whether it is a
+        view, a copy or a saved data set. Rows that are long are hashed once, where they are stored; a view reads
+        their hashes alone."""
         digest = hashlib.sha256()
-        for name, values in sorted(self._columns().items()):
-            values = values.contiguous()
-            digest.update(f"{name}{values.dtype}{tuple(values.shape)}".encode())
-            if values.numel():
-                digest.update(values.view(-1).view(torch.uint8).numpy().data)
-        names = [self.info.class_names, self.info.tag_names, self.info.mask_names, self.info.box_names]
+        for name, stored in sorted(self._columns.items()):
+            digest.update(f"{name} {stored.digest}".encode())
+        info = self.info
+        names = [info.class_names, info.tag_names, info.mask_names, info.box_names, info.keypoint_names]
         digest.update(json.dumps(names).encode())
         return digest.hexdigest()
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write memory-mapped columns and `info.json` into a folder that does not exist yet."""
-        folder = Path(folder)
-        folder.mkdir(parents=True)
-        self.columns.memmap(str(folder / "columns"), copy_existing=True)
-        (folder / "info.json").write_text(self.info.to_json())
+    def save(self, folder: str | os.PathLike[str], *, reference: bool = False) -> None:
+        """Write the rows into a folder that does not exist yet, whole or not at all.
+
+        Args:
+            reference: values that lie in a saved or cached data set already are not written again: the folder says
+                where they lie, and which rows of them these are. It is good as long as that data set is there.
+
+        Raises:
+            FileExistsError: the folder exists.
+        """
+        path = Path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, self._columns, self.info.to_json(), reference=reference)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Dataset:
-        """A saved data set, memory-mapped: nothing is read before it is used."""
-        folder = Path(folder)
-        columns = TensorDict.load_memmap(str(folder / "columns"))
-        return cls(columns, Info.from_json((folder / "info.json").read_text()))
+        """Return a saved data set, mapped into memory: nothing is read before it is used.
+
+        Raises:
+            UserError: it refers to a data set that is gone or has changed.
+        """
+        columns, info = files.read(Path(folder))
+        opened = cls.__new__(cls)
+        opened._hold(columns, Info.from_json(info))
+        return opened
 
 
-def _check(name: str, values: Tensor, rows: int) -> None:
+class Columns(Mapping[str, Values]):
+    """A data set's columns by name, each read when it is asked for."""
+
+    def __init__(self, data: Dataset):
+        self._data = data
+
+    def __getitem__(self, name: str) -> Values:
+        return self._data[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data._columns)
+
+    def __len__(self) -> int:
+        return len(self._data._columns)
+
+
+class Reader:
+    """A column that is indexed like a tensor and reads the rows that are asked for."""
+
+    def __init__(self, stored: Stored):
+        self._stored = stored
+        self.shape = (len(stored), *stored.row_shape)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, rows: Chosen) -> Any:
+        return self._stored.read(at.normal(rows, len(self)))
+
+
+def batches(images: Tensor | Dataset, size: int = 500) -> Iterator[Tensor]:
+    """Yield the rows of a tensor, or of a data set's input, some at a time."""
+    if isinstance(images, Dataset):
+        return images.chunks(images.input, size)
+    return iter(images.split(size) if len(images) else ())
+
+
+def _stored(name: str, values: Any, rows: int, first: str) -> Stored:
+    """Return a column in memory, checked."""
     kind = KINDS.get(name)
     if kind is None:
         raise ValueError(f"'{name}' is no kind of column; known are {', '.join(KINDS)}")
-    if values.dtype != kind.dtype:
-        raise ValueError(f"the column '{name}' must be {kind.dtype}, not {values.dtype}")
-    if values.ndim != 1 + len(kind.axes):
+    if isinstance(values, Ragged) != (kind.form == "ragged"):
+        raise ValueError(f"the column '{name}' must be {kind.form}, not {type(values).__name__}")
+    entries = values.values if isinstance(values, Ragged) else values
+    if entries.dtype != kind.dtype:
+        raise ValueError(f"the column '{name}' must be {kind.dtype}, not {entries.dtype}")
+    if entries.ndim != 1 + len(kind.axes):
         axes = ", ".join(("rows", *kind.axes))
-        raise ValueError(f"the column '{name}' must have the axes ({axes}), not {values.ndim} axes")
-    if len(values) != rows:
-        raise ValueError(f"the column '{name}' has {len(values)} rows, 'image' has {rows}")
+        raise ValueError(f"the column '{name}' must have the axes ({axes}), not {entries.ndim} axes")
+    if kind.form == "relation":
+        if entries.numel() and not (int(entries.min()) >= 0 and int(entries.max()) < rows):
+            raise ValueError(f"the column '{name}' names rows outside of 0 … {rows - 1}")
+    elif len(values) != rows:
+        raise ValueError(f"the column '{name}' has {len(values)} rows, '{first}' has {rows}")
+    return Stored.of(kind, values, rows)

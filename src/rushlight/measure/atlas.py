@@ -55,7 +55,7 @@ def chart(model: Model, data: Dataset, *, images: int = IMAGES, seed: int = 0) -
         raise ValueError(f"an atlas needs at least {FEWEST} images, not {len(data)}")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     rows = order[:images].sort().values
-    features = F.normalize(probe.features(model, data["image"][rows]), dim=1)
+    features = F.normalize(probe.features(model, data.select(rows)), dim=1)
     places = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed).fit_transform(
         features.numpy()
     )

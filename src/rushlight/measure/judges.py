@@ -84,10 +84,10 @@ def answers(model: Model, data: Dataset, task: str, rows: Int[Tensor, "n"], *, s
     Raises:
         UserError: a label is no output of the model.
     """
-    truth = data[task][rows]
     if task == "mask":
         return _of_masks(model, data, rows, seed)
-    logits = model.predict(data["image"][rows], names=[task])[task].double()
+    truth = data[task][rows]
+    logits = model.predict(data.select(rows), names=[task])[task].double()
     names = _named(model, task, logits.shape[1])
     _check(int(truth.max()) if task == "class" else truth.shape[1] - 1, len(names), task, data)
     probabilities = logits.softmax(1) if task == "class" else logits.sigmoid()
@@ -100,7 +100,7 @@ def _of_masks(model: Model, data: Dataset, rows: Tensor, seed: int, batch: int =
     true, probabilities, confusions = [], [], []
     border = torch.zeros(1, 1, dtype=torch.int64)
     for part in rows.split(batch):
-        logits, masks = model.predict(data["image"][part], names=["mask"])["mask"], data["mask"][part]
+        logits, masks = model.predict(data.select(part), names=["mask"])["mask"], data.read("mask", part)
         classes = logits.shape[1]
         _check(_largest(masks), classes, "mask", data)
         predicted, near = logits.argmax(1), torch.where(scores.border_band(masks), masks, 255)

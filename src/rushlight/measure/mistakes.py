@@ -67,7 +67,7 @@ def mistakes(
     rows = rows[chosen]
     if len(rows) < 2 * FOLDS:
         raise UserError(f"needs at least {2 * FOLDS} images whose '{task}' is known, and has {len(rows)}")
-    features = model.predict(data["image"][rows], names=["features"])["features"].double().numpy()
+    features = model.predict(data.select(rows), names=["features"])["features"].double().numpy()
     find = _among_classes if task == "class" else _among_tags
     table, looked_at, agreed, notes = find(features, data, rows, seed)
     order = np.argsort(table["label quality"], kind="stable")[:most]

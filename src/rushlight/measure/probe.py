@@ -43,8 +43,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-def features(model: Model, images: UInt8[Tensor, "n 3 height width"], *, batch: int = 500) -> Float[Tensor, "n dim"]:
-    """The encoder's pooled features of images, in evaluation mode, float32 on the CPU."""
+def features(
+    model: Model, images: UInt8[Tensor, "n 3 height width"] | Dataset, *, batch: int = 500
+) -> Float[Tensor, "n dim"]:
+    """Return the encoder's pooled features of images (a data set's are read a batch at a time), float32 on the CPU."""
     return model.predict(images, batch=batch, names=["features"])["features"]
 
 

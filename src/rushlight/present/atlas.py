@@ -54,12 +54,12 @@ def _legend(atlas: Atlas, coloured: Sequence[int]) -> list[tuple[str, str]]:
 def _thumb(atlas: Atlas, data: Dataset, names: Sequence[str], place: int) -> Thumb:
     row, label = int(atlas.rows[place]), int(atlas.labels[place])
     lines = [_name(atlas.names, label)] if label >= 0 else []
-    return Thumb(plots.thumbnail(data["image"][row].numpy(), largest=64), plots.shorten(names[row], 24), lines)
+    return Thumb(plots.thumbnail(data.read("image", row).numpy(), largest=64), plots.shorten(names[row], 24), lines)
 
 
 def picture(atlas: Atlas, data: Dataset, coloured: Sequence[int]) -> str:
     """The map: a picture of each image that has room, a dot of each that has not; in the colours of the classes."""
-    pixels = {place: data["image"][int(atlas.rows[place])].numpy() for place in apart(atlas.places, PICTURES)}
+    pixels = {place: data.read("image", int(atlas.rows[place])).numpy() for place in apart(atlas.places, PICTURES)}
     colours = {label: f"c{i}" for i, label in enumerate(coloured)}
     labels, names = atlas.labels.tolist(), data.names
     said = [

@@ -71,4 +71,4 @@ def batches(
     for outputs in model.predict_batches(data, rows=rows, names=names or [task.id]):
         part = rows[at : at + len(next(iter(outputs.values())))]
         at += len(part)
-        yield part, outputs, {name: data[name][part].to(device) for name in read}
+        yield part, outputs, {name: data.read(name, part).to(device) for name in read}

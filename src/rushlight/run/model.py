@@ -185,7 +185,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         if not isinstance(data, Dataset):
             return self._named(data)
         read = {name: cast(Encoder, encoder).reads for name, encoder in self.encoders.items()}
-        return {name: data[column] for name, column in read.items() if column in data}
+        return {name: data.reader(column) for name, column in read.items() if column in data}  # type: ignore[misc]
 
     def _batch_size(self, columns: Mapping[str, Tensor]) -> int:
         largest = max(math.prod(values.shape[1:][-2:]) for values in columns.values())

@@ -94,11 +94,7 @@ class Store:
 def keep_stage(folder: Path, before: Dataset, data: Dataset, model: Model, spent: Spent) -> None:
     """Keep what a finished stage gave (the columns it changed, the model), so that a killed recipe goes on after it."""
     model.save(folder / "model")
-    changed = {
-        name: values.contiguous()
-        for name, values in data.columns.items()
-        if name not in before or values is not before[name]
-    }
+    changed = {name: data[name].contiguous() for name in data.changed(before)}
     save_file(changed, folder / "columns.safetensors")
     write_whole(folder / "spent.json", json.dumps(asdict(spent)).encode())
 

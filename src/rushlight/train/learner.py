@@ -259,10 +259,12 @@ class Learner(L.LightningModule, Stage):
         self.build(data)
         self.data = data
         self._rows = {part: self.rows(data, part) for part in self.parts}
-        self._columns = data.columns.select(*self.reads) if self.reads else data.columns.exclude(*PROVENANCE)
+        self._names = self.reads or tuple(name for name in data.columns if name not in PROVENANCE)
+        self._resident: TensorDict | None = None
         if ctx.device != "cpu":
             self.to(ctx.device)
-            self._columns = self._columns.to(ctx.device) if _fits(self._columns, ctx.device) else self._columns
+            if _fits(data.nbytes(self._names), ctx.device):
+                self._resident = data.batch(slice(None), self._names).to(ctx.device)
 
     def rows(self, data: Dataset, part: str) -> Int[Tensor, "n"]:
         """The rows that a stream of the batch draws from."""
@@ -275,7 +277,8 @@ class Learner(L.LightningModule, Stage):
         drawn = {}
         for stream, (part, times) in enumerate(self.parts.items()):
             chosen = self.local_rows(self.pick(part, round(batch * times), step, mix(self.ctx.seed, stream)))
-            columns = self._columns[chosen.to(self._columns.device) if self._columns.device else chosen]
+            resident = self._resident
+            columns = self.data.batch(chosen, self._names) if resident is None else resident[chosen.to(self.device)]
             drawn[part] = columns.to(self.device, non_blocking=True).set("row", chosen.to(self.device))
         return drawn
 
@@ -481,11 +484,11 @@ def _permutation(rows: int, seed: int) -> Int[Tensor, "rows"]:
     return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
 
 
-def _fits(columns: TensorDict, device: str) -> bool:
+def _fits(size: int, device: str) -> bool:
     if not device.startswith("cuda"):
         return True
     free, _ = torch.cuda.mem_get_info(device)
-    return columns.bytes() < free / 3
+    return size < free / 3
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.data.edit.split import blind, duplicates, hold_out
+from rushlight.data.edit.duplicates import equal
+from rushlight.data.edit.split import blind, hold_out
 from rushlight.data.synthetic import fashion
 
 
@@ -57,7 +58,7 @@ def test_equal_images_stay_on_one_side(copies, seed):
     data = made(30, seed, copies, **{"class": labels})
     fold = hold_out(data, 0.3, seed)["fold"]
     assert torch.equal(fold[30 - copies :], fold[:copies])
-    group = duplicates(data["image"])
+    group = equal(data)
     same = group[:, None] == group
     pixels = data["image"].flatten(1)
     assert torch.equal(same, (pixels[:, None] == pixels).all(-1))
@@ -67,7 +68,7 @@ def test_images_that_differ_in_one_pixel_are_not_equal():
     image = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
     for row in range(1, 40):
         image[row].view(-1)[row * 70] = 1
-    assert duplicates(image).unique().numel() == 40
+    assert equal(Dataset({"image": image})).unique().numel() == 40
 
 
 @settings(deadline=None, max_examples=25)

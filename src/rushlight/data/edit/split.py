@@ -1,39 +1,42 @@
-"""Hold out a test fold, so that every label keeps its share on both sides and no photo stands on both.
+"""Hold out a test fold, so that every label keeps its share on both sides and nothing stands on both.
 
-Classes are split one by one; tags by iterative stratification (Sechidis, Tsoumakas, Vlahavas, "On the
-Stratification of Multi-Label Data", ECML PKDD 2011: the rarest tag first, each image to the side that lacks
-it most); everything else at random. Images with equal pixels move together.
+What belongs together moves together: rows of one `group` (a patient, a slide, a video), images with equal pixels, and
+near-duplicates. Classes are split one by one; tags, and classes whose groups hold several, by iterative stratification
+(Sechidis, Tsoumakas, Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011: the rarest first, each
+item to the side that lacks it most); everything else at random.
 """
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
+from rushlight.data.edit.duplicates import equal, joined, near
 
+CHAINED = 0.1
+"""Share of the rows above which near-duplicates that lead from one to the next are no longer one thing: images that are
+all alike (blank, or of one background) would otherwise be one item."""
 ORDER = ("class", "tags", "mask", "boxes", "keypoints", "caption", "depth", "instance", "domain")
 """Which column decides, where none is named: the first of which anything is known."""
 
 
 def hold_out(data: Dataset, share: float | int = 0.25, seed: int = 0, column: str | None = None) -> Dataset:
-    """The same rows with a test fold, if there is none yet.
+    """Return the same rows with a test fold, if there is none yet.
 
-    A share of the rows whose label is known goes to `TEST`, all others to `TRAIN`; of every class with at
-    min_ratio two different images at least one goes to either side. An unlabelled image goes to `TEST` only as
-    the duplicate of a labelled one.
+    A share of the rows whose label is known goes to `TEST`, all others to `TRAIN`; of every class with at least two
+    items (see `together`) at least one goes to either side. An unlabelled row goes to `TEST` only as one of the same
+    item. What was kept together is noted in `info.settings["kept_together"]`.
 
     Args:
         column: the label that is stratified; by default the first of `ORDER` of which anything is known.
 
     Raises:
-        UserError: a share outside 0 … 1 (exclusive), fewer than two different images with a known label.
+        UserError: a share outside 0 … 1 (exclusive), fewer than two different items with a known label.
     """
     if "fold" in data and bool((data["fold"] == TEST).any()):
         return data
@@ -41,33 +44,56 @@ def hold_out(data: Dataset, share: float | int = 0.25, seed: int = 0, column: st
         raise UserError(f"the share of test images must lie between 0 and 1, not be {share}")
     column = column or _deciding(data)
     known = data.known(column).numpy()
-    group = duplicates(data["image"]).numpy()
-    _, item = np.unique(group[known], return_inverse=True)
+    whole, note = together(data)
+    _, item = np.unique(whole[known], return_inverse=True)
     if item.size == 0 or item.max() < 1:
-        raise UserError(f"a test fold needs at least two different images with a known '{column}': label more images")
-    chosen = _choose(data[column].numpy()[known], column, item, share, np.random.default_rng(seed))
-    test = np.isin(group, group[known][chosen[item]])
-    return data.with_columns(fold=torch.from_numpy(np.where(test, TEST, TRAIN).astype(np.int8)))
+        raise UserError(
+            f"a test fold needs at least two different {'groups' if 'group' in data else 'images'} with a known "
+            f"'{column}': label more images"
+        )
+    large = len(data.row_shape(column)) > 1  # masks, boxes, …: what they show is not looked at
+    values = np.zeros((len(data), 1, 1)) if large else data[column].numpy()
+    chosen = _choose(values[known], column, item, share, np.random.default_rng(seed))
+    test = np.isin(whole, whole[known][chosen[item]])
+    fold = torch.from_numpy(np.where(test, TEST, TRAIN).astype(np.int8))
+    settings = {**data.info.settings, **({"kept_together": note} if note else {})}
+    return data.with_columns(fold=fold).with_info(settings=settings)
+
+
+def together(data: Dataset) -> tuple[Int[np.ndarray, "rows"], str]:
+    """Return a number for each row, equal for rows that must not be parted, and what they are, in words."""
+    pairs, notes = [_stars(equal(data))], []
+    if "group" in data:
+        groups = data["group"]
+        pairs.append(_stars(torch.where(groups >= 0, groups, groups.max() + 1 + torch.arange(len(data)))))
+        notes.append(f"{len(groups[groups >= 0].unique()):,} groups")
+    if "image" in data:
+        alike, note = _alike(data)
+        pairs.append(alike)
+        notes += [note] if note else []
+    return joined(torch.cat(pairs), len(data)).numpy(), " and ".join(notes)
+
+
+def _alike(data: Dataset) -> tuple[Int[Tensor, "pairs 2"], str]:
+    """Pairs of near-duplicates, without chains that would make a large part of the data one item."""
+    pairs = near(data)
+    chain = joined(pairs, len(data))
+    long = chain.bincount()[chain] > max(CHAINED * len(data), 2)
+    pairs = pairs[~long[pairs[:, 0]]] if len(pairs) else pairs
+    return pairs, f"{len(pairs):,} pairs of near-duplicates" if len(pairs) else ""
+
+
+def _stars(number: Int[Tensor, "rows"]) -> Int[Tensor, "rows 2"]:
+    """Each row paired with the first row of its number."""
+    _, place = number.unique(return_inverse=True)
+    rows = torch.arange(len(number))
+    first = torch.full((len(number),), len(number)).scatter_reduce(0, place, rows, "amin")
+    return torch.stack([rows, first[place]], 1)
 
 
 def blind(data: Dataset) -> Dataset:
     """The same rows with every label of the test rows unknown: what stages may see."""
     return data.hide(data["fold"] == TEST) if "fold" in data and data.label_names else data
-
-
-def duplicates(images: UInt8[Tensor, "rows ..."]) -> Int[Tensor, "rows"]:
-    """A number for each image; images have the same number exactly if their pixels are equal."""
-    flat = images.flatten(1)
-    probe = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(0))[:64].sort().values
-    # 64 pixels tell most images apart; only those that agree there are read whole.
-    keys = np.ascontiguousarray(flat[:, probe].numpy())
-    _, group, counts = np.unique(keys.view(f"V{keys.shape[1]}").ravel(), return_inverse=True, return_counts=True)
-    group = group.astype(np.int64)
-    first: dict[bytes, int] = {}
-    for row in (counts[group] > 1).nonzero()[0]:
-        digest = hashlib.sha256(flat[row].numpy().tobytes()).digest()
-        group[row] = first.setdefault(digest, len(counts) + len(first))
-    return torch.from_numpy(group)
 
 
 def _deciding(data: Dataset) -> str:
@@ -80,15 +106,19 @@ def _deciding(data: Dataset) -> str:
 def _choose(
     values: np.ndarray, column: str, item: np.ndarray, share: float | int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Which items (groups of equal images) go to the test fold; `item` is each known row's."""
+    """Which items go to the test fold; `item` is each known row's."""
     sizes = np.bincount(item)
     if column == "tags":
         positives = np.zeros((len(sizes), values.shape[1]))
         np.add.at(positives, item, values == 1)
-        return _iterative(positives, share, rng)
+        return _iterative(positives, sizes, share, rng)
     strata = np.zeros(len(sizes), dtype=np.int64)
     if values.ndim == 1:
-        strata[item[::-1]] = values[::-1]  # equal images with different labels count as the first's
+        strata[item[::-1]] = values[::-1]
+        if (strata[item] != values).any():  # an item holds several classes
+            counts = np.zeros((len(sizes), int(values.max()) + 1))
+            np.add.at(counts, (item, values), 1)
+            return _iterative(counts, sizes, share, rng)
     chosen, owed = np.zeros(len(sizes), dtype=bool), 0.0
     for stratum in np.unique(strata):
         members = rng.permutation((strata == stratum).nonzero()[0])
@@ -114,11 +144,11 @@ def _one(chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return chosen
 
 
-def _iterative(positives: np.ndarray, share: float | int, rng: np.random.Generator) -> np.ndarray:
-    """Iterative stratification of items with tags into (train, test)."""
+def _iterative(positives: np.ndarray, sizes: np.ndarray, share: float | int, rng: np.random.Generator) -> np.ndarray:
+    """Iterative stratification of items (of so many rows, so many of each label) into (train, test)."""
     shares = np.array([1 - share, share])
     need = shares[:, None] * positives.sum(0)
-    room = shares * len(positives)
+    room = shares * sizes.sum()
     side = np.full(len(positives), -1)
     while (left := side < 0).any():
         counts = (positives[left] > 0).sum(0)
@@ -126,11 +156,11 @@ def _iterative(positives: np.ndarray, share: float | int, rng: np.random.Generat
             break
         tag = np.where(counts > 0, counts, len(positives) + 1).argmin()
         for one in rng.permutation((left & (positives[:, tag] > 0)).nonzero()[0]):
-            # The side that lacks this tag most; then the emptier one.
+            # The side that lacks this label most; then the emptier one.
             side[one] = int(max((0, 1), key=lambda s: (round(need[s, tag], 6), room[s])))
             need[side[one]] -= positives[one]
-            room[side[one]] -= 1
+            room[side[one]] -= sizes[one]
     rest = rng.permutation((side < 0).nonzero()[0])
     side[rest] = 0
-    side[rest[: max(0, round(room[1]))]] = 1
+    side[rest[np.cumsum(sizes[rest]) <= round(room[1])]] = 1
     return side == 1 if (side == 1).any() else _one(side == 1, rng)

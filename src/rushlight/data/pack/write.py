@@ -31,10 +31,10 @@ import torch
 from filelock import FileLock
 from PIL import Image
 from platformdirs import user_cache_path
-from tensordict import MemoryMappedTensor, TensorDict
 from torch import Tensor
 
 from rushlight.core.errors import UserError
+from rushlight.data import folder as files
 from rushlight.data.columns import KINDS, encode_text, unknown
 from rushlight.data.dataset import Dataset, Info, Quarantined
 from rushlight.data.pack.decode import (
@@ -52,7 +52,7 @@ from rushlight.data.pack.decode import (
 )
 from rushlight.data.sources.listing import Listing, Shapes
 
-VERSION = 1
+VERSION = 2
 """Counts changes of what a pack holds: part of the cache's key."""
 
 SIDES = (32, 64, 96, 128, 160, 192, 224)
@@ -232,14 +232,13 @@ class _Job:
         if not len(rows):
             raise UserError(self._none_left())
         self._finish_masks(rows)
-        columns = {name: self._compacted(name, rows, folder) for name in list(self.arrays)}
+        rasters = list(self.arrays)
+        columns = {name: self._compacted(name, rows, folder) for name in rasters}
         columns |= self._labels(rows)
-        info = self._info(columns)
-        if folder is None:
-            return Dataset(columns, info)
-        TensorDict(columns, batch_size=[len(rows)]).memmap(str(folder / "columns"), copy_existing=True)
-        (folder / "info.json").write_text(info.to_json())
-        return Dataset(columns, info)
+        data = Dataset(columns, self._info(columns))
+        if folder is not None:
+            files.complete(folder, data, mapped=rasters)
+        return data
 
     def _none_left(self) -> str:
         listing, failed = self.listing, self.listing.quarantined + self.failed
@@ -361,7 +360,7 @@ class _Job:
         del self.arrays[name], array  # unmapped before its file is cut
         path = folder / "columns" / f"{name}.memmap"
         os.truncate(path, int(np.prod(shape)) * np.dtype(_DTYPES[name]).itemsize)
-        return MemoryMappedTensor.from_filename(str(path), dtype=KINDS[name].dtype, shape=torch.Size(shape))
+        return files.mapped(path, KINDS[name].dtype, list(shape))
 
     def _labels(self, rows: np.ndarray) -> dict[str, Tensor]:
         listing = self.listing

@@ -46,7 +46,7 @@ def pixels(
         found = []
         for row in part.tolist():
             seen = _decoded(file(root, names[row]), longest) if root is not None and longest else None
-            found.append(data["image"][row] if seen is None else seen)
+            found.append(data.read("image", row) if seen is None else seen)
         yield found
 
 

@@ -212,7 +212,7 @@ def _confident(audit: Audit, found: Findings) -> list[Block]:
 
 
 def _thumb(audit: Audit, row: int, name: str, *lines: str) -> Thumb:
-    return Thumb(plots.thumbnail(audit.data["image"][row].numpy()), name, lines)
+    return Thumb(plots.thumbnail(audit.data.read("image", row).numpy()), name, lines)
 
 
 # --- under attack ---

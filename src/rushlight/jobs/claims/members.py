@@ -34,7 +34,7 @@ def judged(model: Model) -> dict[str, float]:
     """Accuracy (0 … 100) of a linear probe and of nearest neighbours on frozen features."""
     photos = fashion.load()
     train, test = photos.fold(TRAIN).select(torch.arange(LABELS)), photos.fold(TEST)
-    seen, asked = (probe.features(model, data["image"]) for data in (train, test))
+    seen, asked = (probe.features(model, data) for data in (train, test))
     labels, true = train["class"], test["class"]
     return {
         "linear": 100 * probe.linear_accuracy(seen, labels, asked, true),

@@ -243,7 +243,7 @@ def _gallery(board: Board, result: Result, true: np.ndarray, predicted: np.ndarr
     files = judged.names
     thumbs = [
         Thumb(
-            plots.thumbnail(judged["image"][i].numpy()),
+            plots.thumbnail(judged.read("image", i).numpy()),
             files[i],
             [f"{_name(names, int(predicted[i]))}, {100 * confidence[i]:.0f} %", f"is {_name(names, int(true[i]))}"],
         )

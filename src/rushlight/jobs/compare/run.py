@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -371,9 +372,18 @@ def _opened(folder: str) -> Dataset:
 def _shared(data: Dataset, store: Store) -> Path:
     """The data set as memory-mapped files that every worker reads."""
     folder = store.folder / "data" / data.content_hash[:24]
-    if not (folder / "info.json").exists():
-        data.save(folder)
+    if not _holds(folder, data):
+        shutil.rmtree(folder, ignore_errors=True)
+        data.save(folder, reference=True)
     return folder
+
+
+def _holds(folder: Path, data: Dataset) -> bool:
+    """Whether a folder holds this data set: it may refer to a pack that is gone."""
+    try:
+        return Dataset.open(folder).content_hash == data.content_hash
+    except (OSError, ValueError, KeyError, UserError):
+        return False
 
 
 def _progress(spec: Trial, store: Store) -> Progress | None:

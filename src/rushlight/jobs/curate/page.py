@@ -69,14 +69,14 @@ def _bound(found: Findings) -> str:
 
 
 def _galleries(curation: Curation) -> list[Block]:
-    pool, images = curation.pool, curation.data["image"]
+    pool, data = curation.pool, curation.data
     common = sorted(pool.rates(), key=lambda rate: -rate["images"])[:REASONS]
     blocks: list[Block] = []
     for reason in (rate["reason"] for rate in common if rate["images"]):
         rows = pool.against[reason].nonzero().flatten()
         picked = rows[torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().long()]
         thumbs = [
-            Thumb(plots.thumbnail(images[row].numpy()), pool.names[row], _scores(curation, row))
+            Thumb(plots.thumbnail(data.read("image", row).numpy()), pool.names[row], _scores(curation, row))
             for row in picked.tolist()
         ]
         blocks.append(Gallery(thumbs, f"{reason} ({len(thumbs)} of {len(rows):,})"))

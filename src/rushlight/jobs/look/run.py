@@ -6,6 +6,7 @@ import difflib
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -144,8 +145,8 @@ def look(source: Any, *, fits: Sequence[tuple[str, bool, str]] | None = None, **
         UserError: the source cannot be read.
     """
     data = load(source, **settings)
-    groups = duplicates.exact(data["image"])
-    pairs = [(int(a), int(b)) for a, b in duplicates.near(data["image"])]
+    groups = duplicates.exact(data)
+    pairs = [(int(a), int(b)) for a, b in duplicates.near(data)]
     contradictions = [rows for rows in groups if _contradict(data, rows)]
     leaks = [rows for rows in groups if "fold" in data and len(set((data["fold"][rows] == TEST).tolist())) > 1]
     seen = Look(
@@ -241,7 +242,7 @@ def _count_tags(data: Dataset, column: str, test: torch.Tensor) -> list[Count]:
 def _count_masks(data: Dataset, column: str, test: torch.Tensor) -> list[Count]:
     pixels = torch.zeros(256, dtype=torch.int64)
     images, tested = torch.zeros_like(pixels), torch.zeros_like(pixels)
-    for row, mask in enumerate(data[column]):
+    for row, mask in enumerate(chain.from_iterable(data.chunks(column))):
         found = torch.bincount(mask.flatten().long(), minlength=256)
         pixels += found
         images += found > 0

@@ -55,8 +55,8 @@ def divided(data: Dataset, target: int, task: str, seed: int) -> Dataset:
 
 def _without_twins(data: Dataset) -> Dataset:
     test = data["fold"] == TEST
-    pairs = [(a, b) for group in duplicates.exact(data["image"]) for a in group for b in group if test[a]]
-    pairs += [(int(a), int(b)) for a, b in duplicates.near(data["image"])]
+    pairs = [(a, b) for group in duplicates.exact(data) for a in group for b in group if test[a]]
+    pairs += [(int(a), int(b)) for a, b in duplicates.near(data)]
     twins = [row for pair in pairs for row in pair if test[list(pair)].any() and not test[row]]
     gone = torch.zeros(len(data), dtype=torch.bool)
     gone[twins] = True

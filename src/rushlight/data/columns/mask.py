@@ -1,0 +1,18 @@
+"""The class of each pixel; 255 is unknown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from rushlight.data.columns.base import Kind
+
+
+def _decode(source: Any) -> Any:
+    from rushlight.data.pack.decode import decode_mask
+
+    return decode_mask(source)
+
+
+KINDS = (Kind("mask", torch.uint8, ("H", "W"), unknown=255, moves="masks", decode=_decode),)
