@@ -188,7 +188,7 @@ class Dataset:
         found: dict[str, Tensor] = {}
         for name in self._columns if names is None else names:
             found |= self._stored(name).batch(chosen)
-        return TensorDict(found, batch_size=[at.length(chosen)])  # type: ignore[arg-type]
+        return TensorDict(found, batch_size=[at.length(chosen)])
 
     def read(self, name: str, rows: Chosen | int) -> Any:
         """Return some rows of one column, or a single one by its number."""
@@ -201,7 +201,7 @@ class Dataset:
         return Reader(self._stored(name))
 
     def chunks(self, name: str, size: int = 512) -> Iterator[Any]:
-        """Yield the rows of a column in order, `size` at a time; none is held."""
+        """Yield the rows of a column in order, `size` at a time (of no rows, one empty part); none is held."""
         return self._stored(name).chunks(size)
 
     def select(self, rows: Chosen) -> Dataset:
@@ -326,7 +326,7 @@ def batches(images: Tensor | Dataset, size: int = 500) -> Iterator[Tensor]:
     """Yield the rows of a tensor, or of a data set's input, some at a time."""
     if isinstance(images, Dataset):
         return images.chunks(images.input, size)
-    return iter(images.split(size) if len(images) else ())
+    return iter(images.split(size))
 
 
 def _stored(name: str, values: Any, rows: int, first: str) -> Stored:

@@ -84,7 +84,8 @@ def read(folder: Path) -> tuple[dict[str, Stored], str]:
         UserError: it refers to a data set that is gone or has changed.
     """
     content = _content(folder)
-    columns, opened = {}, {}
+    columns: dict[str, Stored] = {}
+    opened: dict[str, Any] = {}
     for name, entry in content["columns"].items():
         if entry["form"] == "reference":
             columns[name] = _refer(folder, name, entry, content["rows"], opened)
@@ -96,11 +97,12 @@ def read(folder: Path) -> tuple[dict[str, Stored], str]:
 def held(folder: Path, name: str, entry: dict[str, Any], rows: int) -> Held:
     """Map one column of a saved data set."""
     kind, place = KINDS[name], folder / "columns"
-    values: Tensor | Ragged = mapped(place / f"{name}.memmap", kind.dtype, entry["shape"])
-    if entry["form"] == "ragged":
-        values = Ragged(values, mapped(place / f"{name}.offsets.memmap", torch.int64, [rows + 1]))
+    values = mapped(place / f"{name}.memmap", kind.dtype, entry["shape"])
     kept = mapped(place / f"{name}.digests", torch.uint8, [rows, 16]) if entry["digests"] else None
-    return Held(kind, values, rows, folder, kept)
+    if entry["form"] != "ragged":
+        return Held(kind, values, rows, folder, kept)
+    offsets = mapped(place / f"{name}.offsets.memmap", torch.int64, [rows + 1])
+    return Held(kind, Ragged(values, offsets), rows, folder, kept)
 
 
 def describe(stored: Stored, shape: Iterable[int], place: Path) -> dict[str, Any]:

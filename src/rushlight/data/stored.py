@@ -79,7 +79,10 @@ class Stored:
     @classmethod
     def of(cls, kind: Kind, values: Values, rows: int) -> Stored:
         """Return all rows of values in memory."""
-        return cls(Held(kind, values.T if kind.form == "relation" else values, rows), slice(0, rows))
+        if kind.form == "relation":
+            assert isinstance(values, Tensor)
+            values = values.T  # a pair a line
+        return cls(Held(kind, values, rows), slice(0, rows))
 
     def __len__(self) -> int:
         return at.length(self.rows)
@@ -141,8 +144,8 @@ class Stored:
         return {name: values}
 
     def chunks(self, size: int = CHUNK) -> Iterator[Values]:
-        """Yield the view's rows in order, some at a time."""
-        for start in range(0, len(self), size):
+        """Yield the view's rows in order, some at a time; of no rows, one empty part."""
+        for start in range(0, max(len(self), 1), size):
             yield self.read(slice(start, min(start + size, len(self))))
 
     @cached_property
@@ -150,7 +153,7 @@ class Stored:
         """The rows of which anything is known."""
         if self.kind.where == "never":
             return torch.ones(len(self), dtype=torch.bool)
-        return torch.cat([_known(self.kind, part) for part in self.chunks()] or [torch.zeros(0, dtype=torch.bool)])
+        return torch.cat([_known(self.kind, part) for part in self.chunks()])
 
     @cached_property
     def digest(self) -> str:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
+from rushlight.data.edit import duplicates
 from rushlight.data.edit.duplicates import equal
 from rushlight.data.edit.split import blind, hold_out
 from rushlight.data.synthetic import fashion
@@ -121,3 +122,52 @@ def test_blind_hides_every_label_of_the_test_rows_only():
     assert torch.equal(seen["image"], data["image"])
     unlabelled = made(3)
     assert blind(unlabelled) is unlabelled
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(-1, 6), st.integers(-1, 2)), min_size=4, max_size=60),
+    st.floats(0.1, 0.6),
+    st.integers(0, 99),
+    st.integers(0, 2),
+)
+def test_no_group_is_on_both_sides(rows, share, seed, copies):
+    groups, labels = (torch.tensor(values) for values in zip(*rows, strict=True))
+    data = made(len(rows), seed, copies, **{"class": labels, "group": groups})
+    try:
+        fold = hold_out(data, share, seed)["fold"]
+    except UserError:
+        return  # nothing known, or all of it in one group
+    assert set(fold.tolist()) == {TRAIN, TEST}
+    for group in set(groups.tolist()) - {-1}:
+        assert len(set(fold[groups == group].tolist())) == 1
+    assert torch.equal(fold[len(rows) - copies :], fold[:copies])
+
+
+def test_groups_of_several_classes_keep_their_shares():
+    g = torch.Generator().manual_seed(0)
+    groups = torch.randint(60, (900,), generator=g)
+    labels = torch.randint(3, (900,), generator=g)
+    split = hold_out(made(900, **{"class": labels, "group": groups}), 0.25)
+    test = split["fold"] == TEST
+    for label in range(3):
+        assert abs(float(test[labels == label].float().mean()) - 0.25) < 0.05
+    assert "60 groups" in split.info.settings["kept_together"]
+
+
+def test_near_duplicates_move_together():
+    data = fashion.load().without("fold").select(slice(0, 1500))
+    pairs = duplicates.near(data)
+    assert len(pairs) > 2
+    for seed in range(3):
+        fold = hold_out(data, 0.4, seed)["fold"]
+        assert torch.equal(fold[pairs[:, 0]], fold[pairs[:, 1]])
+
+
+def test_images_that_are_all_alike_are_not_one_thing():
+    image = torch.randint(100, 104, (200, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    image[:, :, :16] += 60
+    image[:, :, :, ::4] += 30
+    data = Dataset({"image": image, "class": torch.arange(200) % 2})
+    assert len(duplicates.near(data)) > 200
+    assert int((hold_out(data)["fold"] == TEST).sum()) == 50

@@ -6,12 +6,9 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from hostile import corpus, photo, save
-from PIL import ImageEnhance
 from rich.console import Console
 
-from rushlight.data.edit import duplicates
 from rushlight.data.sources.huggingface import from_arrays
 from rushlight.jobs.look.run import Count, look
 
@@ -72,37 +69,6 @@ def test_exact_duplicates_contradictions_and_leaks():
 def test_tags_contradict_only_where_both_are_known():
     data = from_arrays(stack(0, 0, 1, 1), [[1, -1], [-1, 0], [1, 0], [0, 0]])
     assert look(data).contradictions == [[2, 3]]
-
-
-def test_near_duplicates_are_found_and_strangers_are_not():
-    pictures = [photo(seed, 64, 64) for seed in range(60)]
-    brighter = ImageEnhance.Brightness(pictures[7]).enhance(1.02)
-    smaller = pictures[20].resize((48, 48)).resize((64, 64))
-    images = np.stack([np.asarray(image) for image in [*pictures, brighter, smaller, pictures[3]]])
-    pairs = duplicates.near(torch.from_numpy(images).permute(0, 3, 1, 2))
-    assert pairs.tolist() == [[7, 60], [20, 61]]
-
-
-def test_near_duplicates_agree_with_all_pairs():
-    from rushlight.data.synthetic import fashion
-
-    images = fashion.load()["image"][:1500]
-    hashes, small = duplicates._describe(images)
-    bits = np.bitwise_count(hashes[:, None] ^ hashes[None])
-    expected = [
-        [a, b]
-        for a, b in zip(*np.nonzero(np.triu(bits <= 3, 1)))
-        if np.abs(small[a].astype(int) - small[b]).mean() <= 6 and not torch.equal(images[a], images[b])
-    ]
-    assert expected
-    assert duplicates.near(images).tolist() == expected
-
-
-def test_a_thousand_flat_images_are_no_trouble():
-    images = torch.zeros(1000, 3, 16, 16, dtype=torch.uint8)
-    assert duplicates.exact(images) == [list(range(1000))]
-    assert len(duplicates.near(images)) == 0
-    assert duplicates.near(images[:1]).shape == (0, 2)
 
 
 @pytest.mark.parametrize(

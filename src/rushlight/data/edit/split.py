@@ -44,7 +44,7 @@ def hold_out(data: Dataset, share: float | int = 0.25, seed: int = 0, column: st
         raise UserError(f"the share of test images must lie between 0 and 1, not be {share}")
     column = column or _deciding(data)
     known = data.known(column).numpy()
-    whole, note = together(data)
+    whole, note = together(data) if len(data) else (np.zeros(0, dtype=np.int64), "")
     _, item = np.unique(whole[known], return_inverse=True)
     if item.size == 0 or item.max() < 1:
         raise UserError(

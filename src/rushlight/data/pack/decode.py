@@ -175,6 +175,46 @@ def decode_mask(source: Source) -> np.ndarray:
     return values.astype(np.uint8)
 
 
+def decode_depth(source: Source) -> np.ndarray:
+    """A depth map as float32 H×W, in the unit of its file; NaN where nothing was measured.
+
+    Read are 16-bit (or 8-bit) grey PNG and TIFF, in which 0 means that nothing was measured (as in KITTI's and NYU's
+    files), NPY arrays, and EXR where the package OpenEXR is installed.
+
+    Raises:
+        Unreadable: it cannot be read, or is no map of one value a pixel.
+    """
+    with _blame_the_file():
+        ending = source.suffix.lower() if isinstance(source, Path) else ""
+        if ending == ".npy":
+            assert isinstance(source, Path)
+            values = np.load(source, allow_pickle=False)
+        elif ending == ".exr":
+            values = _exr(source)
+        else:
+            with _open(source) as image:
+                _header(image)
+                values = np.asarray(image)
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    if values.ndim != 2 or values.dtype.kind not in "uif":
+        raise Unreadable(f"has the shape {values.shape}: a depth map holds one number a pixel")
+    depth = values.astype(np.float32)
+    measured = depth > 0 if values.dtype.kind in "ui" else np.isfinite(depth)
+    return np.where(measured, depth, np.float32("nan"))
+
+
+def _exr(source: Source) -> np.ndarray:
+    """The channel Z of an EXR file, or its only one."""
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise Unreadable("EXR is read by a package that is missing: pip install OpenEXR, or write NPY") from error
+    with OpenEXR.File(str(source)) as file:
+        channels = file.channels()
+        name = next((name for name in ("Z", "Y", "R") if name in channels), next(iter(channels)))
+        return channels[name].pixels
+
+
 def resample_mask(mask: np.ndarray, where: Placement) -> np.ndarray:
     """The kept part of a mask, at the size it has on the canvas: each pixel is the one under its centre."""
     height, width = mask.shape
