@@ -322,13 +322,6 @@ class Reader:
         return self._stored.read(at.normal(rows, len(self)))
 
 
-def batches(images: Tensor | Dataset, size: int = 500) -> Iterator[Tensor]:
-    """Yield the rows of a tensor, or of a data set's input, some at a time."""
-    if isinstance(images, Dataset):
-        return images.chunks(images.input, size)
-    return iter(images.split(size))
-
-
 def _stored(name: str, values: Any, rows: int, first: str) -> Stored:
     """Return a column in memory, checked."""
     kind = KINDS.get(name)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from rushlight.core.errors import UserError
 from rushlight.core.files import replace_folder, standing
-from rushlight.data.dataset import Dataset
+from rushlight.data.dataset import Dataset, Reader
 from rushlight.nets import encoders
 from rushlight.nets.encoders import Encoder
 from rushlight.nets.heads import Head, describe, rebuild
@@ -180,14 +180,14 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         for part in chosen.split(batch or self._batch_size(columns)):
             yield self._outputs({name: values[part] for name, values in columns.items()}, names)
 
-    def _columns(self, data: Inputs | Dataset) -> Mapping[str, Tensor]:
+    def _columns(self, data: Inputs | Dataset) -> Mapping[str, Tensor | Reader]:
         """Return the columns that the encoders read, as far as they are there, by the encoders' names."""
         if not isinstance(data, Dataset):
             return self._named(data)
         read = {name: cast(Encoder, encoder).reads for name, encoder in self.encoders.items()}
-        return {name: data.reader(column) for name, column in read.items() if column in data}  # type: ignore[misc]
+        return {name: data.reader(column) for name, column in read.items() if column in data}
 
-    def _batch_size(self, columns: Mapping[str, Tensor]) -> int:
+    def _batch_size(self, columns: Mapping[str, Tensor | Reader]) -> int:
         largest = max(math.prod(values.shape[1:][-2:]) for values in columns.values())
         return min(MOST, max(1, PIXELS // max(largest, 1)))
 
