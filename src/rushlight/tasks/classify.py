@@ -194,7 +194,7 @@ def _errors(parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence
 def _pictures(table: Table, data: Dataset, errors: float) -> Pictures:
     shown = tuple(
         Picture(
-            data["image"][row["row"]].movedim(0, -1).numpy(),
+            data.read("image", row["row"]).movedim(0, -1).numpy(),
             row["image"],
             (f"{row['predicted']}, {100 * row['confidence']:.0f} %", f"is {row['true']}"),
         )
