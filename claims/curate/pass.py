@@ -114,8 +114,8 @@ def run(seed: int) -> dict[str, float]:
     unseen = kept & reviewed.scores["review"].isnan()
     outcome = {
         "fewer faces": float(there.double().mean()) / ((float((kept & there).sum()) + 0.5) / float(kept.sum())),
-        "bound": 100 * (found.numbers["residual share, at most"] - float(there[unseen].double().mean())),
-        "bound, per cent": 100 * found.numbers["residual share, at most"],
+        "bound": 100 * (found.measure("residual share").high - float(there[unseen].double().mean())),
+        "bound, per cent": 100 * found.measure("residual share").high,
         "recall of the face stage": 100 * float((hit & there).sum() / (given & there).sum()),
         "precision of the face stage": 100 * float((hit & there).sum() / hit.sum()),
         "faces before, per cent": 100 * float(there.double().mean()),

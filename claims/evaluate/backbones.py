@@ -75,8 +75,8 @@ def run(seed: int) -> dict[str, float]:
     models = pretrained(seed)
     whole = Backbones(tasks=ALL_TASKS, images=600, scenes=120, steps=30, tuning_steps=40, rates=(1e-3, 3e-3))
     ctx = RunContext(seed=seed)
-    found = whole.judge_all(models, other_classes(), ctx).tables["scores"]
-    foreign = Backbones(tasks=("neighbours", "linear"), images=600).judge_all(models, digits(), ctx).tables["scores"]
+    found = whole.judge_all(models, other_classes(), ctx).table("scores")
+    foreign = Backbones(tasks=("neighbours", "linear"), images=600).judge_all(models, digits(), ctx).table("scores")
     names = found["backbone"]
     columns = {task: column for task, column in found.items() if task != "backbone"}
     columns |= {f"digits: {task}": foreign[task] for task in ("neighbours", "linear")}

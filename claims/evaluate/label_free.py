@@ -38,7 +38,7 @@ def run(seed: int) -> dict[str, float]:
     start = next(iter(models.values()))[0]
     encoders = {"untrained": start, **{recipe: model for recipe, (_, model) in models.items()}}
     images = fashion.load().fold(TEST).without("class")
-    table = LabelFree().judge_all(encoders, images, RunContext(seed=seed)).tables["models"]
+    table = LabelFree().judge_all(encoders, images, RunContext(seed=seed)).table("models")
     probes = {name: members.judged(model) for name, model in encoders.items()}
     accuracy = {name: probe["linear"] for name, probe in probes.items()}
     linear = [accuracy[name] for name in table["model"]]

@@ -34,7 +34,7 @@ def run(seed: int) -> dict[str, float]:
     start = Model(encoders.create("vit64-p7", image_size=28, seed=seed))
     ctx = RunContext(seed=seed, task="class", precision=hardware.precision("cpu"))
     study = VitSslSurvey(members=[*JOINT, *MASKED], budget="20k", fine_tuning="5k")
-    table = study.judge(start, photos(), ctx).tables["members"]
+    table = study.judge(start, photos(), ctx).table("members")
     of = {what: dict(zip(table["member"], table[what], strict=True)) for what in ("neighbours", "linear", "fine-tuned")}
 
     def gap(what: str) -> float:

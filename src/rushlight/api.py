@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rushlight import tasks
 from rushlight._version import VERSION
-from rushlight.core.catalogue import catalogue, fitting, table
+from rushlight.core.catalogue import fitting, load_method
 from rushlight.core.errors import UserError
 from rushlight.core.files import file_hash
 from rushlight.data.columns import TRAIN
@@ -26,6 +25,10 @@ from rushlight.run.stage import Progress, RunContext
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rushlight.core.card import Card
+    from rushlight.jobs.catalogue.result import Catalogue
+    from rushlight.jobs.claims.result import Ledger
 
 __all__ = ["audit", "catalogue", "claims", "compare", "curate", "export", "fit", "judge", "load", "look", "predict"]
 
@@ -288,44 +291,23 @@ def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *
     return to_onnx(model if isinstance(model, Model) else Model.load(model), Path(out), tolerance=tolerance)
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """The ledger of claims, as a table that shows itself."""
+def catalogue(name: str | None = None) -> Catalogue | Card:
+    """Return the catalogue of methods, or one method's card.
 
-    entries: dict[str, dict[str, Any]]
+    Raises:
+        UserError: there is no method of this name; the nearest is suggested.
+    """
+    if name is not None:
+        kind: Any = load_method(name)
+        return kind.card
+    from rushlight.jobs.catalogue.run import catalogue as all_methods
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One row a claim: its deciding effect with its interval, and the verdict."""
-        return [_ledger_row(name, entry) for name, entry in self.entries.items()]
-
-    def to_pandas(self) -> Any:
-        """The ledger as a pandas DataFrame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows())
-
-    def _repr_html_(self) -> str:
-        return self.to_pandas().to_html(index=False)
-
-    def __rich__(self) -> Any:
-        return table(self.rows())
-
-
-def _ledger_row(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    effect = entry["effects"][0]
-    return {
-        "id": name,
-        "claim": effect["says"],
-        "effect": f"{effect['mean']:+.3g} {effect['unit']}",
-        "95 % interval": f"{effect['low']:+.3g} … {effect['high']:+.3g}",
-        "seeds": entry["seeds"],
-        "verdict": entry["verdict"],
-        "minutes": entry["minutes"],
-    }
+    return all_methods()
 
 
 def claims() -> Ledger:
     """The ledger: for each paper's headline claim, what came out of its small experiment."""
+    from rushlight.jobs.claims.result import Ledger
     from rushlight.jobs.claims.run import ledger
 
     return Ledger(ledger())

@@ -17,13 +17,13 @@ from rushlight.present import plots
 
 HOSTILE = "<b>&\"'$x^2$\x00 日本"
 RNG = np.random.default_rng(0)
-CONFIDENCE = RNG.random(500)
 DRAWINGS = {
     "curves": lambda: plots.learning_curves({HOSTILE: [[(0, 0.1), (50, 0.5)], [(0, 0.2), (60, 0.4)]], "empty": [[]]}),
     "no curves": lambda: plots.learning_curves({"a": []}),
-    "robustness": lambda: plots.robustness({"FGSM": [(0, 0.9), (2, 0.5), (8, 0.1)]}),
-    "spectrum": lambda: plots.spectrum(np.array([3.0, 5.0, 0.0])),
-    "reliability": lambda: plots.reliability(CONFIDENCE, (CONFIDENCE < 0.5).astype(float)),
+    "lines": lambda: plots.curves({HOSTILE: ([0, 2, 8], [0.9, 0.5, 0.1])}, HOSTILE, "y", percent=(False, True)),
+    "spectrum": lambda: plots.spectrum({HOSTILE: ([1, 2, 3], [1.0, 0.6, 0.0])}),
+    "reliability": lambda: plots.reliability([0.1, 0.5, 0.9], [0.2, 0.5, 0.6], [3, 4, 5000]),
+    "one bin": lambda: plots.reliability([0.5], [0.2], [3]),
     "cost": lambda: plots.cost({HOSTILE: (60.0, 0.8, 0.7, 0.85), "b": (0.0, 0.7, 0.6, 0.8)}),
     "no cost": lambda: plots.cost({}),
     "confusion": lambda: plots.confusion(np.arange(9).reshape(3, 3), [HOSTILE, "b"]),

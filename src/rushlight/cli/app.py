@@ -399,11 +399,10 @@ def methods(
     import rushlight
 
     if taxonomy:
-        from rushlight.core.catalogue import load_method as find
-        from rushlight.core.catalogue import table, transposed
+        from rushlight.jobs.catalogue.run import taxonomy as families
+        from rushlight.present.table import terminal
 
-        columns = find("vit-ssl-survey").taxonomy()
-        _print(table(transposed({key: columns[key] for key in ("family", "systems", "strong", "weak")})))
+        _print(terminal(families()))
     elif name is None:
         _print(rushlight.catalogue())
     else:
@@ -517,7 +516,7 @@ def _panel(state: ComparisonState) -> Any:
     share, seconds = state.share, time.monotonic() - state.started
     here = share - state.resumed / max(len(state.trials), 1)
     passes = sum(result.spent.passes for result in state.results)
-    head = f"{len(happening.results)} of {len(happening.trials)} trials  {share:.0%}  {passes:,.0f} image passes spent"
+    head = f"{len(state.results)} of {len(state.trials)} trials  {share:.0%}  {passes:,.0f} image passes spent"
     head += f"  about {seconds * (1 - share) / here / 60:.0f} min left" if here > 0 and seconds > 5 else ""
     shown = [Text(line, no_wrap=True, overflow="ellipsis") for line in _under_way(state)]
     return Group(Text(head), Padding(ProgressBar(total=1.0, completed=share, width=60), 0), *shown, *_so_far(state))
@@ -536,34 +535,11 @@ def _so_far(state: ComparisonState) -> list[Any]:
 
 
 def _card(name: str) -> Any:
-    import inspect
-
-    from rich.table import Table
-
-    from rushlight.core.arguments import described
     from rushlight.core.catalogue import load_method
+    from rushlight.jobs.catalogue.result import Method
 
-    kind = load_method(name)
-    card = kind.card
-    shown = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    rows = {
-        "id": card.id,
-        "title": card.title,
-        "paper": card.paper,
-        "code": card.code,
-        "role": f"{card.role}, family {card.family}",
-        "learns": ", ".join(sorted(card.task)),
-        "needs": str(card.needs),
-        "gives": card.gives,
-        "says": card.says,
-        "arguments": "\n".join(f"{name}   {says}" for name, says in described(kind).items()),
-    }
-    for key, value in rows.items():
-        if value:
-            shown.add_row(f"[bold]{key}[/bold]", str(value).replace("[", r"\["))
-    from rich.console import Group
-
-    return Group(shown, "", inspect.cleandoc(inspect.getmodule(kind).__doc__ or "").replace("[", r"\["))
+    kind: Any = load_method(name)
+    return Method(kind.card)
 
 
 if __name__ == "__main__":

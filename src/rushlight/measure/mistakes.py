@@ -20,21 +20,29 @@ Reference: Northcutt, Jiang, Chuang, Confident Learning, JAIR 70, 2021.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from rushlight.core.errors import UserError
+from rushlight.core.findings import Findings, Measure, Picture, Pictures, Table
 from rushlight.data.dataset import Dataset
-from rushlight.measure.judges import names_of
 from rushlight.run.model import Model
-from rushlight.run.stage import Findings
+from rushlight.tasks import Task
+from rushlight.tasks.base import Question, names_of
 
 FOLDS = 5
 LIKELY = 0.02
 """The label quality below which a suspect is called a likely mistake."""
+COLUMNS = ("row", "image", "given", "suggested", "label quality")
+"""Of the table of suspects, beside what a question is about."""
+SHOWN = 24
+"""Suspects that are shown as pictures, at most."""
 WIDTH = 256
 """Wider features are brought to so many principal components before the regression."""
 
@@ -43,42 +51,142 @@ Labels = Int[np.ndarray, " n"]
 
 
 def mistakes(
-    model: Model, data: Dataset, task: str, *, seed: int = 0, images: int = 20_000, most: int = 1_000
+    model: Model, data: Dataset, task: Task | None, *, seed: int = 0, images: int = 20_000, most: int = 1_000
 ) -> Findings:
-    """The suspected label mistakes among all known labels, the most suspect first.
+    """Return the suspected label mistakes among all known labels, the most suspect first.
 
     Args:
-        task: `class` or `tags` (each tag by itself, among the images of which it is known).
+        task: whose labels are searched, question by question (each tag by itself).
         images: at most so many labelled images are looked at, drawn by the seed.
-        most: so many suspects are listed, at most; the numbers count all.
+        most: so many suspects are listed, at most; the measures count all.
 
     Returns:
-        Numbers of the labels looked at, suspected ones and likely ones, and the share of labels on which the
-        cross-validated classifier agrees. The table `suspects`: row, image, given and suggested label (and the tag),
-        and cleanlab's label quality, the out-of-sample probability of the given label (near 0: probably wrong).
+        Measures of the labels looked at, suspected ones and likely ones, and the share of labels on which the
+        cross-validated classifier agrees. The table `suspects`: row, image, given and suggested label (and what the
+        question is about), and cleanlab's label quality, the out-of-sample probability of the given label (near 0:
+        probably wrong).
 
     Raises:
-        UserError: too few labels for five folds, or masks.
+        UserError: too few labels for five folds, or a task whose labels are not searched.
     """
-    if task not in ("class", "tags"):
-        raise UserError(f"label mistakes are looked for among classes and tags, not in a {task}")
-    rows = data.known(task).nonzero()[:, 0]
-    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:images].sort().values
-    rows = rows[chosen]
+    if task is None:
+        raise UserError("needs known labels, and this data has none")
+    asked = task.questions(data)
+    rows = torch.cat([question.rows for question in asked]).unique()
     if len(rows) < 2 * FOLDS:
-        raise UserError(f"needs at least {2 * FOLDS} images whose '{task}' is known, and has {len(rows)}")
-    features = model.predict(data.select(rows), names=["features"])["features"].double().numpy()
-    find = _among_classes if task == "class" else _among_tags
-    table, looked_at, agreed, notes = find(features, data, rows, seed)
-    order = np.argsort(table["label quality"], kind="stable")[:most]
-    listed = {name: [column[i] for i in order] for name, column in table.items()}
-    numbers = {
-        "labels": float(looked_at),
-        "suspected": float(len(table["row"])),
-        "likely": float(np.sum(np.array(table["label quality"]) < LIKELY)),
-        "agreement": agreed / looked_at,
-    }
-    return Findings("label-mistakes", numbers, {"suspects": listed}, notes=tuple(notes))
+        raise UserError(f"needs at least {2 * FOLDS} images whose '{task.column}' is known, and has {len(rows)}")
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    rows = rows[order[:images].sort().values]
+    features = model.predict(data, rows=rows, names=["features"])["features"].double().numpy()
+    found = [answer for question in asked if (answer := _answered(question, features, rows, seed)) is not None]
+    if not found:
+        raise UserError(f"needs two {_plural(task.noun)} with {FOLDS} labelled images each")
+    table = _listed(found, data, task.noun)
+    quality = np.array(table["label quality"])
+    order_of = np.argsort(quality, kind="stable")[:most]
+    listed = {name: [column[i] for i in order_of] for name, column in table.items()}
+    counts = (sum(each.looked_at for each in found), len(quality), int(np.sum(quality < LIKELY)))
+    agreement = sum(each.agreed for each in found) / counts[0]
+    return _findings(listed, data, counts, agreement, _left_out(asked, found, task.noun))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What was found in one question: suspects (positions in the data), their labels as numbers, and the quality."""
+
+    question: Question
+    rows: Int[Tensor, "k"]
+    given: Labels
+    suggested: Labels
+    quality: Float[np.ndarray, " k"]
+    looked_at: int
+    agreed: int
+    rare: tuple[str, ...]
+
+
+def _answered(question: Question, features: Features, rows: Int[Tensor, "n"], seed: int) -> Answered | None:
+    """Suspects among the labels of one question; None where not two answers have a label a fold."""
+    place = {row: i for i, row in enumerate(rows.tolist())}
+    inside = torch.tensor([row in place for row in question.rows.tolist()], dtype=torch.bool)
+    at, labels = question.rows[inside], question.labels[inside].numpy().astype(np.int64)
+    counts = np.bincount(labels, minlength=len(question.names))
+    kept = np.flatnonzero(counts >= FOLDS)
+    if len(kept) < 2:
+        return None
+    use = np.isin(labels, kept)
+    at, labels = at[torch.from_numpy(use)], labels[use]
+    seen = features[[place[row] for row in at.tolist()]]
+    found, looks, quality = suspects(seen, np.searchsorted(kept, labels), seed=seed)
+    rare = tuple(question.names[i] for i in np.flatnonzero((counts > 0) & (counts < FOLDS)))
+    agreed = int((kept[looks] == labels).sum())
+    return Answered(question, at[found], labels[found], kept[looks[found]], quality[found], len(labels), agreed, rare)
+
+
+def _listed(found: Sequence[Answered], data: Dataset, noun: str) -> dict[str, list[Any]]:
+    names = {"row": [int(row) for each in found for row in each.rows]}
+    table: dict[str, list[Any]] = {**names, "image": names_of(data, torch.tensor(names["row"], dtype=torch.int64))}
+    if any(each.question.about for each in found):
+        table[noun] = [each.question.about for each in found for _ in each.rows]
+    table["given"] = [each.question.names[i] for each in found for i in each.given]
+    table["suggested"] = [each.question.names[i] for each in found for i in each.suggested]
+    table["label quality"] = [float(q) for each in found for q in each.quality]
+    return table
+
+
+def _left_out(asked: Sequence[Question], found: Sequence[Answered], noun: str) -> tuple[str, ...]:
+    """What had too few labels to be searched, in a sentence."""
+    answered = {each.question.about for each in found}
+    rare = [question.about for question in asked if question.about not in answered]
+    rare += [name for each in found for name in each.rare]
+    said = f"{_plural(noun).capitalize()} with fewer than {FOLDS} labels of a kind were left out: {', '.join(rare)}."
+    return (said,) if rare else ()
+
+
+def _plural(noun: str) -> str:
+    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
+
+
+def _findings(
+    listed: dict[str, list[Any]], data: Dataset, counts: tuple[int, int, int], agreement: float, notes: tuple[str, ...]
+) -> Findings:
+    labels, suspected, likely = counts
+    said = (
+        f"Of {labels:,} labels {suspected:,} are suspected and {likely:,} are likely wrong, by confident learning. A "
+        "classifier on the encoder's features, which never saw the label that it judges, agrees with "
+        f"{100 * agreement:.1f} % of all labels: the lower that is, the more right labels are suspected. "
+        "Look before you change one."
+    )
+    table = Table.of("suspects", listed, hidden=("row",), folded=True)
+    return Findings(
+        "label-mistakes",
+        (
+            Measure("labels", labels, kind="count"),
+            Measure("suspected", suspected, kind="count"),
+            Measure("likely", likely, kind="count", figure="likely label mistakes"),
+            Measure("agreement", agreement, kind="share"),
+        ),
+        (table,),
+        pictures=(_pictures(table, data),) if len(table) else (),
+        notes=(said, *notes),
+        title="Labels that may be wrong",
+        headline=f"{likely:,} of {labels:,} labels are likely wrong" if likely else "no label is likely wrong",
+        priority=40,
+    )
+
+
+def _pictures(table: Table, data: Dataset) -> Pictures:
+    shown = tuple(
+        Picture(data.read("image", row["row"]).movedim(0, -1).numpy(), row["image"], _lines(row))
+        for row in table.dicts()[:SHOWN]
+    )
+    return Pictures("suspects", shown, f"The {len(shown)} most suspect.")
+
+
+def _lines(row: dict[str, Any]) -> tuple[str, ...]:
+    about = [value for name, value in row.items() if name not in COLUMNS]
+    if about:
+        return f"{about[0]}: {row['given']}", f"looks {row['suggested']}"
+    return f"labelled {row['given']}", f"looks like {row['suggested']}"
 
 
 def suspects(
@@ -112,55 +220,3 @@ def out_of_sample(features: Features, labels: Labels, *, seed: int = 0) -> Float
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # probabilities that are nearly final serve as well
         return cross_val_predict(learner, features, labels, cv=folds, method="predict_proba")
-
-
-def _among_classes(features: Features, data: Dataset, rows: torch.Tensor, seed: int) -> Any:
-    labels = data["class"][rows].numpy()
-    counts = np.bincount(labels)
-    kept = np.flatnonzero(counts >= FOLDS)
-    if len(kept) < 2:
-        raise UserError(f"needs at least two classes with {FOLDS} labelled images each")
-    use = np.isin(labels, kept)
-    found, looks, quality = suspects(features[use], np.searchsorted(kept, labels[use]), seed=seed)
-    at, name = rows[torch.from_numpy(use)][found], _namer(data.info.class_names)
-    table = {
-        "row": at.tolist(),
-        "image": names_of(data, at),
-        "given": [name(i) for i in labels[use][found]],
-        "suggested": [name(i) for i in kept[looks[found]]],
-        "label quality": quality[found].tolist(),
-    }
-    rare = [name(i) for i in np.flatnonzero((counts > 0) & (counts < FOLDS))]
-    notes = [f"Classes with fewer than {FOLDS} labelled images were left out: {', '.join(rare)}."] if rare else []
-    agreed = int((kept[looks] == labels[use]).sum())
-    return table, int(use.sum()), agreed, notes
-
-
-def _among_tags(features: Features, data: Dataset, rows: torch.Tensor, seed: int) -> Any:
-    tags, name = data["tags"][rows].numpy(), _namer(data.info.tag_names)
-    table: dict[str, list[Any]] = {key: [] for key in ("row", "image", "tag", "given", "suggested", "label quality")}
-    looked_at, agreed, rare = 0, 0, []
-    for tag in range(tags.shape[1]):
-        use = tags[:, tag] >= 0
-        labels = tags[use, tag].astype(np.int64)
-        if np.bincount(labels, minlength=2).min() < FOLDS:
-            rare.append(name(tag))
-            continue
-        looked_at += len(labels)
-        found, looks, quality = suspects(features[use], labels, seed=seed)
-        agreed += int((looks == labels).sum())
-        at, given = rows[torch.from_numpy(use)][found], labels[found]
-        table["row"] += at.tolist()
-        table["image"] += names_of(data, at)
-        table["tag"] += [name(tag)] * len(found)
-        table["given"] += ["present" if y else "absent" for y in given]
-        table["suggested"] += ["absent" if y else "present" for y in given]
-        table["label quality"] += quality[found].tolist()
-    if not looked_at:
-        raise UserError(f"needs a tag that is known to be present in {FOLDS} images and absent in {FOLDS}")
-    notes = [f"Tags with fewer than {FOLDS} present and absent were left out: {', '.join(rare)}."] if rare else []
-    return table, looked_at, agreed, notes
-
-
-def _namer(names: tuple[str, ...]) -> Any:
-    return lambda i: names[i] if i < len(names) else str(i)

@@ -53,7 +53,10 @@ class Notice:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text, `Named` and `Strip` cells. `numeric` columns stand flush right; `lead` rows are emphasised."""
+    """Rows of text, `Named` and `Strip` cells.
+
+    `numeric` columns stand flush right; `lead` rows are emphasised; a `folded` table opens on demand.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Strip | Named]]
@@ -61,6 +64,7 @@ class Table:
     title: str = ""
     numeric: Sequence[int] = ()
     lead: Sequence[int] = ()
+    folded: bool = False
     kind: ClassVar[str] = "table"
 
 

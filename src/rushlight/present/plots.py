@@ -98,62 +98,52 @@ def _aligned(seeds: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     return x, np.stack([np.interp(x, c[:, 0], c[:, 1]) for c in curves])
 
 
-def robustness(
-    curves: Mapping[str, Curve], *, colours: Mapping[str, str] | None = None, strength: str = "ε (of 255)"
-) -> str:
-    """Accuracy (%) under attack against the attack's strength. `curves`: attack → (strength, accuracy) points."""
-    with _figure("robustness") as (figure, axes):
-        for i, (name, curve) in enumerate(curves.items()):
-            x, y = np.asarray(curve, dtype=float).T
-            axes.plot(x, 100 * y, "-o", color=_of(name, i, colours), markersize=3.5)
-        axes.set(xlabel=strength, ylabel="accuracy (%)", ylim=(-2, 102))
-    return _svg(figure)
-
-
 def curves(
     lines: Mapping[str, tuple[Sequence[Number], Sequence[Number]]],
     x_label: str,
     y_label: str,
     *,
     colours: Mapping[str, str] | None = None,
+    percent: tuple[bool, bool] = (False, False),
 ) -> str:
-    """Lines as they are: name → (x, y)."""
+    """Lines as they are: name → (x, y). `percent` says whether x and y are shares, to be drawn times 100."""
+    scale = [100 if share else 1 for share in percent]
+    labels = [printable(label) + (" (%)" if share else "") for label, share in zip((x_label, y_label), percent)]
     with _figure("lines") as (figure, axes):
-        for i, (name, (x, y)) in enumerate(lines.items()):
+        for i, (name, points) in enumerate(lines.items()):
+            x, y = (s * np.asarray(values, dtype=float) for s, values in zip(scale, points))
             style = "-o" if i < SERIES else "--o"
             axes.plot(x, y, style, color=_of(name, i, colours), markersize=3.5 if len(x) < 50 else 0)
-        axes.set(xlabel=printable(x_label), ylabel=printable(y_label))
+        axes.set(xlabel=labels[0], ylabel=labels[1], **({"ylim": (-2, 102)} if percent[1] else {}))
         axes.xaxis.set_major_formatter(_short)
         axes.yaxis.set_major_formatter(_short)
     return _svg(figure)
 
 
-def spectrum(values: Float[np.ndarray, " n"]) -> str:
-    """Singular values of the features, as shares of the largest, on a logarithmic axis."""
-    values = np.sort(np.asarray(values, dtype=float))[::-1]
+def spectrum(
+    lines: Mapping[str, tuple[Sequence[Number], Sequence[Number]]], *, colours: Mapping[str, str] | None = None
+) -> str:
+    """Singular values as shares of the largest, on a logarithmic axis: name → (number by size, share)."""
     with _figure("spectrum") as (figure, axes):
-        shares = np.maximum(values / max(values[0], 1e-300), 1e-12)
-        axes.fill_between(np.arange(1, len(shares) + 1), shares, shares.min(), color=_c("s0"), alpha=0.14, linewidth=0)
-        axes.plot(np.arange(1, len(shares) + 1), shares, color=_c("s0"))
+        for i, (name, (k, values)) in enumerate(lines.items()):
+            shares, colour = np.maximum(np.asarray(values, dtype=float), 1e-12), _of(name, i, colours)
+            axes.fill_between(k, shares, shares.min(), color=colour, alpha=0.14 / len(lines), linewidth=0)
+            axes.plot(k, shares, color=colour)
         axes.set(xlabel="singular value, by size", ylabel="share of the largest", yscale="log")
         axes.yaxis.set_major_formatter(_short)  # the usual one writes mathematics, which is not parsed here
         axes.minorticks_off()
     return _svg(figure)
 
 
-def reliability(confidence: Float[np.ndarray, " n"], correct: Float[np.ndarray, " n"], *, bins: int = 10) -> str:
-    """How often the model is right (%) at each confidence; bars below the diagonal are overconfidence."""
-    bin_of = np.clip((np.asarray(confidence) * bins).astype(int), 0, bins - 1)
-    counts = np.bincount(bin_of, minlength=bins)
-    right = np.bincount(bin_of, weights=np.asarray(correct, dtype=float), minlength=bins)
-    middle = (np.arange(bins) + 0.5) / bins * 100
+def reliability(confidence: Sequence[Number], right: Sequence[Number], counts: Sequence[int]) -> str:
+    """How often the model is right (%) in each bin of confidence; bars below the diagonal are over-confidence."""
+    x, heights = 100 * np.asarray(confidence, dtype=float), 100 * np.asarray(right, dtype=float)
+    width = 0.92 * min(10.0, *np.diff(np.sort(x))) if len(x) > 1 else 9.0
     with _figure("reliability") as (figure, axes):
-        seen = counts > 0
-        heights = 100 * right[seen] / counts[seen]
-        axes.bar(middle[seen], heights, 92 / bins, color=_c("s0"), alpha=0.55, linewidth=0)
+        axes.bar(x, heights, width, color=_c("s0"), alpha=0.55, linewidth=0)
         axes.plot([0, 100], [0, 100], color=_c("muted"), linestyle=(0, (4, 4)), linewidth=1)
-        for x, y, n in zip(middle[seen], heights, counts[seen]):
-            axes.text(x, min(y + 2, 96), _short(int(n)), ha="center", fontsize=7.5, color=_c("muted"))
+        for at, y, n in zip(x, heights, counts):
+            axes.text(at, min(y + 2, 96), _short(int(n)), ha="center", fontsize=6.5, color=_c("muted"))
         axes.set(xlabel="confidence (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 104))
     return _svg(figure)
 

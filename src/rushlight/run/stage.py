@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rushlight.core.card import Card
+from rushlight.core.findings import Findings, side_by_side
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
 from rushlight.run.budget import Budget, Spent
@@ -92,25 +93,6 @@ class Stage(ABC):
         """The data and the model after the stage. Neither of the given ones is changed."""
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What a judge found: numbers, tables and curves, each with a name a report can print.
-
-    Attributes:
-        judge: the id of the judge.
-        numbers: name → value.
-        tables: name → columns → values, all of one length.
-        curves: name → (x label, y label, {series: (x, y)}).
-        notes: sentences for the reader.
-    """
-
-    judge: str
-    numbers: dict[str, float] = field(default_factory=dict)
-    tables: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
-    curves: dict[str, tuple[str, str, dict[str, tuple[list[float], list[float]]]]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
 class Judge(ABC):
     """Something that measures a model on data, and changes neither.
 
@@ -128,25 +110,7 @@ class Judge(ABC):
     def judge_all(self, models: Mapping[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         """Several models side by side. By default each is judged for itself: the numbers stand in one table, and each
         table has a first column that names the model."""
-        found = {name: self.judge(model, data, ctx) for name, model in models.items()}
-        measured = list(dict.fromkeys(key for each in found.values() for key in each.numbers))
-        tables: dict[str, dict[str, list[Any]]] = {"models": {"model": list(found)}}
-        tables["models"] |= {key: [each.numbers.get(key, float("nan")) for each in found.values()] for key in measured}
-        for title in dict.fromkeys(title for each in found.values() for title in each.tables):
-            tables[title] = _stacked({name: each.tables.get(title, {}) for name, each in found.items()})
-        curves = {f"{title}: {name}": curve for name, each in found.items() for title, curve in each.curves.items()}
-        notes = tuple(dict.fromkeys(note for each in found.values() for note in each.notes))
-        return Findings(self.card.id, tables=tables, curves=curves, notes=notes)
-
-
-def _stacked(tables: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
-    """Tables below each other, with a first column that names the model; what a table lacks is empty."""
-    keys = list(dict.fromkeys(key for table in tables.values() for key in table))
-    rows = {name: len(next(iter(table.values()), [])) for name, table in tables.items()}
-    stacked: dict[str, list[Any]] = {"model": [name for name, n in rows.items() for _ in range(n)]}
-    for key in keys:
-        stacked[key] = [value for name, table in tables.items() for value in table.get(key, [""] * rows[name])]
-    return stacked
+        return side_by_side(self.card.id, {name: self.judge(model, data, ctx) for name, model in models.items()})
 
 
 @dataclass(frozen=True)

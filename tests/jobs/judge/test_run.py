@@ -14,12 +14,13 @@ import rushlight
 from rushlight.cli import app
 from rushlight.core.catalogue import load_method
 from rushlight.core.errors import UserError
+from rushlight.core.findings import Curves, Findings, Measure, Table
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.judge import run as judging
 from rushlight.nets import encoders
 from rushlight.run import recipe
 from rushlight.run.model import Model, ModelInfo
-from rushlight.run.stage import Findings, Judge, Progress, RunContext
+from rushlight.run.stage import Judge, Progress, RunContext
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_one_model_is_judged_for_itself(small: Dataset, folder: Path, tmp_path: 
     heard: list[Progress] = []
     done = rushlight.judge("rankme", small, models=str(folder), out=tmp_path / "o", on_progress=heard.append)
     assert done.findings.numbers["embeddings"] == 60
-    assert (tmp_path / "o" / "numbers.csv").read_text().startswith("what,value\nRankMe,")
+    assert (tmp_path / "o" / "numbers.csv").read_text().startswith("what,value,low,high\nRankMe,")
     assert "spectrum" in (tmp_path / "o" / "judge.html").read_text()
     assert done.command.startswith("rushlight judge rankme")
     assert next(iter(done.to_pandas()["what"])) == "RankMe"
@@ -114,17 +115,20 @@ class Uneven(Judge):
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         second = model.info.seed == 1
-        tables = {"a": {"x": [1, 2], **({"y": [3, 4]} if second else {})}, **({"b": {"z": [5]}} if second else {})}
-        return Findings("uneven", {"n": 1.0}, tables, {"c": ("x", "y", {})}, ("note",))
+        tables = [Table.of("a", {"x": [1, 2], **({"y": [3, 4]} if second else {})})]
+        tables += [Table.of("b", {"z": [5]})] if second else []
+        curves = (Curves("c", "x", "y", {}),)
+        return Findings("uneven", (Measure("n", 1.0),), tuple(tables), curves, notes=("note",))
 
 
 def test_tables_of_several_models_stand_below_each_other(small: Dataset) -> None:
     model = Model(encoders.create("conv16"), {}, ModelInfo())
     found = Uneven().judge_all({"p": model, "q": model.with_info(seed=1)}, small)
-    assert found.tables["models"] == {"model": ["p", "q"], "n": [1.0, 1.0]}
-    assert found.tables["a"] == {"model": ["p", "p", "q", "q"], "x": [1, 2, 1, 2], "y": ["", "", 3, 4]}
-    assert found.tables["b"] == {"model": ["q"], "z": [5]}
-    assert set(found.curves) == {"c: p", "c: q"}
+    assert found.table("models").dicts() == [{"model": "p", "n": 1.0}, {"model": "q", "n": 1.0}]
+    assert found.table("a").names == ["model", "x", "y"]
+    assert found.table("a").rows == (("p", 1, ""), ("p", 2, ""), ("q", 1, 3), ("q", 2, 4))
+    assert found.table("b").dicts() == [{"model": "q", "z": 5}]
+    assert [curve.name for curve in found.curves] == ["c: p", "c: q"]
     assert found.notes == ("note",)
 
 

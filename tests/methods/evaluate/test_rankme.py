@@ -55,7 +55,7 @@ def test_a_collapsed_projector_is_seen(photos, rank):
 
 
 def test_the_spectrum_falls_from_one_and_has_a_point_for_each_value(photos):
-    x, y = RankMe().judge(model_with(collapsed(16)), photos).curves["spectrum"][2]["projector"]
+    x, y = RankMe().judge(model_with(collapsed(16)), photos).curve("spectrum").series["projector"]
     assert x == [float(k) for k in range(1, 33)]
     assert y[0] == 1.0
     assert y == sorted(y, reverse=True)
@@ -64,7 +64,7 @@ def test_the_spectrum_falls_from_one_and_has_a_point_for_each_value(photos):
 def test_a_long_spectrum_is_thinned_from_its_first_to_its_last_value(photos, monkeypatch):
     monkeypatch.setattr("rushlight.methods.evaluate.rankme.POINTS", 100)
     wide = MLP(widths=[64, 600], bias=False)
-    x, _ = RankMe().judge(model_with(wide), photos).curves["spectrum"][2]["projector"]
+    x, _ = RankMe().judge(model_with(wide), photos).curve("spectrum").series["projector"]
     assert (x[0], x[-1]) == (1, 300)
     assert len(x) <= 100
     assert x == sorted(set(x))
@@ -125,14 +125,14 @@ def test_several_runs_of_a_method_are_ordered_and_one_is_chosen(photos):
     }
     ranks = ranked(runs, photos)
     found = RankMe().judge_all(runs, photos)
-    table = found.tables["models"]
+    table = found.table("models")
     assert table["model"] == sorted(runs, key=ranks.__getitem__, reverse=True)
     assert table["model"] != list(runs)
     assert table["RankMe"] == sorted(ranks.values(), reverse=True)
     assert table["method"] == ["barlow-twins"] * 3
     assert table["choice"] == ["take this one", "", ""]
     assert found.notes[0].startswith(f"Of 3 runs of barlow-twins (projector, width 32), take {table['model'][0]}: ")
-    assert set(found.curves["spectrum"][2]) == set(runs)
+    assert set(found.curve("spectrum").series) == set(runs)
     assert not any("Not comparable" in note for note in found.notes)
 
 
@@ -145,7 +145,7 @@ def test_runs_of_other_methods_or_widths_are_not_compared(photos):
         "bare": model_with(None),
     }
     ranks, found = ranked(runs, photos), RankMe().judge_all(runs, photos)
-    table = found.tables["models"]
+    table = found.table("models")
     better = sorted(("b1", "b2"), key=ranks.__getitem__, reverse=True)
     assert table["model"] == [*better, "s", "wide", "bare"]
     assert table["choice"] == ["take this one", "", "", "", ""]
@@ -158,7 +158,7 @@ def test_runs_of_other_methods_or_widths_are_not_compared(photos):
 
 def test_nothing_is_chosen_among_untrained_encoders(photos):
     found = RankMe().judge_all({"one": model_with(None), "two": model_with(None)}, photos)
-    assert found.tables["models"]["choice"] == ["", ""]
+    assert found.table("models")["choice"] == ["", ""]
     assert not any("take" in note for note in found.notes if note.startswith("Of"))
 
 

@@ -10,7 +10,6 @@ import torch
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from rushlight.core.catalogue import transposed
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
@@ -46,12 +45,12 @@ def little() -> Asked:
 
 
 def scores(grid: dict) -> dict[tuple[str, int, str], float]:
-    return {(row["encoder"], row["size"], row["normalisation"]): row["score"] for row in transposed(grid)}
+    return {(row["encoder"], row["size"], row["normalisation"]): row["score"] for row in grid.dicts()}
 
 
 def test_a_pretrained_encoder_wants_its_own_size_and_values(trained: Model, little: Asked) -> None:
     found = ResizeNormalize(unit=4000).study(trained, little)
-    grid = scores(found.tables["grid"])
+    grid = scores(found.table("grid"))
     both, neither = grid["conv16", 28, "own"], grid["conv16", 10, "raw"]
     assert both > 0.65
     assert both > neither + 0.1
@@ -60,12 +59,12 @@ def test_a_pretrained_encoder_wants_its_own_size_and_values(trained: Model, litt
     assert found.numbers["own at 28 px"] == both
     assert "Recommended for conv16" in found.notes[0]
     assert found.numbers["recommended"] > neither
-    x, y = found.curves["size"][2]["conv16"]
+    x, y = found.curve("size").series["conv16"]
     assert x == sorted(x)
     assert 10 in x
     assert all(0 <= value <= 100 for value in y)
-    assert {row["baseline"] for row in transposed(found.tables["baselines"])} == {"image statistics", "RCF", "MOSAIKS"}
-    assert len(found.tables["resize"]["score"]) == 3
+    assert {row["baseline"] for row in found.table("baselines").dicts()} == {"image statistics", "RCF", "MOSAIKS"}
+    assert len(found.table("resize")["score"]) == 3
 
 
 def test_scores_are_those_of_scikit_learns_neighbours(trained: Model, little: Asked) -> None:
@@ -141,16 +140,16 @@ def test_tags_are_scored_by_their_mean_average_precision() -> None:
 def test_a_fixed_grid_of_positions_is_never_given_another_size() -> None:
     photos = fashion.load().select(torch.arange(80))
     found = ResizeNormalize(normalisations=["own"], images=40).judge(model_of("mixer_s16_224", 32), photos)
-    assert set(found.tables["grid"]["size"]) == {32}
-    assert found.curves["size"][2]["mixer_s16_224"][0] == [32.0]
+    assert set(found.table("grid")["size"]) == {32}
+    assert found.curve("size").series["mixer_s16_224"][0] == [32.0]
 
 
 def test_several_models_stand_in_one_table(photos: Dataset) -> None:
     judge = ResizeNormalize(normalisations=["divide", "own"], images=60)
     found = judge.judge_all({"one": model_of(), "other": model_of("vit64")}, photos, RunContext())
-    assert found.tables["models"]["model"] == ["one", "other"]
-    assert set(found.tables["grid"]["model"]) == {"one", "other"}
-    assert set(found.curves) == {"size: one", "size: other"}
+    assert found.table("models")["model"] == ["one", "other"]
+    assert set(found.table("grid")["model"]) == {"one", "other"}
+    assert {curve.name for curve in found.curves} == {"size: one", "size: other"}
 
 
 def test_unknown_normalisations_are_named() -> None:

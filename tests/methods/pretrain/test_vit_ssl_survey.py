@@ -47,7 +47,7 @@ def test_every_pretraining_method_stands_in_one_family() -> None:
 
 def test_its_table_has_each_member_beside_the_start(labelled: Dataset) -> None:
     found = VitSslSurvey(**SMALL).judge(model(), labelled, RunContext(seed=1))
-    table = found.tables["members"]
+    table = found.table("members")
     assert table["member"] == ["untrained", "simclr(batch=16)", "barlow-twins(batch=16)"]
     assert table["passes"][0] == 0
     assert all(500 < passes <= 600 for passes in table["passes"][1:])

@@ -6,12 +6,13 @@ from collections import Counter
 
 import torch
 
+from rushlight.core.findings import Table
 from rushlight.data.edit.licences import normal
-from rushlight.jobs.curate.run import Curation
-from rushlight.present import plots
-from rushlight.present.page import Block, Commands, FactSheet, Gallery, Notice, Report, Section, Table, Text, Thumb
+from rushlight.jobs.curate.result import Curation
+from rushlight.present import findings, plots
+from rushlight.present import table as tables
+from rushlight.present.page import Block, Commands, FactSheet, Gallery, Notice, Report, Section, Text, Thumb
 from rushlight.present.phrases import count, duration, footer, host, quarantine, versions
-from rushlight.run.stage import Findings
 
 SHOWN = 12
 """Thumbnails a reason."""
@@ -22,7 +23,7 @@ ROWS = 12
 
 
 def curation_report(curation: Curation) -> Report:
-    """The report of a finished curation."""
+    """Return the report of a finished curation."""
     pool = curation.pool
     return Report(
         title=f"Curation of {plots.shorten(curation.data.info.source, 60)}",
@@ -30,7 +31,7 @@ def curation_report(curation: Curation) -> Report:
         about=f"{curation.recipe} on {count(len(pool), 'image')}.",
         figures=[(f"{int(pool.kept.sum()):,}", "kept"), (f"{int((~pool.kept).sum()):,}", "removed")],
         sections=[
-            Section("Why images are gone", _reasons(curation)),
+            Section("Why images are gone", [tables.page(curation.reasons())] if len(curation.reasons()) else []),
             Section("What may still be hidden", _hidden(curation)),
             Section("What they look like", _galleries(curation)),
             Section("What is kept", _kept(curation)),
@@ -41,31 +42,8 @@ def curation_report(curation: Curation) -> Report:
     )
 
 
-def _reasons(curation: Curation) -> list[Block]:
-    rates = sorted(curation.pool.rates(), key=lambda rate: -rate["images"])
-    rows = [[r["reason"], f"{r['images']:,}", f"{100 * r['share']:.1f}", f"{r['alone']:,}"] for r in rates]
-    caption = (
-        "An image is kept if no reason speaks against it. A later rule may have seen only what the earlier ones left."
-    )
-    return [Table(["reason", "images", "% of all", "this one alone"], rows, caption, numeric=[1, 2, 3])] if rows else []
-
-
 def _hidden(curation: Curation) -> list[Block]:
-    blocks: list[Block] = []
-    for found in curation.findings:
-        blocks += [Text(_bound(found))] if "residual share, at most" in found.numbers else []
-        blocks += [Notice(note) for note in found.notes]
-    return blocks
-
-
-def _bound(found: Findings) -> str:
-    numbers = found.numbers
-    share, most = 100 * numbers["residual share"], 100 * numbers["residual share, at most"]
-    return (
-        f"A reviewer saw {numbers['reviewed']:,.0f} images drawn at random from those that {found.judge} had kept, and "
-        f"removed {numbers['found']:,.0f}. Among the others {share:.1f} % are expected to be like these, and with 95 % "
-        f"confidence at most {most:.1f} %: {numbers['residual images, at most']:,.0f} images (Clopper and Pearson)."
-    )
+    return [block for each in curation.findings for block in findings.blocks(each)]
 
 
 def _galleries(curation: Curation) -> list[Block]:
@@ -99,9 +77,8 @@ def _kept(curation: Curation) -> list[Block]:
             continue
         names = [tidy(text) or "none given" for text in texts[column]]
         before, after = Counter(names), Counter(name for name, there in zip(names, kept, strict=True) if there)
-        rows = [[name, f"{n:,}", f"{after[name]:,}"] for name, n in before.most_common(ROWS)]
-        more = f"The {ROWS} commonest of {len(before):,}." if len(before) > ROWS else ""
-        blocks.append(Table([column, "images", "kept"], rows, more, numeric=[1, 2]))
+        rows = [{column: name, "images": n, "kept": after[name]} for name, n in before.most_common()]
+        blocks.append(tables.page(Table.of_rows(column, rows, shown=ROWS)))
     return blocks
 
 

@@ -16,7 +16,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,99 +26,21 @@ from rushlight._version import VERSION
 from rushlight.core.catalogue import load_method
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
-from rushlight.data.columns import decode_text, encode_text
+from rushlight.core.findings import Findings
+from rushlight.data.columns import encode_text
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
 from rushlight.data.sources import originals
+from rushlight.jobs.curate.result import Curation
 from rushlight.nets import encoders
 from rushlight.run import choose, hardware
 from rushlight.run.budget import Budget, Spent
 from rushlight.run.model import Model, ModelInfo
 from rushlight.run.recipe import Recipe, Step
-from rushlight.run.stage import Findings, Progress, RunContext
+from rushlight.run.stage import Progress, RunContext
 from rushlight.run.trial import machine
 
 TABLE, AUDIT, REVIEW, COPIES = "curation.csv", "audit.json", "review.csv", "images"
-
-
-@dataclass(frozen=True)
-class Curation:
-    """What curators made of a data set. Shows itself in a terminal and in a notebook.
-
-    Attributes:
-        pool: every image: kept or not, reasons, scores. data: what came in. kept: what is left of it.
-        recipe: the curators. settings: of each, with its defaults. findings: what each tells beside its pool.
-        spent: by curators that train. seed, seconds, machine, command: how it came about.
-    """
-
-    pool: Pool
-    data: Dataset = field(repr=False)
-    kept: Dataset = field(repr=False)
-    recipe: Recipe
-    settings: tuple[dict[str, Any], ...]
-    findings: tuple[Findings, ...]
-    spent: Spent
-    seed: int
-    seconds: float
-    machine: dict[str, Any] = field(repr=False)
-    command: str
-
-    @property
-    def verdict(self) -> str:
-        """The curation in one sentence."""
-        kept, n = int(self.pool.kept.sum()), len(self.pool)
-        hidden = [each.numbers["residual share, at most"] for each in self.findings if _bounded(each)]
-        rest = (
-            f"; of those that nobody reviewed, at most {100 * max(hidden):.1f} % should be gone too" if hidden else ""
-        )
-        return f"{kept:,} of {n:,} images are kept{rest}."
-
-    def to_pandas(self) -> Any:
-        """A row an image, as a pandas DataFrame."""
-        return self.pool.to_pandas()
-
-    def texts(self) -> dict[str, list[str]]:
-        """Each image's licence and creator, where any is known."""
-        return {name: decode_text(self.data[name]) for name in ("licence", "creator") if self.data.known(name).any()}
-
-    def audit(self) -> dict[str, Any]:
-        """The account of it, as plain JSON."""
-        return {
-            "verdict": self.verdict,
-            "source": self.data.info.source,
-            "data": self.data.content_hash,
-            "recipe": str(self.recipe),
-            "settings": list(self.settings),
-            "seed": self.seed,
-            "images": len(self.pool),
-            "kept": int(self.pool.kept.sum()),
-            "removed by stage": self.pool.stage_rates(),
-            "removed by reason": self.pool.rates(),
-            "found": [{"by": each.judge, **each.numbers} for each in self.findings],
-            "notes": [note for each in self.findings for note in each.notes],
-            "unreadable": [{"name": entry.name, "reason": entry.reason} for entry in self.data.info.quarantined],
-            "image passes": self.spent.passes,
-            "seconds": round(self.seconds, 1),
-            "machine": self.machine,
-            "command": self.command,
-            "date": time.strftime("%Y-%m-%d"),
-        }
-
-    def _repr_html_(self) -> str:
-        import html
-
-        return f"<p>{html.escape(self.verdict)}</p>{self.pool._repr_html_()}"
-
-    def __rich__(self) -> Any:
-        from rich.console import Group
-        from rich.text import Text
-
-        notes = [Text(note) for each in self.findings for note in each.notes]
-        return Group(self.pool, Text(self.verdict, style="bold"), *notes)
-
-
-def _bounded(found: Findings) -> bool:
-    return "residual share, at most" in found.numbers
 
 
 # --- running ---

@@ -7,124 +7,31 @@ starts from.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rushlight import tasks
 from rushlight._version import VERSION
-from rushlight.core.catalogue import load_method, transposed
+from rushlight.core.catalogue import load_method
 from rushlight.core.errors import UserError, nearest
 from rushlight.core.files import write_whole
 from rushlight.data.dataset import Dataset
+from rushlight.jobs.judge.result import Judged
 from rushlight.measure.preprocessing import TIMM
 from rushlight.nets import encoders
+from rushlight.present.table import csv
 from rushlight.run import choose, hardware
 from rushlight.run import recipe as recipes
 from rushlight.run.model import CONFIG, Model, ModelInfo
-from rushlight.run.stage import Findings, Progress, RunContext
+from rushlight.run.stage import Progress, RunContext
 from rushlight.run.trial import machine
 
 HUB = "hf:"
-WIDE = 12
-"""Columns of a table that a terminal still shows."""
 Models = Model | Mapping[str, Model] | str | Sequence[str] | None
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a judge found.
-
-    Attributes:
-        findings: numbers, tables, curves and notes.
-        recipe: the judge with its arguments.
-        models: name → what it is, in a line.
-        data: what it was judged on. command: what repeats it. seconds: it took. machine: what it ran on.
-    """
-
-    findings: Findings
-    recipe: str
-    models: dict[str, str]
-    data: Dataset = field(repr=False)
-    command: str
-    seconds: float
-    machine: dict[str, Any] = field(repr=False)
-
-    def to_pandas(self) -> Any:
-        """The first table where there is one; else the numbers (what, value)."""
-        import pandas as pd
-
-        tables = self.findings.tables
-        if tables:
-            return pd.DataFrame(next(iter(tables.values())))
-        return pd.DataFrame(self.findings.numbers.items(), columns=["what", "value"])
-
-    def table(self, name: str) -> Any:
-        """One of the judge's tables, as a pandas DataFrame.
-
-        Raises:
-            KeyError: it has no such table (those there are, are named).
-        """
-        import pandas as pd
-
-        if name not in self.findings.tables:
-            raise KeyError(f"no table {name!r}; there are {sorted(self.findings.tables)}")
-        return pd.DataFrame(self.findings.tables[name])
-
-    def _repr_html_(self) -> str:
-        import html
-
-        import pandas as pd
-
-        numbers = pd.DataFrame(self.findings.numbers.items(), columns=["what", "value"])
-        named = {"numbers": numbers, **{name: self.table(name) for name in self.findings.tables}}
-        shown = "".join(
-            f"<h4>{html.escape(name)}</h4>{table.to_html(index=False, float_format='%.4g')}"
-            for name, table in named.items()
-            if len(table)
-        )
-        return shown + "".join(f"<p>{html.escape(note)}</p>" for note in self.findings.notes)
-
-    def __rich__(self) -> Any:
-        from rich.console import Group
-        from rich.text import Text
-
-        blocks: list[Any] = []
-        if self.findings.numbers:
-            blocks.append(_table([{"what": name, "value": value} for name, value in self.findings.numbers.items()]))
-        for name, columns in self.findings.tables.items():
-            blocks.append(Text(f"\n{name}", style="bold"))
-            wide = len(columns) > WIDE
-            said = f"{len(columns)} columns, too wide for a terminal: see the report, or .table({name!r})"
-            blocks.append(Text(said) if wide else _table(transposed(columns)))
-        return Group(*blocks, *(Text(note) for note in self.findings.notes))
-
-
-def _table(rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(header_style="bold")
-    for column, value in rows[0].items() if rows else ():
-        shown.add_column(Text(column), justify="left" if isinstance(value, str) else "right", overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(word(value)) for value in row.values()))
-    return shown
-
-
-def word(value: Any) -> str:
-    """A value of a table, for people."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if value != value:
-        return "—"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 # --- judging ---
@@ -329,16 +236,8 @@ def write(done: Judged, folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    tables: dict[str, dict[str, list[Any]]] = dict(done.findings.tables)
-    if done.findings.numbers:
-        numbers = done.findings.numbers
-        tables = {"numbers": {"what": list(numbers), "value": list(numbers.values())}, **tables}
-    for name, columns in tables.items():
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-        write_whole(folder / f"{file_name(name)}.csv", text.getvalue().encode())
+    for table in done.tables():
+        write_whole(folder / f"{file_name(table.name)}.csv", csv(table).encode())
 
 
 def file_name(table: str) -> str:

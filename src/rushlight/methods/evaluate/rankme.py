@@ -28,11 +28,12 @@ from torch import Tensor
 from rushlight.core.arguments import Count, NotNegative
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
+from rushlight.core.findings import Curves, Findings, Measure, Table
 from rushlight.data.dataset import Dataset
 from rushlight.measure import spectrum
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Findings, Judge, RunContext
+from rushlight.run.stage import Judge, RunContext
 
 UNTRAINED = "untrained"
 POINTS = 500
@@ -70,17 +71,23 @@ class RankMe(Judge):
         n, width = embeddings.shape
         values = spectrum.singular_values(embeddings)
         rank = float(spectrum.effective_rank(values, eps=self.epsilon))
-        numbers = {
-            "RankMe": rank,
-            "RankMe / width": rank / width,
-            "classical rank": float(spectrum.threshold_rank(values)),
-            "alpha-ReQ": _alpha(embeddings),
-            "embeddings": float(n),
-            "width": float(width),
-        }
-        curve = ("k", "σₖ / σ₁", {read: _drawn(values)})
-        notes = tuple(self._notes(read, n, width))
-        return Findings("rankme", numbers, curves={"spectrum": curve}, notes=notes)
+        measured = (
+            Measure("RankMe", rank, figure=f"RankMe, of {width}"),
+            Measure("RankMe / width", rank / width, kind="share"),
+            Measure("classical rank", float(spectrum.threshold_rank(values)), kind="count"),
+            Measure("alpha-ReQ", _alpha(embeddings)),
+            Measure("embeddings", n, kind="count"),
+            Measure("width", width, kind="count"),
+        )
+        return Findings(
+            "rankme",
+            measured,
+            curves=(_spectra({read: _drawn(values)}),),
+            notes=tuple(self._notes(read, n, width)),
+            title="Features",
+            headline=f"its embeddings use {rank:.0f} of {width} directions (RankMe)",
+            priority=60,
+        )
 
     def judge_all(self, models: Mapping[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         """Several runs side by side, and which one to take among runs of one method with embeddings of one width.
@@ -98,13 +105,15 @@ class RankMe(Judge):
         chosen = {names[0] for kind, names in groups.items() if len(names) > 1 and kind[0] != UNTRAINED}
         table: dict[str, list] = {"model": order}
         table |= {key: [kinds[name][i] for name in order] for i, key in enumerate(("method", "read"))}
-        table |= {key: [found[name].numbers[key] for name in order] for key in found[order[0]].numbers}
+        measured = found[order[0]].measures
+        table |= {each.name: [found[name].numbers[each.name] for name in order] for each in measured}
         table["choice"] = ["take this one" if name in chosen else "" for name in order]
         advice = [_advice(kind, {name: _rank(found[name]) for name in names}) for kind, names in groups.items()]
         advice += [_apart(list(groups))] if len(groups) > 1 else []
         notes = dict.fromkeys([*filter(None, advice), *(note for each in found.values() for note in each.notes)])
-        curves = {name: next(iter(each.curves["spectrum"][2].values())) for name, each in found.items()}
-        return Findings("rankme", {}, {"models": table}, {"spectrum": ("k", "σₖ / σ₁", curves)}, tuple(notes))
+        curves = _spectra({name: next(iter(each.curves[0].series.values())) for name, each in found.items()})
+        shown = Table.of("models", table, kinds={each.name: each.kind for each in measured})
+        return Findings("rankme", tables=(shown,), curves=(curves,), notes=tuple(notes))
 
     def embeddings(self, model: Model, data: Dataset, read: str, seed: int = 0) -> Float[Tensor, "n dim"]:
         """The outputs of a head (or `features`), in evaluation mode, for images drawn by the seed.
@@ -139,7 +148,15 @@ def method(model: Model) -> str:
 
 def _read(found: Findings) -> tuple[str, int]:
     """What was measured, and its width."""
-    return next(iter(found.curves["spectrum"][2])), int(found.numbers["width"])
+    return next(iter(found.curves[0].series)), int(found.numbers["width"])
+
+
+def _spectra(series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Curves:
+    note = (
+        "A curve that falls early is of features that use few directions; it bounds what any linear classifier can "
+        "read from them."
+    )
+    return Curves("spectrum", "k", "σₖ / σ₁", series, style="spectrum", note=note)
 
 
 def _rank(found: Findings) -> float:

@@ -29,16 +29,17 @@ from torch import Tensor
 
 from rushlight.core.arguments import Count, Positive
 from rushlight.core.card import TARGET, Card, Needs, known
-from rushlight.core.catalogue import transposed
 from rushlight.core.errors import UserError
+from rushlight.core.findings import Curves, Findings, Kind, Table, measures
 from rushlight.data.dataset import Dataset
 from rushlight.measure import probe
 from rushlight.measure.preprocessing import Interpolation, Preprocessing, Reader
 from rushlight.nets import baselines
 from rushlight.run.model import Model
-from rushlight.run.stage import Findings, Judge, Progress, RunContext
+from rushlight.run.stage import Judge, Progress, RunContext
 from rushlight.tasks.scores import mean_average_precision
 
+SCORES: dict[str, Kind] = {"left out": "share", "score": "share"}
 NORMALISATIONS = ("raw", "divide", "standardise", "min-max", "own")
 
 
@@ -129,7 +130,7 @@ class ResizeNormalize(Judge):
                     contract = self.contract(net, asked, size, how)
                     _add(grid, name, size, how, *self.scored(net, asked, contract, pretrained=net is model))
         best = max(
-            (row for row in transposed(grid) if row["encoder"] == model.encoder.name), key=lambda row: row["left out"]
+            (row for row in _rows(grid) if row["encoder"] == model.encoder.name), key=lambda row: row["left out"]
         )
         contract = self.contract(model, asked, best["size"], best["normalisation"])
         self._tell(ctx, "baselines", 0.5)
@@ -140,9 +141,10 @@ class ResizeNormalize(Judge):
             contract = replace(contract, size=better[0])
         numbers = self._numbers(grid, simple, asked.native, own)
         numbers["recommended"] = self.scored(model, asked, contract)[1]
-        tables = {"grid": grid, "baselines": simple, "resize": self._flags(model, asked, contract)}
+        given = {"grid": grid, "baselines": simple, "resize": self._flags(model, asked, contract)}
+        tables = tuple(Table.of(name, values, kinds=SCORES) for name, values in given.items())
         notes = self._notes(model.encoder.name, contract, numbers, simple)
-        return Findings("resize-normalize", numbers, tables, {"size": curves}, notes)
+        return Findings("resize-normalize", measures(numbers, "share"), tables, (curves,), notes=notes)
 
     def contract(self, model: Model, asked: Asked, size: int | None, how: str) -> Preprocessing:
         """The contract of a size and a normalisation; statistics are those of the bank, never of the queries."""
@@ -190,7 +192,7 @@ class ResizeNormalize(Judge):
 
     def _curve(
         self, nets: dict[str, Model], asked: Asked, own: int, best: dict[str, Any], ctx: RunContext
-    ) -> tuple[tuple[str, str, dict[str, tuple[list[float], list[float]]]], tuple[int, float]]:
+    ) -> tuple[Curves, tuple[int, float]]:
         """Scores over sizes at the best normalisation; and (the size, its left-out score) the first net prefers."""
         model = next(iter(nets.values()))
         around = self.sizes or sorted(
@@ -202,10 +204,10 @@ class ResizeNormalize(Judge):
             self._tell(ctx, f"{name}: sizes", 0.6 + 0.2 * number)
             contracts = [self.contract(net, asked, size, best["normalisation"]) for size in sizes]
             found = [self.scored(net, asked, each, pretrained=net is model) for each in contracts]
-            lines[name] = ([float(size) for size in sizes], [100 * score for _, score in found])
+            lines[name] = ([float(size) for size in sizes], [score for _, score in found])
             left_out.append([among for among, _ in found])
         chosen = max(zip(sizes, left_out[0], strict=True), key=lambda pair: pair[1], default=(own, 0.0))
-        return ("side in pixels", "score (%)", lines), chosen
+        return Curves("size", "side in pixels", "score", lines, y_kind="share"), chosen
 
     def _flags(self, model: Model, asked: Asked, contract: Preprocessing) -> dict[str, list[Any]]:
         """Table of the resize's flags at the recommended contract."""
@@ -222,17 +224,17 @@ class ResizeNormalize(Judge):
         self, grid: dict[str, list[Any]], simple: dict[str, list[Any]], native: int, own: int
     ) -> dict[str, float]:
         name = grid["encoder"][0]
-        mine = [row for row in transposed(grid) if row["encoder"] == name]
+        mine = [row for row in _rows(grid) if row["encoder"] == name]
         numbers = {f"{row['normalisation']} at {row['size']} px": row["score"] for row in mine}
         numbers["costs at most"] = max(row["score"] for row in mine) - min(row["score"] for row in mine)
-        numbers |= {f"{row['baseline']} at {row['size']} px": row["score"] for row in transposed(simple)}
-        numbers["untrained, at best"] = max(row["score"] for row in transposed(grid) if row["encoder"] != name)
+        numbers |= {f"{row['baseline']} at {row['size']} px": row["score"] for row in _rows(simple)}
+        numbers["untrained, at best"] = max(row["score"] for row in _rows(grid) if row["encoder"] != name)
         return numbers
 
     def _notes(
         self, encoder: str, contract: Preprocessing, numbers: dict[str, float], simple: dict[str, list[Any]]
     ) -> tuple[str, ...]:
-        best = max(transposed(simple), key=lambda row: row["score"])
+        best = max(_rows(simple), key=lambda row: row["score"])
         word = "is no worse than" if best["score"] >= numbers["recommended"] else "stays below"
         return (
             f"Recommended for {encoder}: {contract}; it scores {100 * numbers['recommended']:.1f} %, and the worst of "
@@ -244,6 +246,10 @@ class ResizeNormalize(Judge):
     def _tell(self, ctx: RunContext, what: str, done: float) -> None:
         if ctx.on_progress is not None:
             ctx.on_progress(Progress(what, done))
+
+
+def _rows(table: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
 def _drawn(data: Dataset, most: int, seed: int) -> Dataset:

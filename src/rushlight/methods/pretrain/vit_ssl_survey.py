@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from rushlight.core.arguments import Count, Positive
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.catalogue import cards
+from rushlight.core.findings import Findings, Kind, Measure, Table
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import hide
@@ -36,7 +37,7 @@ from rushlight.run.budget import Budget
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Findings, Judge, Progress, RunContext
+from rushlight.run.stage import Judge, Progress, RunContext
 
 MEMBERS = ("moco-v3", "dino", "mae", "simmim", "ibot")
 
@@ -181,9 +182,13 @@ class VitSslSurvey(Judge):
             trained, spent = member.run(train.hide(), model, self.budget, _bare(ctx))
             runs[str(member)] = (trained, spent.passes, spent.seconds)
         rows = [self._row(name, *run, train, test, ctx) for name, run in runs.items()]
-        table = {key: [row[key] for row in rows] for key in rows[0]}
-        numbers = {f"{row['member']}: {what}": float(row[what]) for row in rows for what in ASKED}
-        return Findings("vit-ssl-survey", numbers, {"members": table, "taxonomy": taxonomy()}, notes=_notes(rows))
+        kinds: dict[str, Kind] = dict.fromkeys(ASKED[:3], "share")
+        measured = [
+            Measure(f"{row['member']}: {what}", float(row[what]), kind=kinds.get(what, "number"))
+            for row in rows for what in ASKED
+        ]  # fmt: skip
+        tables = (Table.of_rows("members", rows, kinds=kinds), Table.of("taxonomy", taxonomy()))
+        return Findings("vit-ssl-survey", tuple(measured), tables, notes=_notes(rows))
 
     def _row(
         self, name: str, model: Model, passes: float, seconds: float, train: Dataset, test: Dataset, ctx: RunContext

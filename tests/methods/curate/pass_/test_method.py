@@ -183,17 +183,17 @@ def test_reviewed_images_go_and_bound_what_is_left(tmp_path: Path) -> None:
     drawn = stage.pool.scores["review"]
     sample = [stage.pool.names[row] for row in drawn.argsort()[:20].tolist()]
     assert sorted(drawn[~drawn.isnan()].tolist()) == list(range(1, 21))
-    assert "Nothing was reviewed" in stage.findings.notes[-1]
+    assert "Nothing was reviewed" in stage.findings.warnings[-1]
     text = "name,verdict\n" + "\n".join(f"{name},{'remove' if i < 2 else 'keep'}" for i, name in enumerate(sample))
     (tmp_path / "review.csv").write_text(text)
     again, kept = run(data, review=20, verdicts=str(tmp_path / "review.csv"))
     assert torch.equal(again.pool.scores["review"].nan_to_num(), drawn.nan_to_num()), "the same sample is drawn"
     assert not set(sample[:2]) & set(kept.names)
     assert len(kept) == 98
-    numbers = again.findings.numbers
-    assert numbers["residual share"] == pytest.approx(0.1)
-    assert numbers["residual share, at most"] == pytest.approx(reviews.at_most(2, 20))
-    assert numbers["residual images, at most"] == pytest.approx(80 * reviews.at_most(2, 20))
+    measure = again.findings.measure
+    assert measure("residual share").value == pytest.approx(0.1)
+    assert measure("residual share").high == pytest.approx(reviews.at_most(2, 20))
+    assert measure("residual images").high == pytest.approx(80 * reviews.at_most(2, 20))
 
 
 @pytest.mark.parametrize(("found", "n"), [(0, 20), (2, 20), (7, 9)])
@@ -217,7 +217,7 @@ def test_what_was_taken_down_stays_down(tmp_path: Path) -> None:
     data = noise(6)
     first, kept = run(data, takedown=str(tmp_path / "letters.txt"))
     assert kept.names == ["0.png", "1.png", "2.png", "4.png", "5.png"]
-    assert any("'99.png'" in note for note in first.findings.notes)
+    assert any("'99.png'" in note for note in first.findings.warnings)
     first.pool.write(tmp_path / "curation.csv")
     second, kept = run(data, previous=str(tmp_path / "curation.csv"))
     assert second.pool.reasons[3] == ("version: removed in an earlier one",)

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from rushlight.core.catalogue import transposed
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
@@ -57,11 +56,11 @@ def test_a_trained_backbone_leads_its_untrained_self_on_classes_it_never_saw(tra
     assert gains["retrieval, gain over untrained"] > 0
     assert sum(gains.values()) > 0
     names = ["conv16", "untrained conv16", "image statistics", "RCF", "MOSAIKS"]
-    assert found.tables["scores"]["backbone"] == names
-    assert sorted(found.tables["ranking"]["backbone"]) == sorted(names)
-    apples = transposed(found.tables["same architecture"])
+    assert found.table("scores")["backbone"] == names
+    assert sorted(found.table("ranking")["backbone"]) == sorted(names)
+    apples = found.table("same architecture").dicts()
     assert [(row["architecture"], row["pretraining"]) for row in apples] == [("conv16", "supervised")]
-    z = dict(zip(found.tables["ranking"]["backbone"], found.tables["ranking"]["mean z"], strict=True))
+    z = dict(zip(found.table("ranking")["backbone"], found.table("ranking")["mean z"], strict=True))
     assert apples[0]["lead in z"] == pytest.approx(z["conv16"] - z["untrained conv16"])
     assert found.numbers["mean z"] == pytest.approx(z["conv16"])
     assert heard[-1].done <= 1
@@ -71,13 +70,13 @@ def test_a_trained_backbone_leads_its_untrained_self_on_classes_it_never_saw(tra
 def test_every_task_gives_a_score_and_dense_ones_to_networks_alone(others: Dataset) -> None:
     judge = Backbones(**QUICK, tasks=tuple(benchmark.GROUPS), tuning_steps=6)
     found = judge.judge_all({"small": model_of("vit64")}, others)
-    scores = {row["backbone"]: row for row in transposed(found.tables["scores"])}
+    scores = {row["backbone"]: row for row in found.table("scores").dicts()}
     dense = {"scene segmentation", "scene detection", "fine-tune"}
     assert dense | {"neighbours", "linear", "few-label", "retrieval"} < set(scores["small"])
     assert all(0 <= value <= 1 for name, value in scores["small"].items() if name != "backbone")
     assert {name for name, value in scores["RCF"].items() if value != value} == dense
-    assert "same architecture" not in found.tables  # nothing here was trained
-    assert found.tables["backbones"]["pretraining"] == ["untrained"]
+    assert "same architecture" not in [table.name for table in found.tables]  # nothing here was trained
+    assert found.table("backbones")["pretraining"] == ["untrained"]
 
 
 def test_masks_boxes_and_tags_of_the_data_are_asked_about_too() -> None:
@@ -95,7 +94,7 @@ def test_masks_boxes_and_tags_of_the_data_are_asked_about_too() -> None:
 def test_without_labels_scenes_still_tell_backbones_apart() -> None:
     bare = fashion.load().select(torch.arange(20)).without("class")
     found = Backbones(**QUICK).judge(model_of(), bare)
-    assert set(found.tables["scores"]) == {"backbone", "scene segmentation", "scene detection"}
+    assert set(found.table("scores")) == {"backbone", "scene segmentation", "scene detection"}
     one_class = bare.with_columns(**{"class": torch.zeros(20, dtype=torch.long)})
     assert Backbones().course.parts(one_class, 0) == []
 
@@ -165,11 +164,11 @@ def test_kinds_of_pretraining(others: Dataset) -> None:
         "d": model_of(recipe="timm's weights a1_in1k"),
     }
     found = Backbones(**QUICK, tasks=("neighbours",)).judge_all(models, others)
-    kinds = dict(zip(found.tables["ranking"]["backbone"], found.tables["ranking"]["pretraining"], strict=True))
+    kinds = dict(zip(found.table("ranking")["backbone"], found.table("ranking")["pretraining"], strict=True))
     assert [kinds[name] for name in "abcd"] == ["supervised", "self-supervised", "supervised", "timm's weights a1_in1k"]
     assert kinds["untrained conv16"] == "untrained"
     assert kinds["RCF"] == "none"
-    small = dict(zip(found.tables["ranking"]["backbone"], found.tables["ranking"]["rank among small"], strict=True))
+    small = dict(zip(found.table("ranking")["backbone"], found.table("ranking")["rank among small"], strict=True))
     assert math.isnan(small["RCF"])
     assert sorted(small[name] for name in (*"abcd", "untrained conv16")) == [1, 2, 3, 4, 5]
 

@@ -43,7 +43,7 @@ def study(data: Dataset, task: str = "mask", **arguments: object) -> Findings:
 
 
 def column(found: Findings, cell: str, what: str) -> list:
-    runs = found.tables["runs"]
+    runs = found.table("runs")
     return [value for name, value in zip(runs["cell"], runs[what], strict=True) if name == cell]
 
 
@@ -74,20 +74,20 @@ def test_equal_epochs_give_the_smaller_pool_fewer_steps(found: Findings) -> None
 
 def test_gains_are_relative_and_paired_by_seed(found: Findings) -> None:
     shown = {(a, b) for a, b, _ in CONTRASTS}
-    gains = found.tables["gains"]
+    gains = found.table("gains")
     assert set(zip(gains["of"], gains["over"], strict=True)) == shown
     for a, b in shown:
         pairs = list(zip(column(found, a, "Dice"), column(found, b, "Dice"), strict=True))
         ratios = [(x - y) / y for x, y in pairs]
         assert found.numbers[f"{a} over {b}"] == pytest.approx(sum(ratios) / 2)
         low, high = stats.t.interval(0.95, 1, sum(ratios) / 2, stats.sem(ratios))
-        assert found.numbers[f"{a} over {b}, low"] == pytest.approx(low)
-        assert found.numbers[f"{a} over {b}, high"] == pytest.approx(high)
+        assert found.measure(f"{a} over {b}").low == pytest.approx(low)
+        assert found.measure(f"{a} over {b}").high == pytest.approx(high)
     assert any("More varied images, as many (few of all over target)" in note for note in found.notes)
 
 
 def test_the_dice_of_each_class_stands_beside_the_mean(found: Findings) -> None:
-    table = found.tables["classes"]
+    table = found.table("classes")
     assert table["class"] == ["background", "bag", "shirt"]
     assert sum(table["all"]) / 3 == pytest.approx(found.numbers["all: Dice"])
 
@@ -97,7 +97,7 @@ def test_without_a_step_every_pool_gives_the_same_numbers() -> None:
     values = {value for cell in ("start", "target", "few of all", "all") for value in column(found, cell, "Dice")}
     assert len(values) == 1
     assert found.numbers["all over target"] == 0
-    assert math.isnan(found.numbers["all over target, low"])
+    assert math.isnan(found.measure("all over target").low)
     assert any("one seed" in note for note in found.notes)
 
 
@@ -116,7 +116,7 @@ def test_classes_are_asked_by_accuracy_on_a_held_out_quarter() -> None:
     assert 0 <= found.numbers["all: accuracy"] <= 1
     assert "10 labelled images, 16 test images" in found.notes[-1]
     assert "Intervals cover seeds, not the choice of test images." in found.notes[-1]
-    assert "classes" not in found.tables
+    assert "classes" not in [table.name for table in found.tables]
 
 
 @pytest.mark.parametrize("classes", [2, 5])

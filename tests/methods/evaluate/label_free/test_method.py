@@ -27,7 +27,7 @@ def test_it_prefers_features_that_learned_and_uses_no_label() -> None:
     data = photos().without("class")
     models = {"untrained": fresh(), "simclr": trained("simclr(batch=64)", passes=12e3)}
     found = LabelFree(samples=600).judge_all(models, data, RunContext(seed=1))
-    table = found.tables["models"]
+    table = found.table("models")
     assert table["model"][0] == "simclr"
     by_name = dict(zip(table["model"], table["view retrieval"], strict=True))
     assert by_name["simclr"] > by_name["untrained"] + 0.02

@@ -174,10 +174,10 @@ def test_slides_are_judged_by_their_labels_with_intervals() -> None:
     model = Model(encoders.create("conv16", image_size=32, seed=0))
     found = Slides(draws=50, titration=(0.5, 1.0)).judge(model, data, RunContext(seed=0))
     for pooling in ("mean", "attention"):
-        assert found.numbers[f"AUC, {pooling}, low"] <= found.numbers[f"AUC, {pooling}"]
-        assert found.numbers[f"AUC, {pooling}"] <= found.numbers[f"AUC, {pooling}, high"]
+        area = found.measure(f"AUC, {pooling}")
+        assert area.low <= area.value <= area.high
     assert max(found.numbers["AUC, mean"], found.numbers["AUC, attention"]) > 0.65
-    labelled, areas = found.curves["label titration"][2]["mean"]
+    labelled, areas = found.curve("label titration").series["mean"]
     assert labelled[0] == pytest.approx(9, abs=1)
     assert labelled[1] == 18
     assert areas[-1] == pytest.approx(found.numbers["AUC, mean"])
@@ -186,7 +186,7 @@ def test_slides_are_judged_by_their_labels_with_intervals() -> None:
 def test_any_share_of_the_slides_can_be_labelled() -> None:
     data = tissue.slides(12, patches=3, share=1.0, seed=2)
     judge = Slides(folds=2, draws=1, titration=[0.01, 0.5, 0.95, 1])
-    labelled, areas = judge.judge(fresh(), data, RunContext(seed=0)).curves["label titration"][2]["mean"]
+    labelled, areas = judge.judge(fresh(), data, RunContext(seed=0)).curve("label titration").series["mean"]
     assert labelled[0] == 2
     assert labelled == sorted(labelled)
     assert labelled[-1] == 6

@@ -209,11 +209,12 @@ def test_a_distilled_student_learns(distilled: Model):
 def test_an_audit_of_a_distilled_student_finds_the_masking_and_carlini_wagner_the_errors(distilled: Model):
     judge = FgsmCw(images=60, strengths=(0.0, 0.1), carlini_wagner=CarliniWagner(c=10.0, steps=100, searches=1))
     found = judge.judge(distilled, photos(200, TEST))
-    numbers, table = found.numbers, found.tables["attacks"]
+    numbers, table = found.numbers, found.table("attacks")
     assert numbers["images without gradient"] > 0.1
     assert numbers["FGSM success on z/T"] > numbers["FGSM success"] + 0.1
     assert numbers["gradient masking"] == 1.0
-    assert any("Gradient masking" in note for note in found.notes)
+    assert "Gradient masking" in found.warnings[0]
+    assert "hides its gradient" in found.headline
     assert numbers["Carlini–Wagner success"] > numbers["FGSM success"]
     assert table["attack"][0] == "clean"
     assert table["images"] == [60] * len(table["images"])
@@ -230,7 +231,7 @@ def test_only_images_that_are_right_are_attacked_and_several_models_share_them()
         model.heads["class_head"] = Linear(width=64, outputs=10)
     judge = FgsmCw(images=40, strengths=(0.05,), pgd=PGD(steps=2), carlini_wagner=CarliniWagner(steps=5, searches=1))
     found = judge.audit(models, data)
-    table = found.tables["attacks"]
+    table = found.table("attacks")
     assert set(table["model"]) == {"one", "two"}
     for name, model in models.items():
         right = float((model.eval().predict(data["image"])["class"].argmax(1) == data["class"]).float().mean())
@@ -238,9 +239,9 @@ def test_only_images_that_are_right_are_attacked_and_several_models_share_them()
         assert table["accuracy"][rows[0]] == pytest.approx(right)
         assert all(table["accuracy"][row] <= right + 1e-9 for row in rows)
         assert found.numbers[f"{name}: clean accuracy"] == pytest.approx(right)
-    steps = found.curves["accuracy against L∞ strength"][2]
+    steps = found.curve("accuracy against L∞ strength").series
     assert steps["one: FGSM"][0] == [0.0, 0.05]
-    x, y = found.curves["accuracy against L2 strength"][2]["two: Carlini–Wagner"]
+    x, y = found.curve("accuracy against L2 strength").series["two: Carlini–Wagner"]
     assert x[0] == 0.0
     assert y == sorted(y, reverse=True)
 
@@ -253,6 +254,6 @@ def test_without_a_known_class_there_is_nothing_to_attack():
 
 def test_mean_sizes_are_those_of_the_perturbations_that_fooled(distilled: Model):
     judge = FgsmCw(images=30, strengths=(0.1,), pgd=PGD(steps=2), carlini_wagner=CarliniWagner(steps=5, searches=1))
-    table = judge.judge(distilled, photos(60, TEST)).tables["attacks"]
+    table = judge.judge(distilled, photos(60, TEST)).table("attacks")
     row = table["attack"].index("FGSM")
     assert table["mean L∞"][row] == pytest.approx(0.1, abs=1e-6) or math.isnan(table["mean L∞"][row])

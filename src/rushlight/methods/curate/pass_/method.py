@@ -24,6 +24,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ from torch import Tensor
 from rushlight.core.arguments import Count, NotNegative, Share, Whole
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
+from rushlight.core.findings import Findings, Measure, measures
 from rushlight.data.columns import decode_text
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import duplicates, reviews
@@ -40,7 +42,7 @@ from rushlight.methods.curate.pass_ import detect, rules
 from rushlight.methods.curate.pass_.rules import Judged, Rule
 from rushlight.run.budget import Budget, Spent
 from rushlight.run.model import Model
-from rushlight.run.stage import Findings, RunContext, Stage
+from rushlight.run.stage import RunContext, Stage
 
 
 class Pass(Stage):
@@ -200,18 +202,9 @@ class Pass(Stage):
         judged = pool.score("verdict", verdict).remove("review: removed by a reviewer", verdict == 1)
         seen = ~pool.scores["review"].isnan() & ~verdict.isnan()
         n, k = int(seen.sum()), int((seen & (verdict == 1)).sum())
-        numbers = {
-            "images": float(len(pool)),
-            "kept": float(judged.kept.sum()),
-            "reviewed": float(n),
-            "found": float(k),
-        }
-        if n:
-            unseen = left - int((pool.kept & ~verdict.isnan()).sum())
-            bound = reviews.at_most(k, n)
-            numbers |= {"residual share": k / n, "residual share, at most": bound}
-            numbers |= {"residual images": unseen * k / n, "residual images, at most": unseen * bound}
-        return judged, Findings("pass", numbers, notes=tuple(self._notes(data, pool, verdicts, n)))
+        counts = {"images": len(pool), "kept": int(judged.kept.sum()), "reviewed": n, "found": k}
+        found = Findings("pass", measures(counts, "count"), warnings=tuple(self._notes(data, pool, verdicts, n)))
+        return judged, _bounded(found, left - int((pool.kept & ~verdict.isnan()).sum())) if n else found
 
     def _notes(self, data: Dataset, pool: Pool, verdicts: Mapping[str, float], n: int) -> list[str]:
         notes = []
@@ -228,6 +221,23 @@ class Pass(Stage):
         if strange:
             notes.append(f"{len(strange)} names in the lists are of no image here, such as '{strange[0]}'.")
         return notes
+
+
+def _bounded(found: Findings, unseen: int) -> Findings:
+    """The findings with what a review of some kept images says of the `unseen` ones (Clopper and Pearson)."""
+    n, k = int(found.numbers["reviewed"]), int(found.numbers["found"])
+    share, bound = k / n, reviews.at_most(k, n)
+    rest = (
+        Measure("residual share", share, high=bound, kind="share", n=n),
+        Measure("residual images", unseen * share, high=unseen * bound, kind="count"),
+    )
+    said = (
+        f"A reviewer saw {n:,} images drawn at random from those that {found.judge} had kept, and removed {k:,}. Among "
+        f"the others {100 * share:.1f} % are expected to be like these, and with 95 % confidence at most "
+        f"{100 * bound:.1f} %: {unseen * bound:,.0f} images (Clopper and Pearson)."
+    )
+    headline = f"of those that nobody reviewed, at most {100 * bound:.1f} % should be gone too"
+    return replace(found, measures=(*found.measures, *rest), notes=(said,), headline=headline)
 
 
 def _attributed(data: Dataset, rows: Tensor) -> Judged:

@@ -25,6 +25,7 @@ from typing import Any
 from rushlight.core.arguments import Count, Positive
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError, nearest
+from rushlight.core.findings import Curves, Findings, Measure, Table, measures
 from rushlight.data.dataset import Dataset
 from rushlight.measure import probe
 from rushlight.measure.preprocessing import Preprocessing
@@ -33,7 +34,7 @@ from rushlight.methods.evaluate.backbones.benchmark import COMMON, GROUPS, UNTRA
 from rushlight.methods.evaluate.backbones.few_label import Tuning
 from rushlight.methods.evaluate.backbones.zscore_ranking import Standings, zscore_ranking
 from rushlight.run.model import Model
-from rushlight.run.stage import Findings, Judge, Progress, RunContext
+from rushlight.run.stage import Judge, Progress, RunContext
 
 BASELINES = ("image statistics", "RCF", "MOSAIKS")
 
@@ -107,16 +108,14 @@ class Backbones(Judge):
         """One model beside its own encoder untrained and the simple baselines."""
         name = model.encoder.name
         found = self.judge_all({name: model}, data, ctx)
-        scores, rivals = found.tables["scores"], found.tables["ranking"]
-        row = scores["backbone"].index(name)
-        numbers = {task: column[row] for task, column in scores.items() if task != "backbone"}
+        rivals = found.table("ranking")
+        rows = {row.pop("backbone"): row for row in found.table("scores").dicts()}
+        numbers = dict(rows[name])
         blank = f"{UNTRAINED} {gauntlet.architecture(model)}"
-        if blank in scores["backbone"]:
-            other = scores["backbone"].index(blank)
-            numbers |= {f"{task}, gain over untrained": column[row] - column[other]
-                        for task, column in scores.items() if task != "backbone"}  # fmt: skip
+        if blank in rows:
+            numbers |= {f"{task}, gain over untrained": score - rows[blank][task] for task, score in rows[name].items()}
         numbers["mean z"] = rivals["mean z"][rivals["backbone"].index(name)]
-        return Findings("backbones", numbers, found.tables, found.curves, found.notes)
+        return replace(found, measures=measures(numbers))
 
     def judge_all(self, models: Mapping[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         """The study: every model, an untrained encoder of each architecture that has none, and the baselines.
@@ -143,12 +142,13 @@ class Backbones(Judge):
             "pearson": {"task": list(result.tasks), **_by_task(result, result.pearson)},
             "backbones": _records(models),
         }
-        tables = {name: table for name, table in tables.items() if len(next(iter(table.values())))}
-        numbers = {"backbones": float(len(scores)), "tasks": float(len(tasks)), "agreement": result.agreement}
+        shown = tuple(Table.of(name, table) for name, table in tables.items() if len(next(iter(table.values()))))
+        counts = measures({"backbones": len(scores), "tasks": len(tasks)}, "count")
+        measured = (*counts, Measure("agreement", result.agreement))
         z = dict(zip(result.names, result.mean.tolist(), strict=True))
         points = {name: ([float(benchmark.size_of(model))], [z[name]]) for name, model in models.items()}
-        curves = {"mean z by size": ("parameters", "mean z", points)}
-        return Findings("backbones", numbers, tables, curves, self._notes(result, models))
+        curves = (Curves("mean z by size", "parameters", "mean z", points, x_kind="count"),)
+        return Findings("backbones", measured, shown, curves, notes=self._notes(result, models))
 
     def _run(
         self, models: Mapping[str, Model], data: Dataset, ctx: RunContext, number: int

@@ -37,6 +37,7 @@ from rushlight import tasks
 from rushlight.core.arguments import Count, Positive
 from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.core.errors import UserError, nearest
+from rushlight.core.findings import Findings, Kind, Measure, Table, measures
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.data.sources.read import load
@@ -47,7 +48,7 @@ from rushlight.run.budget import Budget, Spent
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Findings, Judge, Progress, RunContext
+from rushlight.run.stage import Judge, Progress, RunContext
 from rushlight.tasks import scores
 from rushlight.train.learner import Batch, Learner
 
@@ -178,7 +179,8 @@ class DatasetDiversity(Judge):
     def _findings(self, runs: list[dict[str, Any]], task: str, data: Dataset, about: str) -> Findings:
         metric = METRIC[task]
         by_cell = {cell: [run[metric] for run in runs if run["cell"] == cell] for cell in self.cells}
-        numbers = {f"{cell}: {metric}": sum(values) / len(values) for cell, values in by_cell.items()}
+        means = {f"{cell}: {metric}": sum(values) / len(values) for cell, values in by_cell.items()}
+        measured = list(measures(means, "share"))
         gains: list[dict[str, Any]] = []
         for a, b, words in CONTRASTS:
             if a in by_cell and b in by_cell:
@@ -187,12 +189,17 @@ class DatasetDiversity(Judge):
                 points = 100 * sum(x - y for x, y in pairs) / len(pairs)
                 gains.append({"what": words, "of": a, "over": b, "gain": gain, "low": low, "high": high,
                               "points": points})  # fmt: skip
-                numbers |= {f"{a} over {b}": gain, f"{a} over {b}, low": low, f"{a} over {b}, high": high}
+                measured.append(Measure(f"{a} over {b}", gain, low, high, kind="share"))
         shown = [{name: value for name, value in run.items() if name != "parts"} for run in runs]
-        tables = {"runs": _columns(shown), "gains": _columns(gains)}
+        shares: dict[str, Kind] = dict.fromkeys((metric, "gain", "low", "high"), "share")
+        tables = [
+            Table.of_rows("runs", shown, kinds=shares),
+            Table.of_rows("gains", gains, kinds=shares, intervals={"gain": ("low", "high")}),
+        ]
         if task == "mask":
-            tables["classes"] = _per_class(runs, self.cells, data)
-        return Findings("dataset-diversity", numbers, tables, notes=(*map(_sentence, gains), about))
+            classes = _per_class(runs, self.cells, data)
+            tables.append(Table.of("classes", classes, kinds=dict.fromkeys(self.cells, "share")))
+        return Findings("dataset-diversity", tuple(measured), tuple(tables), notes=(*map(_sentence, gains), about))
 
 
 class Tuned(Learner):
@@ -226,10 +233,6 @@ def _task(data: Dataset, ctx: RunContext) -> str:
         if data.known(task).any():
             return task
     raise UserError("the study asks for masks or classes, and none is known: label some images of the target domain")
-
-
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
 
 
 def _per_class(runs: list[dict[str, Any]], cells: Sequence[str], data: Dataset) -> dict[str, list[Any]]:

@@ -29,11 +29,12 @@ from rushlight.augment import policy
 from rushlight.core.arguments import Count
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
+from rushlight.core.findings import Findings, Table, measures
 from rushlight.data.dataset import Dataset
 from rushlight.measure import probe, spectrum
 from rushlight.methods.evaluate.label_free import signals
 from rushlight.run.model import Model
-from rushlight.run.stage import Findings, Judge, RunContext
+from rushlight.run.stage import Judge, RunContext
 from rushlight.train.joint_embedding import crop_scale
 
 BETTER = {"RankMe": 1, "view retrieval": 1, "cluster stability": 1, "alignment + uniformity": -1}
@@ -80,7 +81,7 @@ class LabelFree(Judge):
         """
         numbers = self.signals(model, data, ctx.seed)
         note = "Signals without labels compare encoders on the same images; alone they say little."
-        return Findings("label-free", numbers, notes=(note,))
+        return Findings("label-free", measures(numbers), notes=(note,))
 
     def judge_all(self, models: Mapping[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         """The signals of several models on the same images, from the best by their mean rank."""
@@ -93,7 +94,7 @@ class LabelFree(Judge):
         if len(widths) > 1:
             said = ", ".join(map(str, sorted(widths)))
             notes.append(f"These encoders have features of {said} dimensions: RankMe does not compare them fairly.")
-        return Findings("label-free", tables={"models": table}, notes=tuple(notes))
+        return Findings("label-free", tables=(Table.of("models", table),), notes=tuple(notes))
 
     def signals(self, model: Model, data: Dataset, seed: int) -> dict[str, float]:
         """Each signal by name."""

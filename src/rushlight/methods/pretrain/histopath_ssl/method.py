@@ -35,6 +35,7 @@ from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, Several, Share, SomeShare
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.errors import UserError
+from rushlight.core.findings import Curves, Findings, Measure, measures
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.balance import LEVELS, Balance
 from rushlight.data.synthetic import tissue
@@ -43,7 +44,7 @@ from rushlight.methods.pretrain.histopath_ssl import slides
 from rushlight.methods.pretrain.histopath_ssl import stain as stains
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model
-from rushlight.run.stage import Findings, Judge, RunContext
+from rushlight.run.stage import Judge, RunContext
 from rushlight.train.joint_embedding import AddOn, joint
 
 STAIN = ("randstain", "hed", "none")
@@ -228,18 +229,16 @@ class Slides(Judge):
         classes = max(int(bags.labels.max()) + 1, 2)
         if int(bags.labels.bincount(minlength=classes).min()) < self.folds:
             raise UserError(f"{data.info.source} has {len(bags.labels)} slides: each label needs {self.folds} at least")
-        numbers: dict[str, float] = {}
+        measured: list[Measure] = []
         for pooling in ("mean", "attention"):
             found = self.predicted(bags, classes, pooling, 1.0, ctx.seed)
             low, high = slides.bootstrap(found, bags.labels, draws=self.draws, seed=ctx.seed)
             auc = slides.macro_auc(found, bags.labels)
-            numbers |= {f"AUC, {pooling}": auc, f"AUC, {pooling}, low": low, f"AUC, {pooling}, high": high}
-        numbers |= {"slides": float(len(bags.labels)), "patches": float(len(data))}
+            measured.append(Measure(f"AUC, {pooling}", auc, low, high, n=len(bags.labels)))
+        measured += measures({"slides": len(bags.labels), "patches": len(data)}, "count")
         by_labels = {p: self.titrated(bags, classes, p, ctx.seed) for p in ("mean", "attention")}
-        curve = ("labelled slides", "macro AUC", by_labels)
-        return Findings(
-            "slides", numbers, curves={"label titration": curve}, notes=("Divided by slides, not by patches.",)
-        )
+        curve = Curves("label titration", "labelled slides", "macro AUC", by_labels)
+        return Findings("slides", tuple(measured), curves=(curve,), notes=("Divided by slides, not by patches.",))
 
     def titrated(self, bags: slides.Bags, classes: int, pooling: str, seed: int) -> tuple[list[float], list[float]]:
         """(labelled slides of a fold's training, in the mean; AUC) for each share."""

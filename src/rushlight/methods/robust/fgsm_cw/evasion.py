@@ -7,6 +7,7 @@ never as successes. Every rate carries its count and a Wilson interval.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from jaxtyping import Float
 from scipy.stats import binomtest
 from torch import Tensor
 
+from rushlight.core.findings import Curves, Findings, Kind, Measure, Table, measures
 from rushlight.data.dataset import Dataset
 from rushlight.methods.robust.fgsm_cw import perturb
 from rushlight.run.model import Model
-from rushlight.run.stage import Attack, Findings, Threat
+from rushlight.run.stage import Attack, Threat
 
 Curve = tuple[list[float], list[float]]
 PIXELS = 250 * 32 * 32
@@ -144,26 +146,60 @@ def _together(parts: list[perturb.Masking], counts: list[int], jump: float = 0.1
 
 def findings(judge: str, audits: dict[str, Audit]) -> Findings:
     """What the audits of several models (or of one) found; with several, each name leads its entries."""
-    numbers: dict[str, float] = {}
+    measured: list[Measure] = []
     notes: list[str] = []
+    warnings: list[str] = []
     steps: dict[str, Curve] = {}
     distances: dict[str, Curve] = {}
     for name, audit in audits.items():
         label = f"{name}: " if len(audits) > 1 else ""
-        numbers |= {label + key: value for key, value in _numbers(audit).items()}
-        notes += [label + note for note in _notes(audit)]
+        measured += [replace(each, name=label + each.name) for each in _measures(audit)]
+        notes.append(f"{label}{int(audit.right.sum())} of {len(audit.right)} images are classified rightly, and were "
+                     "attacked.")  # fmt: skip
+        warnings += [label + warning for warning in _warnings(audit)]
         steps |= {label + attack: curve for attack, curve in audit.curves.items()}
         distances |= {label + attack: _beyond(values) for attack, values in audit.distances.items()}
     rows = [{"model": name, **row} for name, audit in audits.items() for row in audit.table]
     return Findings(
         judge=judge,
-        numbers=numbers,
-        tables={"attacks": {key: [row[key] for row in rows] for key in rows[0]}},
-        curves={
-            "accuracy against L∞ strength": ("strength (L∞)", "accuracy", steps),
-            "accuracy against L2 strength": ("strength (L2)", "accuracy", distances),
-        },
+        measures=tuple(measured),
+        tables=(_table(rows),),
+        curves=(
+            Curves(
+                "accuracy against L∞ strength",
+                "strength (L∞)",
+                "accuracy",
+                steps,
+                y_kind="share",
+                note="Each pixel may change by at most the strength; images are in [0, 1] (8/255 is 0.031).",
+            ),
+            Curves(
+                "accuracy against L2 strength",
+                "strength (L2)",
+                "accuracy",
+                distances,
+                y_kind="share",
+                note="The share of images whose nearest error found lies further away.",
+            ),
+        ),
         notes=tuple(notes),
+        warnings=tuple(warnings),
+        title="Under attack",
+        headline=_headline(next(iter(audits.values()))) if len(audits) == 1 else "",
+        priority=30,
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    shares: dict[str, Kind] = dict.fromkeys(("accuracy", "low", "high", "top-5 error", "success"), "share")
+    return Table.of_rows(
+        "attacks",
+        rows,
+        kinds=shares,
+        intervals={"accuracy": ("low", "high")},
+        hidden=() if len({row["model"] for row in rows}) > 1 else ("model",),
+        caption="Accuracy counts images that the model gets wrong anyway as errors; mean L2 and L∞ are the sizes of "
+        "the changes that fooled it. Images are in [0, 1].",
     )
 
 
@@ -174,32 +210,46 @@ def _beyond(distances: Tensor) -> Curve:
     return grid.tolist(), [float((distances > distance).double().mean()) for distance in grid]
 
 
-def _numbers(audit: Audit) -> dict[str, float]:
-    numbers = {"clean accuracy": audit.table[0]["accuracy"]}
-    for row in audit.table[1:]:
-        if row["attack"] in audit.distances:
-            numbers |= {
-                f"{row['attack']} success": row["success"],
-                f"{row['attack']} mean L2": row["mean L2"],
-            }
-        elif abs(row["strength"] - 8 / 255) < 1e-9:
-            numbers[f"{row['attack']} accuracy at 8/255"] = row["accuracy"]
+def _at_8(audit: Audit) -> dict[str, float]:
+    """Each bounded attack's accuracy at 8/255, the strength at which models are compared."""
+    rows = [row for row in audit.table[1:] if row["attack"] not in audit.distances]
+    return {row["attack"]: row["accuracy"] for row in rows if abs(row["strength"] - 8 / 255) < 1e-9}
+
+
+def _measures(audit: Audit) -> list[Measure]:
+    n, at_8 = len(audit.right), _at_8(audit)
+    found = [Measure("clean accuracy", audit.table[0]["accuracy"], kind="share", n=n)]
+    for name, accuracy in at_8.items():
+        strongest = name == list(at_8)[-1]
+        figure = f"accuracy under {name} at 8/255" if strongest else ""
+        found.append(Measure(f"{name} accuracy at 8/255", accuracy, kind="share", n=n, figure=figure))
+    for row in (row for row in audit.table[1:] if row["attack"] in audit.distances):
+        found.append(Measure(f"{row['attack']} success", row["success"], kind="share"))
+        found.append(Measure(f"{row['attack']} mean L2", row["mean L2"]))
     if audit.masking is not None:
-        numbers |= {
+        shares = {
             "images without gradient": audit.masking.zero,
             "FGSM success": audit.masking.plain,
             "FGSM success on z/T": audit.masking.scaled,
             "FGSM success in float64": audit.masking.precise,
-            "gradient masking": float(audit.masking.masked),
         }
-    return numbers
+        found += [*measures(shares, "share"), Measure("gradient masking", float(audit.masking.masked))]
+    return found
 
 
-def _notes(audit: Audit) -> list[str]:
-    notes = [f"{int(audit.right.sum())} of {len(audit.right)} images are classified rightly, and were attacked."]
-    if audit.masking is not None and audit.masking.masked:
-        notes.append(
-            f"Gradient masking: FGSM fools {audit.masking.plain:.0%}, but {audit.masking.scaled:.0%} on z/T "
-            f"and {audit.masking.precise:.0%} in float64. The network hides its gradient; it does not resist."
-        )
-    return notes
+def _headline(audit: Audit) -> str:
+    at_8 = _at_8(audit)
+    if not at_8:
+        return ""
+    hides = " and it hides its gradient" if audit.masking is not None and audit.masking.masked else ""
+    name, accuracy = list(at_8.items())[-1]
+    return f"{100 * accuracy:.0f} % under attack ({name} at 8/255){hides}"
+
+
+def _warnings(audit: Audit) -> list[str]:
+    if audit.masking is None or not audit.masking.masked:
+        return []
+    return [
+        f"Gradient masking: FGSM fools {audit.masking.plain:.0%}, but {audit.masking.scaled:.0%} on z/T "
+        f"and {audit.masking.precise:.0%} in float64. The network hides its gradient; it does not resist."
+    ]
