@@ -16,9 +16,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import rushlight._torchvision  # noqa: F401
-
-# isort: split
 import torch
 import torchattacks
 from torch import Tensor, nn

@@ -16,9 +16,6 @@ import threading
 import time
 from collections.abc import Callable
 
-import rushlight._torchvision  # noqa: F401
-
-# isort: split
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -37,7 +37,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import rushlight._torchvision  # noqa: F401  (before lightly)
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic.scenes import compose
 from rushlight.nets import encoders

@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-import rushlight._torchvision  # noqa: F401
 from rushlight.augment import policy
 from rushlight.losses.redundancy import barlow_twins
 from rushlight.nets import encoders

@@ -9,7 +9,6 @@ import torch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other libraries warn of while they are imported is not ours to mend
-    import rushlight._torchvision  # noqa: F401
 
     import lightning.pytorch  # noqa: F401  # isort: skip
     import timm  # noqa: F401  # isort: skip

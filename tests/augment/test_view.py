@@ -14,7 +14,6 @@ from PIL import Image
 from skimage import data as photos
 from torch.nn import functional as F
 
-import rushlight._torchvision  # noqa: F401
 from rushlight.augment import view as m
 from rushlight.augment.view import View
 

@@ -10,10 +10,6 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-
-import rushlight._torchvision  # noqa: F401
-
-# isort: split
 from lightly.loss import DCLLoss, DCLWLoss, NTXentLoss
 
 from rushlight.losses import contrastive

@@ -5,13 +5,9 @@ import sys
 
 import pytest
 import torch
+import torchvision.ops  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import rushlight._torchvision  # noqa: F401
-
-# isort: split
-import torchvision.ops  # noqa: F401
 
 from rushlight.losses.label_map import class_map, densify, one_hot_targets, pooled_logits, pooled_targets, sparsify
 

@@ -4,10 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import rushlight._torchvision  # noqa: F401
-
-# isort: split
 from lightly.loss import BarlowTwinsLoss
 
 from rushlight.losses import redundancy

@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import lightning.pytorch as L
 import torch
 from jaxtyping import Int
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-import rushlight._torchvision  # noqa: F401  (Lightning's metrics import it)
 from rushlight.core.card import Card
 from rushlight.core.errors import UserError
 from rushlight.core.seeds import mix
@@ -39,9 +40,6 @@ from rushlight.run.model import Model, ModelInfo
 from rushlight.run.stage import Diverged, Progress, RunContext, Stage
 from rushlight.train import optim
 from rushlight.train.teacher import Teacher
-
-import lightning.pytorch as L  # isort: skip  (after torchvision is known to import)
-from lightning.fabric.utilities.warnings import PossibleUserWarning  # isort: skip
 
 Batch = dict[str, TensorDict]
 

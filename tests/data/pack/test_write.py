@@ -21,7 +21,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rushlight.core.errors import UserError
 from rushlight.data.columns import decode_text
-from rushlight.data.pack import decode as decoding
 from rushlight.data.pack import write as packing
 from rushlight.data.pack.decode import Unreadable, decode, header, place
 from rushlight.data.sources.read import load
@@ -132,29 +131,6 @@ def test_a_large_jpeg_decoded_small_looks_the_same(tmp_path):
     image.save(tmp_path / "b.png")
     data = packed(tmp_path, size=100)
     assert (data["image"][0].int() - data["image"][1].int()).abs().float().mean() < 2.0
-
-
-def test_torchvision_decodes_where_it_loads(tmp_path, monkeypatch):
-    save(tmp_path / "a.png")
-    save(tmp_path / "b.jpg")
-    seen = []
-
-    def reads(path: Path) -> np.ndarray:
-        seen.append(path.name)
-        return np.asarray(Image.open(path).convert("RGB"))
-
-    expected = packed(tmp_path, size=32)["image"]
-    monkeypatch.setattr(decoding, "torchvision_decoder", lambda: reads)
-    assert torch.equal(packed(tmp_path, size=32)["image"], expected)
-    assert sorted(seen) == ["a.png", "b.jpg"]
-
-
-def test_torchvision_may_be_absent_or_whole():
-    reads = decoding.torchvision_decoder()
-    if reads is not None:
-        path = BUNDLED / "rocket.jpg"
-        assert np.abs(reads(path).astype(int) - np.asarray(Image.open(path))).mean() < 1
-    assert decoding.torchvision_decoder() is reads
 
 
 @given(

@@ -127,8 +127,6 @@ class Fake:
 def test_torchvision_by_name(monkeypatch, tmp_path):
     from torchvision import datasets
 
-    import rushlight._torchvision  # noqa: F401
-
     monkeypatch.setattr(datasets, "CIFAR10", Fake)
     data = load("cifar10", cache=tmp_path)
     assert data["fold"].tolist() == [TRAIN] * 6 + [TEST] * 4
@@ -139,8 +137,6 @@ def test_torchvision_by_name(monkeypatch, tmp_path):
 
 def test_torchvision_without_a_network(monkeypatch, tmp_path):
     from torchvision import datasets
-
-    import rushlight._torchvision  # noqa: F401
 
     def broken(*_, **__):
         raise OSError("<urlopen error [Errno -2] Name or service not known>")

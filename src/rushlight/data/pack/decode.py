@@ -20,7 +20,6 @@ import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -146,9 +145,9 @@ def decode(source: Source, canvas: tuple[int, int], fit: str) -> tuple[np.ndarra
         where = place(head.height, head.width, canvas, fit)
         if head.height * head.width > _ALONE:
             with _one_at_a_time:
-                part = np.asarray(_resampled(image, head, where, source))
+                part = np.asarray(_resampled(image, head, where))
         else:
-            part = np.asarray(_resampled(image, head, where, source))
+            part = np.asarray(_resampled(image, head, where))
     if part.shape[:2] == canvas:
         return part, head
     whole = np.zeros((*canvas, 3), dtype=np.uint8)
@@ -296,11 +295,11 @@ def _header(image: Image.Image) -> Header:
     return Header(width, height, orientation) if orientation >= 5 else Header(height, width, orientation)
 
 
-def _resampled(image: Image.Image, head: Header, where: Placement, source: Source) -> Image.Image:
+def _resampled(image: Image.Image, head: Header, where: Placement) -> Image.Image:
     """The kept part of an image at its size on the canvas: resampled as stored, then turned upright."""
     box, (width, height) = _as_stored(where, head)
     stored = image.size
-    image = _eight_bit(_decoded(image, (width, height), box, source))
+    image = _eight_bit(_decoded(image, (width, height), box))
     across, down = image.width / stored[0], image.height / stored[1]
     scaled = (
         box[0] * across,
@@ -322,42 +321,16 @@ def _as_stored(where: Placement, head: Header) -> tuple[tuple[float, float, floa
     return (y1, x1, y2, x2), (where.height, where.width)
 
 
-def _decoded(image: Image.Image, size: tuple[int, int], box: tuple, source: Source) -> Image.Image:
-    """Decode all pixels: torchvision's decoders where they load and nothing is gained by a scaled decode."""
+def _decoded(image: Image.Image, size: tuple[int, int], box: tuple) -> Image.Image:
+    """Decode all pixels, of a JPEG no more than the target size needs."""
     if image.format in ("JPEG", "MPO"):
         across, down = image.width / (box[2] - box[0]), image.height / (box[3] - box[1])
         before = image.size
         image.draft(None, (int(2 * size[0] * across), int(2 * size[1] * down)))
         if image.size != before:
             return image
-    if torchvision_decoder() is not None and isinstance(source, Path) and _is_plain(image):
-        return Image.fromarray(torchvision_decoder()(source))  # type: ignore[misc]
     image.load()
     return image
-
-
-def _is_plain(image: Image.Image) -> bool:
-    return image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB") and "transparency" not in image.info
-
-
-@cache
-def torchvision_decoder() -> Callable[[Path], np.ndarray] | None:
-    """JPEG or PNG to uint8 H×W×3 through torchvision; None where its extension does not load."""
-    import rushlight._torchvision  # noqa: F401 – before torchvision
-
-    try:
-        import torch
-        from torchvision.io import ImageReadMode, decode_image, encode_png
-
-        decode_image(encode_png(torch.zeros(1, 4, 4, dtype=torch.uint8)))
-    except (ImportError, RuntimeError, OSError, AttributeError):
-        return None
-
-    def read(path: Path) -> np.ndarray:
-        data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-        return decode_image(data, mode=ImageReadMode.RGB).permute(1, 2, 0).contiguous().numpy()
-
-    return read
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -1,6 +1,6 @@
 """Decode once: a listing becomes a data set of memory-mapped columns, which every later run reuses.
 
-Threads decode (Pillow and torchvision release the interpreter while they do) straight into the memory-mapped
+Threads decode (Pillow releases the interpreter while they do) straight into the memory-mapped
 column, so memory stays small however many images there are. Files that cannot be used are left out and named.
 The result is a folder in the cache, named by a hash of the listing (names, sizes, times), the labels and the
 settings. It is written beside its place and renamed into it when it is whole; a lock lets a second run wait
@@ -47,7 +47,6 @@ from rushlight.data.pack.decode import (
     header,
     place,
     resample_mask,
-    torchvision_decoder,
     workers_by_default,
 )
 from rushlight.data.sources.listing import Listing, Shapes
@@ -224,7 +223,6 @@ class _Job:
 
     def run(self, folder: Path | None) -> Dataset:
         """Decode all images into columns, in memory or in a folder, and put the labels beside them."""
-        torchvision_decoder()  # imported here rather than in several threads at once
         self._check_masks()
         self._allocate(folder)
         self._decode_all()

@@ -231,8 +231,6 @@ def from_torchvision(name: str, settings: dict[str, Any]) -> Dataset:
 def _torchvision_fold(name: str, root: Path, fold: int) -> Any:
     from torchvision import datasets
 
-    import rushlight._torchvision  # noqa: F401 – before torchvision
-
     kind = getattr(datasets, TORCHVISION[name])
     if name in ("stl10", "svhn"):
         which: dict[str, Any] = {

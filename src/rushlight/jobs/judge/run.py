@@ -186,7 +186,6 @@ def _is_folder(text: str) -> bool:
 
 def _parsed(text: str) -> tuple[str, int | None, str | None]:
     """(name, size, weights) of `NAME[@SIZE][=FILE]`."""
-    import rushlight._torchvision  # noqa: F401  (before timm)
 
     import timm  # isort: skip
 

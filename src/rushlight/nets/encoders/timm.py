@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-import rushlight._torchvision  # noqa: F401  (before timm)
 from rushlight.core.errors import UserError
 from rushlight.nets.encoders.base import ImageEncoder
 

@@ -4,10 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-
-import rushlight._torchvision  # noqa: F401
-
-# isort: split
 import torchattacks
 from torch import nn
 

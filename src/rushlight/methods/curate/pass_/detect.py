@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-import rushlight._torchvision  # noqa: F401  (before torchvision)
 from rushlight.core.errors import UserError, nearest
 
 Detector = Callable[[Sequence[UInt8[Tensor, "3 _ _"]]], Float[Tensor, "n"]]
@@ -105,15 +104,7 @@ def _of_head(network: Any, image: Float[Tensor, "3 h w"]) -> float:
 
 
 def _of_boxes(network: Any, image: Float[Tensor, "3 h w"]) -> float:
-    try:
-        found = network([image])[0]
-    except RuntimeError as error:
-        if "custom C++ ops" not in str(error):
-            raise
-        raise UserError(
-            "this torchvision lacks its compiled operators, which Faster R-CNN needs: install the one that fits your "
-            "PyTorch, or use retinanet_resnet50_fpn_v2"
-        ) from None
+    found = network([image])[0]
     people = found["scores"][found["labels"] == PERSON]
     return float(people.max()) if len(people) else 0.0
 

@@ -165,7 +165,6 @@ def box_score(
 
 def average_precision(found: list[dict[str, Tensor]], boxes: Float[Tensor, "n slots 6"]) -> dict[str, float]:
     """COCO's AP of predicted boxes (see `detected`) beside the true ones."""
-    import rushlight._torchvision  # noqa: F401  (torchmetrics imports torchvision)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the backend's own deprecations
