@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import hypothesis
 import pytest
 import torch
 
@@ -19,6 +20,8 @@ from rushlight.data.edit import hide
 from rushlight.data.synthetic import fashion
 
 pytest_plugins = ("margins",)
+hypothesis.settings.register_profile("busy", deadline=None)  # a slow machine is no failure
+hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
