@@ -14,14 +14,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-from test_catalogue import LEARNERS, data_for, learner_of, make, start, task_for
+from cases import LEARNERS, Case, called, cases, prepared
 from timm.layers import DropPath
 
 from rushlight.augment import policy
 from rushlight.augment.policy import Policy
-from rushlight.data.dataset import Dataset
 from rushlight.nets.norm import synchronise
-from rushlight.run.stage import RunContext
 from rushlight.train.joint_embedding import plain
 from rushlight.train.learner import Plan
 
@@ -30,12 +28,11 @@ ALONE = {"pu-mlc": {"consistency": 0.0}, "histopath-ssl": {"look": plain}}
 """What each process draws for itself, as it draws views: partners to mix with; turns and stains."""
 
 
-def outcome(name: str, data: Dataset, rank: int, processes: int) -> dict[str, torch.Tensor]:
+def outcome(case: Case, rank: int, processes: int) -> dict[str, torch.Tensor]:
     """The loss of one step and the gradients of the network, as this process has them."""
-    learner = learner_of(make(name))
-    learner.prepare(data, start(data, name), RunContext(task=task_for(name)))
+    learner, (name, _) = prepared(case), case
     synchronise(learner).double()  # so that what differs is the method, not the order of sums
-    whole = policy.identity((data.height, data.width))
+    whole = policy.identity(learner.model.info.image_size)
     for attribute, value in vars(learner).items():
         if isinstance(value, Policy):
             setattr(learner, attribute, whole)
@@ -55,29 +52,28 @@ def outcome(name: str, data: Dataset, rank: int, processes: int) -> dict[str, to
     return {"loss": loss.detach(), **gradients}
 
 
-def child(rank: int, folder: Path, jobs: dict[str, Dataset]) -> None:
+def child(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    for name, data in jobs.items():
-        mine = outcome(name, data, rank, 2)
+    for case in cases(LEARNERS):
+        mine = outcome(case, rank, 2)
         for values in mine.values():
             dist.all_reduce(values)
             values /= 2
         if rank == 0:
-            torch.save(mine, folder / f"{name}.pt")
+            torch.save(mine, folder / f"{called(case)}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def together(photos: Dataset, scenes: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes made of every learner, averaged as DistributedDataParallel averages gradients."""
     folder = tmp_path_factory.mktemp("processes")
-    jobs = {name: data_for(name, photos, scenes) for name in LEARNERS}
     children = []
     for rank in range(2):
         process = os.fork()
         if not process:
             try:
-                child(rank, folder, jobs)
+                child(rank, folder)
             except BaseException:
                 (folder / f"{rank}.txt").write_text(traceback.format_exc())
             finally:
@@ -90,10 +86,10 @@ def together(photos: Dataset, scenes: Dataset, tmp_path_factory: pytest.TempPath
     return folder
 
 
-@pytest.mark.parametrize("name", LEARNERS)
-def test_two_processes_equal_one(name: str, together: Path, photos: Dataset, scenes: Dataset) -> None:
-    two = torch.load(together / f"{name}.pt", weights_only=True)
-    one = outcome(name, data_for(name, photos, scenes), 0, 1)
+@pytest.mark.parametrize("case", cases(LEARNERS), ids=called)
+def test_two_processes_equal_one(case: Case, together: Path) -> None:
+    two = torch.load(together / f"{called(case)}.pt", weights_only=True)
+    one = outcome(case, 0, 1)
     assert two.keys() == one.keys()
     for key in one:
         torch.testing.assert_close(two[key], one[key], atol=1e-5, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
