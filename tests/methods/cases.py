@@ -6,10 +6,10 @@ from functools import cache
 
 import torch
 
+from rushlight import tasks
 from rushlight.core.catalogue import cards, load_method
-from rushlight.data.columns import TEST, TRAIN
+from rushlight.data.columns import TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.data.synthetic import fashion, scenes
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model, ModelInfo
@@ -39,21 +39,10 @@ def called(case: Case) -> str:
 
 @cache
 def example(task: str) -> Dataset:
-    """Training images of which every fourth is labelled, and test images that all are."""
-    train, test = _photos() if task == "class" else _scenes()
-    columns = {name: torch.cat([train[name], test[name]]) for name in ("image", task)}
-    columns["fold"] = torch.tensor([TRAIN] * len(train) + [TEST] * len(test), dtype=torch.int8)
-    data = Dataset(columns, train.info)
-    return data.hide((data["fold"] == TRAIN) & (torch.arange(len(data)) % 4 > 0), [task])
-
-
-def _photos() -> tuple[Dataset, Dataset]:
-    whole = fashion.load()
-    return whole.fold(TRAIN).select(torch.arange(400)), whole.fold(TEST).select(torch.arange(80))
-
-
-def _scenes() -> tuple[Dataset, Dataset]:
-    return scenes.compose(64, size=32, seed=5), scenes.compose(24, size=32, seed=6, fold=TEST)
+    """The task's own example: every fourth of its training images is labelled, and every test image."""
+    found = tasks.find(task)
+    data = found.example()
+    return data.hide((data["fold"] == TRAIN) & (torch.arange(len(data)) % 4 > 0), [found.column])
 
 
 def training(task: str) -> Dataset:

@@ -34,6 +34,7 @@ from cases import (
 from margins import Margin
 from typer.testing import CliRunner
 
+from rushlight import tasks
 from rushlight.cli import app
 from rushlight.core.arguments import checked
 from rushlight.core.catalogue import load_method
@@ -170,13 +171,14 @@ def test_no_stage_sees_a_test_label(case: Case, tmp_path: Path) -> None:
     """Other test labels, same bits: through the trial that every comparison and command uses."""
     name, task = case
     data = example(task)
-    labels, test = data[task].clone(), data["fold"] == TEST
+    column = tasks.find(task).column
+    labels, test = data[column].clone(), data["fold"] == TEST
     labels[test] = labels[test].roll(1, 0)
-    assert not torch.equal(labels, data[task])
+    assert not torch.equal(labels, data[column])
     recipe = name if CARDS[name].task and name in LEARNERS else f"{name} > supervised"
     spec = trial.Trial(recipe=recipe, seed=0, budget="400", data="", task=task, encoder=start(data, case).encoder.name)
     models = []
-    for number, seen in enumerate((data, data.with_columns(**{task: labels}))):
+    for number, seen in enumerate((data, data.with_columns(**{column: labels}))):
         store = Store(tmp_path / str(number))
         named = replace(spec, data=seen.content_hash)
         result = trial.run(named, seen, store)
