@@ -1,11 +1,12 @@
-"""Choosing an encoder by what is there: the device, the size of the images, and weights that are on the disk."""
+"""Choose an encoder by what is there: the input, the device, the images' size, and weights that are on the disk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rushlight.core.catalogue import load_method
+from rushlight.core.catalogue import catalogue
+from rushlight.core.errors import UserError
 from rushlight.nets.encoders import SMALL
 from rushlight.run.recipe import Recipe
 
@@ -19,11 +20,13 @@ PREFERRED = {
     ),
 }
 """Encoders worth taking where their weights have been downloaded already, best first."""
+OTHERS = {"caption": "ngram64"}
+"""Encoders of inputs that are no images, by the column."""
 
 
 def needs_vit(name: str) -> bool:
-    """Whether a system works on the tokens of a vision transformer."""
-    return load_method(name).card.encoder == "vit"
+    """Return whether a method works on the tokens of a vision transformer, by its card."""
+    return catalogue(name).encoder == "vit"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Choice:
 
 
 def encoder(image_size: int, device: str = "cpu", *, recipes: Iterable[Recipe] = ()) -> Choice:
-    """The encoder that `--encoder auto` takes. Nothing is ever downloaded for it.
+    """Return the encoder of images that `--encoder auto` takes. Nothing is ever downloaded for it.
 
     Args:
         recipes: what will be trained: where one of them works on tokens, all get a vision transformer.
@@ -58,6 +61,17 @@ def encoder(image_size: int, device: str = "cpu", *, recipes: Iterable[Recipe] =
         return Choice(name, None, f"small enough to train on a CPU at {image_size} px (of {', '.join(SMALL)})")
     name = "resnet18" if image_size <= 96 else "resnet50"
     return Choice(name, None, f"no pretrained weights are on this disk, and a GPU trains it at {image_size} px")
+
+
+def of_column(column: str) -> str:
+    """Return the encoder of another input column where none is named.
+
+    Raises:
+        UserError: no encoder of this library reads it.
+    """
+    if column not in OTHERS:
+        raise UserError(f"no encoder reads the column '{column}', only 'image' and {', '.join(map(repr, OTHERS))}")
+    return OTHERS[column]
 
 
 def _cached(name: str) -> str | None:
