@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rushlight.core import float64
+
 
 def random_patches(
     n: int, grid: tuple[int, int], *, ratio: float = 0.75, generator: torch.Generator
@@ -105,11 +107,13 @@ def dirichlet_tokens(
     open_ = torch.ones(n, len(counts), dtype=torch.bool, device=device) if available is None else available
     if bool(((open_ * sizes).sum(1) < kept).any()):
         raise ValueError(f"an image has fewer than {kept} tokens of known modalities to keep")
-    gamma = torch._standard_gamma(torch.full((n, len(counts)), alpha, dtype=torch.float64, device=device), generator)
+    own = float64.drawing(generator)
+    gamma = torch._standard_gamma(torch.full((n, len(counts)), alpha, dtype=torch.float64, device=own.device), own)
     chosen = open_ & (torch.rand(n, len(counts), generator=generator, device=device) < 0.5) if subsets else open_
     chosen = torch.where(chosen.any(1, keepdim=True), chosen, open_)
-    shares = gamma * chosen + 1e-12 * chosen
-    wanted = (shares / shares.sum(1, keepdim=True) * kept).round()
+    there = chosen.to(own.device)
+    shares = gamma * there + 1e-12 * there
+    wanted = (shares / shares.sum(1, keepdim=True) * kept).round().to(device)
     keys = []
     for modality, count in enumerate(counts):
         rank = torch.rand(n, count, generator=generator, device=device).argsort(1).argsort(1)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from rushlight.augment.ops.effects import inside_boxes
+from rushlight.core import float64
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,13 @@ def cutmix(
 
 def beta(alpha: float, n: int, generator: torch.Generator) -> Float[Tensor, "n"]:
     """Draws from Beta(alpha, alpha), alpha > 0, from a generator (`torch.distributions` takes none)."""
-    device = generator.device
-    concentration = torch.full((2, n), alpha, dtype=torch.float64, device=device)
-    gamma = torch._standard_gamma(concentration, generator=generator)
+    own = float64.drawing(generator)
+    concentration = torch.full((2, n), alpha, dtype=torch.float64, device=own.device)
+    gamma = torch._standard_gamma(concentration, generator=own)
     # With a tiny alpha both draws may underflow (to the smallest number, not 0); such a Beta is a fair coin.
-    coin = torch.rand(n, generator=generator, device=device, dtype=torch.float64) < 0.5
-    return torch.where(gamma.amax(0) > 1e-300, gamma[0] / gamma.sum(0), coin.double()).float()
+    coin = torch.rand(n, generator=own, device=own.device, dtype=torch.float64) < 0.5
+    drawn = torch.where(gamma.amax(0) > 1e-300, gamma[0] / gamma.sum(0), coin.double())
+    return drawn.float().to(generator.device)
 
 
 def _partners(n: int, generator: torch.Generator) -> Tensor:

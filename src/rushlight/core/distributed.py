@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -59,7 +59,7 @@ def all_sum(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return _Sum.apply(x) if world_size() > 1 else x
 
 
-def all_gather(x: Float[Tensor, "rows *shape"]) -> Float[Tensor, "all_rows *shape"]:
+def all_gather(x: Shaped[Tensor, "rows *shape"]) -> Shaped[Tensor, "all_rows *shape"]:
     """All workers' `x`, one below the other in order of rank; each worker must hold equally many rows."""
     return _Gather.apply(x) if world_size() > 1 else x
 

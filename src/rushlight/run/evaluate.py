@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rushlight import tasks
 from rushlight.core.errors import UserError
+from rushlight.core.float64 import where_float64
 from rushlight.data.dataset import Dataset
 from rushlight.run.model import Model
 from rushlight.tasks.base import Columns, Outputs, Task
@@ -65,10 +66,14 @@ def parts_of(model: Model, data: Dataset, rows: Int[Tensor, "n"], task: Task) ->
 def batches(
     model: Model, data: Dataset, rows: Int[Tensor, "n"], task: Task, names: list[str] | None = None
 ) -> Iterator[tuple[Int[Tensor, "batch"], Outputs, Columns]]:
-    """Yield some rows, the outputs of heads (by default the task's) and the columns it reads, on the model's device."""
-    device, at = next(model.parameters()).device, 0
+    """Yield some rows, the outputs of heads (by default the task's) and the columns it reads, on the model's device.
+
+    Scores need float64: where the device has none, they are on the CPU.
+    """
+    device, at = where_float64(next(model.parameters())).device, 0
     read = [name for name in (model.encoder.reads, task.column, *task.reads) if name in data]
     for outputs in model.predict_batches(data, rows=rows, names=names or [task.id]):
         part = rows[at : at + len(next(iter(outputs.values())))]
         at += len(part)
-        yield part, outputs, {name: data.read(name, part).to(device) for name in read}
+        columns = {name: data.read(name, part).to(device) for name in read}
+        yield part, {name: values.to(device) for name, values in outputs.items()}, columns

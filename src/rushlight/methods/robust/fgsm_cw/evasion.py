@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from rushlight.core.findings import Curves, Findings, Kind, Measure, Table, measures
+from rushlight.core.float64 import where_float64
 from rushlight.data.dataset import Dataset
 from rushlight.methods.robust.fgsm_cw import perturb
 from rushlight.run.model import Model
@@ -86,7 +87,7 @@ class Audit:
 
     def diagnose(self, *, eps: float, temperature: float) -> None:
         """Does FGSM fail only because the gradient vanishes in float32? Unanswered if no image is right."""
-        precise = _classifier(self.model.copy().double())
+        precise = _classifier(self.model.copy().to(where_float64(self.labels).device).double())
         parts = [
             perturb.gradient_masking(
                 _classifier(self.model),
@@ -115,10 +116,10 @@ class Audit:
                 "strength": threat.strength,
                 "images": n,
                 "attacked": attacked if name != "clean" else 0,
-                "accuracy": float(stands.double().mean()),
+                "accuracy": perturb.share(stands),
                 "low": float(interval.low),
                 "high": float(interval.high),
-                "top-5 error": float((~top).double().mean()),
+                "top-5 error": perturb.share(~top),
                 "success": len(change) / max(attacked, 1),
                 "mean L2": float(size(change, "2").mean()) if len(change) else float("nan"),
                 "mean L∞": float(size(change, "inf").mean()) if len(change) else float("nan"),

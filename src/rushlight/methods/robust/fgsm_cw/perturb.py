@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rushlight.core.float64 import double, where_float64
+
 Images = Float[Tensor, "batch *pixel"]
 Labels = Int[Tensor, "batch"]
 PerImage = Float[Tensor, "batch"]
@@ -45,6 +47,11 @@ def margin(logits: Float[Tensor, "batch classes"], labels: Labels) -> PerImage:
 def fooled(logits: Float[Tensor, "batch classes"], labels: Labels, *, targeted: bool = False) -> Bool[Tensor, "batch"]:
     """Where an attack has reached its end: the prediction is (targeted) or is not (untargeted) the label."""
     return (logits.argmax(1) == labels) == targeted
+
+
+def share(which: Bool[Tensor, "n"]) -> float:
+    """Return the share of what is true."""
+    return int(which.sum()) / len(which) if len(which) else math.nan
 
 
 def fgsm(
@@ -328,13 +335,13 @@ def gradient_masking(
 
     def error(attacked: Tensor) -> float:
         with torch.no_grad():
-            return fooled(logits_fn(attacked.to(images.dtype)), labels).double().mean().item()
+            return share(fooled(logits_fn(attacked.to(images)), labels))
 
     plain = error((images + eps * gradient.sign()).clamp(0, 1))
     scaled = error(fgsm(lambda x: logits_fn(x) / temperature, images, labels, eps=eps))
     if precise_fn is None:
-        precise = error(fgsm(lambda x: logits_fn(x).double(), images, labels, eps=eps))
+        precise = error(fgsm(lambda x: double(logits_fn(x)), images, where_float64(labels), eps=eps))
     else:
-        precise = error(fgsm(precise_fn, images.double(), labels, eps=eps))
-    zero = (gradient == 0).flatten(1).all(1).double().mean().item()
+        precise = error(fgsm(precise_fn, double(images), where_float64(labels), eps=eps))
+    zero = share((gradient == 0).flatten(1).all(1))
     return Masking(zero, plain, scaled, precise, max(scaled, precise) - plain >= jump)

@@ -205,7 +205,7 @@ class IOMatch(Learner):
         are weighted by p̃ of the labelled image's class."""
         own, weak, strong = (F.normalize(part.float(), dim=1) for part in projected)
         with torch.no_grad():
-            self.bank[self.slots[all_gather(rows.double()).long()]] = all_gather(own)
+            self.bank[self.slots[all_gather(rows)]] = all_gather(own)
             filled = self.bank.square().sum(1) > 0
             bank, labels = self.bank[filled], self.bank_labels[filled]
             target = (weak @ bank.T / self.temperature).softmax(1) * closed[:, labels]
