@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rushlight.core.catalogue import catalogue
+from rushlight.core.catalogue import load_method
 from rushlight.core.errors import UserError
 from rushlight.nets.encoders import SMALL
 from rushlight.run.recipe import Recipe
@@ -26,7 +26,7 @@ OTHERS = {"caption": "ngram64"}
 
 def needs_vit(name: str) -> bool:
     """Return whether a method works on the tokens of a vision transformer, by its card."""
-    return catalogue(name).encoder == "vit"
+    return load_method(name).card.encoder == "vit"  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
