@@ -3,15 +3,24 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint docs claims clean
+.PHONY: demo test test-all test-learning lint docs clean
 
 demo: $(VENV)/.core
 	$(VENV)/bin/rushlight compare fashion \
 		--methods "supervised, fixmatch, iomatch, barlow-twins > supervised, barlow-twins > iomatch" \
 		--budget 90k --seeds 4 --out rushlight-demo
 
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $${PYTEST_WORKERS:-2}
+
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $${PYTEST_WORKERS:-2}
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.test
+	$(PYTEST)
+
+# The tests that train, once more in the arithmetic of older processors.
+test-learning: $(VENV)/.test
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m learns
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
