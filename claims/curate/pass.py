@@ -18,7 +18,8 @@ from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
 from rushlight.data.synthetic.scenes import compose
 from rushlight.jobs.claims.run import Claim, Effect
-from rushlight.measure import probe
+from rushlight.measure import linear
+from rushlight.measure.features import pooled
 from rushlight.nets import encoders
 from rushlight.run import hardware
 from rushlight.run.budget import Budget
@@ -98,9 +99,9 @@ def learned(recipe: str, images: torch.Tensor, seed: int) -> Model:
 def asked(model: Model, seed: int) -> tuple[float, float]:
     """Accuracy (0 … 100) of linear probes: items of other scenes; and a face or none, by five folds."""
     train, test = items(LABELS, 5000 + seed), items(TESTS, 5000 + seed, TEST)
-    seen, other = (probe.features(model, enlarged(data["image"], SMALL)) for data in (train, test))
-    on_items = 100 * probe.linear_accuracy(seen, train["class"], other, test["class"])
-    faces = probe.features(model, enlarged(crops(), SMALL).expand(-1, 3, -1, -1)).numpy()
+    seen, other = (pooled(model, enlarged(data["image"], SMALL)) for data in (train, test))
+    on_items = 100 * linear.accuracy(seen, train["class"], other, test["class"])
+    faces = pooled(model, enlarged(crops(), SMALL).expand(-1, 3, -1, -1)).numpy()
     judge = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     return on_items, 100 * float(cross_val_score(judge, faces, [1] * 100 + [0] * 100, cv=5).mean())
 

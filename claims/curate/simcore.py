@@ -10,7 +10,8 @@ from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import fashion
 from rushlight.jobs.claims.run import Claim, Effect
-from rushlight.measure import probe
+from rushlight.measure import knn, linear
+from rushlight.measure.features import pooled
 from rushlight.methods.curate.simcore.method import SimCore
 from rushlight.nets import encoders
 from rushlight.run import hardware
@@ -78,9 +79,9 @@ def run(seed: int) -> dict[str, float]:
     own, found = data.select(torch.arange(TARGET)), {}
     for name, part in rows.items():
         model, _ = Recipe.parse(LEARNER).run(data.select(part).hide(), start, TRAINING, ctx)
-        seen, asked = (probe.features(model, each["image"]) for each in (own, test))
-        found[name] = 100 * probe.linear_accuracy(seen, own["class"], asked, test["class"])
-        found[f"{name}, neighbours"] = 100 * probe.knn_accuracy(seen, own["class"], asked, test["class"])
+        seen, asked = (pooled(model, each["image"]) for each in (own, test))
+        found[name] = 100 * linear.accuracy(seen, own["class"], asked, test["class"])
+        found[f"{name}, neighbours"] = 100 * knn.accuracy(seen, own["class"], asked, test["class"])
     base = float(shoes[TARGET:].float().mean())
     return {
         "over target": found["simcore"] - found["target"],

@@ -9,7 +9,7 @@ from torch import Tensor
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.synthetic import fashion
 from rushlight.jobs.claims.run import Claim, Effect
-from rushlight.measure import probe
+from rushlight.measure.features import untrained
 from rushlight.methods.evaluate.resize_normalize import Asked, ResizeNormalize
 from rushlight.nets import baselines, encoders
 from rushlight.run import hardware
@@ -77,7 +77,7 @@ def scores(judge: ResizeNormalize, model: Model, asked: Asked, *, trained: bool)
 
 def run(seed: int) -> dict[str, float]:
     model = pretrained(seed)
-    random = probe.untrained(model, seed)
+    random = untrained(model, seed)
     recorded: dict[str, float] = {}
     gains: dict[str, list[float]] = {key: [] for key in ("both", "more", "either", "random", "baseline")}
     for name, (asked, unit) in {"digits": digits(seed), "clothes": clothes(seed), "textures": textures(seed)}.items():

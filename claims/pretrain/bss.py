@@ -10,7 +10,8 @@ from rushlight.data.dataset import Dataset
 from rushlight.data.edit import hide
 from rushlight.data.synthetic import fashion
 from rushlight.jobs.claims.run import Claim, Effect
-from rushlight.measure import probe
+from rushlight.measure import knn, linear
+from rushlight.measure.features import pooled
 from rushlight.nets import encoders
 from rushlight.run import hardware
 from rushlight.run.budget import Budget
@@ -58,8 +59,8 @@ def accuracy(model: Model, sources: Dataset, unseen: Dataset, share: float, seed
     """Accuracy (0 … 100) on the unseen domain of a linear probe on a share of the sources' labels."""
     few = hide.fraction(sources, share, seed=seed)
     rows = few.known("class").nonzero()[:, 0]
-    seen, asked = (probe.features(model, part) for part in (sources["image"][rows], unseen["image"]))
-    return 100 * probe.linear_accuracy(seen, sources["class"][rows], asked, unseen["class"], c=0.1)
+    seen, asked = (pooled(model, part) for part in (sources["image"][rows], unseen["image"]))
+    return 100 * linear.accuracy(seen, sources["class"][rows], asked, unseen["class"], c=0.1)
 
 
 def run(seed: int) -> dict[str, float]:
@@ -73,7 +74,7 @@ def run(seed: int) -> dict[str, float]:
         found[name] = {
             "1 %": accuracy(model, sources, unseen, 0.01, seed),
             "10 %": accuracy(model, sources, unseen, 0.1, seed),
-            "purity": 100 * probe.purity(probe.features(model, sources["image"][some]), sources["domain"][some]),
+            "purity": 100 * knn.purity(pooled(model, sources["image"][some]), sources["domain"][some]),
         }
     return {
         "unseen": found["bss"]["10 %"] - found["plain"]["10 %"],

@@ -8,7 +8,8 @@ from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import fashion
 from rushlight.jobs.claims.run import Claim, Effect
-from rushlight.measure import probe
+from rushlight.measure import knn
+from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.dcl import DCL
 from rushlight.nets import encoders
 from rushlight.run import hardware
@@ -22,8 +23,8 @@ PASSES = 2 * IMAGES * EPOCHS
 
 def accuracy(model: Model, bank: Dataset, asked: Dataset) -> float:
     """Of 20 nearest neighbours, 0 … 100."""
-    found = [probe.features(model, data["image"]) for data in (bank, asked)]
-    return 100 * probe.knn_accuracy(found[0], bank["class"], found[1], asked["class"])
+    found = [pooled(model, data["image"]) for data in (bank, asked)]
+    return 100 * knn.accuracy(found[0], bank["class"], found[1], asked["class"])
 
 
 def trained(seed: int, batch: int, decoupled: bool, rate: float) -> tuple[Model, float]:

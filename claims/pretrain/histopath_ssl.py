@@ -8,7 +8,8 @@ from rushlight.data.columns import TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import fashion, tissue
 from rushlight.jobs.claims.run import Claim, Effect
-from rushlight.measure import probe
+from rushlight.measure import linear
+from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.histopath_ssl import slides
 from rushlight.nets import encoders
 from rushlight.run import hardware
@@ -35,8 +36,8 @@ def unlabelled(seed: int) -> Dataset:
 
 def auc(model: Model, train: Dataset, test: Dataset) -> float:
     """Macro AUC (0 … 100) of a linear probe on 100 labels of one laboratory."""
-    fitted = probe.linear_probe(probe.features(model, train["image"]), train["class"], c=0.1)
-    asked = probe.features(model, test["image"]).numpy()
+    fitted = linear.fit(pooled(model, train["image"]), train["class"], c=0.1)
+    asked = pooled(model, test["image"]).numpy()
     return 100 * slides.macro_auc(torch.from_numpy(fitted.predict_proba(asked)), test["class"])
 
 

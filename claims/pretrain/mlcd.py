@@ -8,7 +8,8 @@ from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic.scenes import compose
 from rushlight.jobs.claims.run import Claim, Effect
-from rushlight.measure import probe
+from rushlight.measure import linear
+from rushlight.measure.features import pooled
 from rushlight.nets import encoders
 from rushlight.run import hardware
 from rushlight.run.budget import Budget
@@ -41,8 +42,8 @@ def taught(seed: int, ctx: RunContext) -> Model:
 
 def mean_ap(model: Model, train: Dataset, test: Dataset) -> float:
     """mAP (0 … 100) of a linear probe for which items a scene holds."""
-    seen, asked = (probe.features(model, data["image"]) for data in (train, test))
-    return 100 * probe.tag_probe(seen, train["tags"].long(), asked, test["tags"].long())
+    seen, asked = (pooled(model, data["image"]) for data in (train, test))
+    return 100 * linear.tag_score(seen, train["tags"].long(), asked, test["tags"].long())
 
 
 def run(seed: int) -> dict[str, float]:

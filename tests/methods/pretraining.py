@@ -9,7 +9,8 @@ import torch
 
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import fashion
-from rushlight.measure import probe
+from rushlight.measure import linear
+from rushlight.measure.features import pooled
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model
@@ -65,5 +66,5 @@ def trained(recipe: str, encoder: str = "conv16", passes: float = 8e3) -> Model:
 def probed(model: Model) -> float:
     """Accuracy of a linear probe with 500 labels on the other photos."""
     data = photos()
-    features, labels = probe.features(model, data["image"]), data["class"]
-    return probe.linear_accuracy(features[:500], labels[:500], features[500:], labels[500:], c=0.1)
+    features, labels = pooled(model, data["image"]), data["class"]
+    return linear.accuracy(features[:500], labels[:500], features[500:], labels[500:], c=0.1)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rushlight.data.dataset import Dataset
-from rushlight.measure import probe
+from rushlight.measure.features import pooled
 from rushlight.run.model import Model
 
 IMAGES, ROWS, NEIGHBOURS = 1500, 6, 7
@@ -55,7 +55,7 @@ def chart(model: Model, data: Dataset, *, images: int = IMAGES, seed: int = 0) -
         raise ValueError(f"an atlas needs at least {FEWEST} images, not {len(data)}")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     rows = order[:images].sort().values
-    features = F.normalize(probe.features(model, data.select(rows)), dim=1)
+    features = F.normalize(pooled(model, data.select(rows)), dim=1)
     places = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed).fit_transform(
         features.numpy()
     )

@@ -8,7 +8,7 @@ from lightly.loss import DINOLoss, IBOTPatchLoss
 from pretraining import fresh, photos, prepared, probed
 
 from rushlight.losses.self_distillation import sharpened
-from rushlight.measure import probe
+from rushlight.measure.features import pooled
 from rushlight.measure.spectrum import effective_rank, singular_values
 from rushlight.methods.pretrain.ibot import IBOT, patch_loss
 from rushlight.nets.vit import grid_of
@@ -27,7 +27,7 @@ def test_the_student_learns_to_answer_as_its_teacher_does_and_features_do_not_co
     losses = [float(learner.step(learner.draw(64, 0)).detach()) for learner in (before, stage)]
     assert losses[1] < losses[0] - 0.05
     assert probed(stage.finish()) > 0.45
-    features = probe.features(stage.finish(), photos()["image"][:500])
+    features = pooled(stage.finish(), photos()["image"][:500])
     assert float(effective_rank(singular_values(features - features.mean(0)))) > 5
 
 

@@ -11,7 +11,8 @@ import torch
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.synthetic import fashion
 from rushlight.jobs.claims.run import Claim, Effect
-from rushlight.measure import probe
+from rushlight.measure import knn, linear
+from rushlight.measure.features import pooled
 from rushlight.nets import encoders
 from rushlight.run import hardware
 from rushlight.run.budget import Budget
@@ -34,11 +35,11 @@ def judged(model: Model) -> dict[str, float]:
     """Accuracy (0 … 100) of a linear probe and of nearest neighbours on frozen features."""
     photos = fashion.load()
     train, test = photos.fold(TRAIN).select(torch.arange(LABELS)), photos.fold(TEST)
-    seen, asked = (probe.features(model, data) for data in (train, test))
+    seen, asked = (pooled(model, data) for data in (train, test))
     labels, true = train["class"], test["class"]
     return {
-        "linear": 100 * probe.linear_accuracy(seen, labels, asked, true),
-        "knn": 100 * probe.knn_accuracy(seen, labels, asked, true),
+        "linear": 100 * linear.accuracy(seen, labels, asked, true),
+        "knn": 100 * knn.accuracy(seen, labels, asked, true),
     }
 
 

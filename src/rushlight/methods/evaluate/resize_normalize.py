@@ -32,7 +32,8 @@ from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Curves, Findings, Kind, Table, measures
 from rushlight.data.dataset import Dataset
-from rushlight.measure import probe
+from rushlight.measure import knn
+from rushlight.measure.features import divided, standardise, untrained
 from rushlight.measure.preprocessing import Interpolation, Preprocessing, Reader
 from rushlight.nets import baselines
 from rushlight.run.model import Model
@@ -113,14 +114,14 @@ class ResizeNormalize(Judge):
 
     def asked(self, data: Dataset, task: str, seed: int = 0) -> Asked:
         """Labelled images of the data, drawn by the seed, in two parts."""
-        train, test = probe.divided(data, task, seed)
+        train, test = divided(data, task, seed)
         parts = [_drawn(part, most, seed) for part, most in ((train, self.images), (test, self.images // 2))]
         return Asked(*(part[name] for part in parts for name in ("image", task)))
 
     def study(self, model: Model, asked: Asked, ctx: RunContext = RunContext()) -> Findings:
         """The same on raw images of any unit (floats too)."""
         own = min(model.info.image_size)
-        nets = {model.encoder.name: model, "untrained": probe.untrained(model, ctx.seed)}
+        nets = {model.encoder.name: model, "untrained": untrained(model, ctx.seed)}
         sizes = [size for size in dict.fromkeys((asked.native, own)) if model.encoder.takes(size)]
         grid: dict[str, list[Any]] = {key: [] for key in ("encoder", "size", "normalisation", "left out", "score")}
         for number, (name, net) in enumerate(nets.items()):
@@ -173,12 +174,12 @@ class ResizeNormalize(Judge):
     ) -> tuple[float, float]:
         """Nearest neighbours' score (0 … 1) among the bank, each left out in turn; and of the queries."""
         if not pretrained:
-            bank, queries = probe.standardise(bank, queries)
+            bank, queries = standardise(bank, queries)
         k = self.neighbours
         if asked.labels.ndim == 2:
-            among, of = (probe.nearest_tags(bank, asked.labels, who, k=k) for who in (None, queries))
+            among, of = (knn.tag_shares(bank, asked.labels, who, k=k) for who in (None, queries))
             return mean_average_precision(among, asked.labels), mean_average_precision(of, asked.true)
-        among, of = (probe.euclidean_neighbours(bank, asked.labels, who, k=k) for who in (None, queries))
+        among, of = (knn.euclidean(bank, asked.labels, who, k=k) for who in (None, queries))
         return tuple(float((a == b).double().mean()) for a, b in ((among, asked.labels), (of, asked.true)))  # type: ignore[return-value]
 
     def simple(self, asked: Asked, own: int, seed: int = 0) -> dict[str, list[Any]]:

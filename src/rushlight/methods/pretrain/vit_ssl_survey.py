@@ -32,7 +32,8 @@ from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import hide
 from rushlight.data.edit.split import hold_out
-from rushlight.measure import probe, spectrum
+from rushlight.measure import knn, linear, spectrum
+from rushlight.measure.features import pooled
 from rushlight.run.budget import Budget
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model
@@ -194,13 +195,13 @@ class VitSslSurvey(Judge):
         self, name: str, model: Model, passes: float, seconds: float, train: Dataset, test: Dataset, ctx: RunContext
     ) -> dict[str, str | float]:
         seen = train.select(train.known("class"))
-        bank, asked = (probe.features(model, part["image"]) for part in (seen, test))
+        bank, asked = (pooled(model, part["image"]) for part in (seen, test))
         labels, true = seen["class"], test["class"]
         vote = {"k": self.neighbours, "temperature": self.temperature}
         return {
             "member": name,
-            "neighbours": probe.knn_accuracy(bank, labels, asked, true, **vote),
-            "linear": probe.linear_accuracy(bank, labels, asked, true),
+            "neighbours": knn.accuracy(bank, labels, asked, true, **vote),
+            "linear": linear.accuracy(bank, labels, asked, true),
             "fine-tuned": self._fine_tuned(model, train, test, ctx),
             "rank": float(spectrum.effective_rank(spectrum.singular_values(asked))),
             "passes": passes,

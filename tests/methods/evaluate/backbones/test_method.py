@@ -11,7 +11,7 @@ from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import fashion, scenes
-from rushlight.measure import probe
+from rushlight.measure import linear
 from rushlight.methods.evaluate.backbones import benchmark, few_label
 from rushlight.methods.evaluate.backbones.benchmark import Net, Simple
 from rushlight.methods.evaluate.backbones.method import Backbones
@@ -138,8 +138,8 @@ def test_maps_are_read_at_the_images_size_where_the_encoder_takes_it() -> None:
 
 def test_corrupted_images_are_scored_by_the_probe_of_clean_ones(trained: Model, others: Dataset) -> None:
     part, net = benchmark.parts(others, "class", 300, 0), Net(trained)
-    ask = benchmark.linear(net, part)
-    clean = probe.linear_accuracy(net.features(part.train["image"]), part.labels,
+    ask = benchmark.linear_score(net, part)
+    clean = linear.accuracy(net.features(part.train["image"]), part.labels,
                                   net.features(part.test["image"]), part.true)  # fmt: skip
     assert ask(part.test["image"]) == pytest.approx(clean)
     hard = benchmark.shifted(ask, part.test["image"], severity=5, seed=0)
@@ -153,7 +153,7 @@ def test_what_cannot_be_tuned_gets_a_probe_of_the_few(others: Dataset) -> None:
     simple = Simple("RCF", part.train["image"])
     few = benchmark.Parts(part.train.select(rows), part.test, "class")
     found = benchmark.few_label_score(simple, part, rows, few_label.Tuning(), 0)
-    assert found == benchmark.linear(simple, few)(part.test["image"])
+    assert found == benchmark.linear_score(simple, few)(part.test["image"])
 
 
 def test_kinds_of_pretraining(others: Dataset) -> None:

@@ -10,7 +10,8 @@ from rushlight.core.catalogue import cards, load_method
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.losses.contrastive import info_nce
-from rushlight.measure import probe
+from rushlight.measure import knn
+from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.bss.method import BSS, COLOUR, STYLE
 from rushlight.methods.pretrain.bss.style import exchange, standardise
 from rushlight.run.budget import Budget
@@ -110,6 +111,6 @@ def test_features_learn_and_tell_domains_apart_less_than_without_it() -> None:
         "bss": BSS(base="simclr(batch=64, strength=0.25)"),
     }.items():
         _, model = stage.run(styled, fresh(), Budget(passes=10e3), RunContext(task=None))
-        found[name] = probe.purity(probe.features(model, styled["image"]), domain)
+        found[name] = knn.purity(pooled(model, styled["image"]), domain)
     assert found["bss"] < found["plain"] - 0.03
     assert probed(model) > 0.6

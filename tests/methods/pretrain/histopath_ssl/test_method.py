@@ -15,7 +15,8 @@ from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.data.sources.read import load
 from rushlight.data.synthetic import tissue
-from rushlight.measure import probe
+from rushlight.measure import linear
+from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.histopath_ssl.method import HistopathSSL, Slides, nearer
 from rushlight.methods.pretrain.histopath_ssl.stain import Statistics
 from rushlight.nets import encoders
@@ -42,8 +43,8 @@ def test_features_carry_over_to_an_unseen_laboratory(patches: Dataset) -> None:
     train, test = tissue.compose(200, labs=(0,), seed=7), tissue.compose(400, labs=(4,), seed=8)
 
     def accuracy(model: Model) -> float:
-        seen, asked = (probe.features(model, data["image"]) for data in (train, test))
-        return probe.linear_accuracy(seen, train["class"], asked, test["class"], c=0.1)
+        seen, asked = (pooled(model, data["image"]) for data in (train, test))
+        return linear.accuracy(seen, train["class"], asked, test["class"], c=0.1)
 
     start = Model(encoders.create("conv16", image_size=32, seed=0))
     _, model = HistopathSSL(base="simclr(batch=64)").run(patches, start, Budget(passes=8e3), RunContext(task=None))

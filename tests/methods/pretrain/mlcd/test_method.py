@@ -9,7 +9,7 @@ import torch
 from pretraining import fresh, photos, prepared, probed, trained
 
 from rushlight.core.errors import UserError
-from rushlight.measure import probe
+from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.mlcd.method import MLCD
 from rushlight.methods.pretrain.mlcd.multi_label import mlc, mlcd
 from rushlight.run.budget import Budget
@@ -29,7 +29,7 @@ def test_labels_are_the_nearest_clusters_and_stay() -> None:
     assert learner.labels.shape == (1500, 3)
     assert int(learner.labels.max()) < 40
     assert all(len(set(row)) == 3 for row in learner.labels[:50].tolist())
-    features = torch.nn.functional.normalize(probe.features(learner.given, photos()["image"]), dim=1)
+    features = torch.nn.functional.normalize(pooled(learner.given, photos()["image"]), dim=1)
     first = learner.labels[:, 0]
     same = first[:, None] == first
     cosine = features @ features.T

@@ -31,7 +31,7 @@ from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
-from rushlight.measure import probe
+from rushlight.measure.features import pooled
 from rushlight.methods.curate.simcore import coreset
 from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
 from rushlight.run.model import Model
@@ -158,7 +158,7 @@ class SimCore(Stage):
         self, model: Model, data: Dataset, target: Tensor, seen: Tensor, seed: int
     ) -> tuple[coreset.Coreset, Bool[Tensor, "rows"]]:
         rows = seen.nonzero()[:, 0]
-        own, other = (F.normalize(probe.features(model, data["image"][r]), dim=1) for r in (target, seen))
+        own, other = (F.normalize(pooled(model, data["image"][r]), dim=1) for r in (target, seen))
         found = coreset.select(
             other,
             self.centroids(own),

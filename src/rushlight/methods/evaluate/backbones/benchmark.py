@@ -17,7 +17,8 @@ from rushlight.core.catalogue import cards
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import scenes
-from rushlight.measure import probe
+from rushlight.measure import knn, linear
+from rushlight.measure.features import divided, standardise
 from rushlight.measure.preprocessing import Reader, fingerprint
 from rushlight.methods.evaluate.backbones import corruptions, dense_probe, few_label, retrieval
 from rushlight.nets import baselines
@@ -70,7 +71,7 @@ class Simple:
         self.bank = self._raw(bank)
 
     def features(self, images: Images) -> Float[Tensor, "n dim"]:
-        return probe.standardise(self.bank, self._raw(images))[1]
+        return standardise(self.bank, self._raw(images))[1]
 
     def _raw(self, images: Images) -> Tensor:
         key = fingerprint(images)
@@ -135,7 +136,7 @@ class Parts:
 def parts(data: Dataset, column: str, images: int, seed: int) -> Parts:
     """At most `images` labelled images to learn from and half as many to be asked about, drawn by the seed."""
     generator = torch.Generator().manual_seed(seed)
-    both = probe.divided(data, column, seed)
+    both = divided(data, column, seed)
     drawn = [
         part.select(torch.randperm(len(part), generator=generator)[:most])
         for part, most in zip(both, (images, images // 2), strict=True)
@@ -150,23 +151,23 @@ def neighbours(entrant: Entrant, given: Parts) -> float:
     """20 nearest neighbours by cosine, weighted; of tags the share among 5 by distance, as mAP."""
     bank, asked = (entrant.features(part["image"]) for part in (given.train, given.test))
     if given.several:
-        return mean_average_precision(probe.nearest_tags(bank, given.labels, asked), given.true)
-    return probe.knn_accuracy(bank, given.labels, asked, given.true)
+        return mean_average_precision(knn.tag_shares(bank, given.labels, asked), given.true)
+    return knn.accuracy(bank, given.labels, asked, given.true)
 
 
-def linear(entrant: Entrant, given: Parts) -> Callable[[Images], float]:
+def linear_score(entrant: Entrant, given: Parts) -> Callable[[Images], float]:
     """A linear probe: images of the test part, as they are or corrupted → its score."""
     bank = entrant.features(given.train["image"])
     if given.several:
-        tagger = probe.protocol_probe(bank, given.labels)
+        tagger = linear.protocol(bank, given.labels)
 
         def tagged(images: Images) -> float:
             with torch.inference_mode():
                 return mean_average_precision(tagger(entrant.features(images)).sigmoid(), given.true)
 
         return tagged
-    classifier, true = probe.linear_probe(bank, given.labels), given.true.numpy()
-    return lambda images: float((classifier.predict(entrant.features(images).numpy()) == true).mean())
+    classifier, true = linear.fit(bank, given.labels), given.true.numpy()
+    return lambda images: float((classifier.predict(entrant.features(images).double().numpy()) == true).mean())
 
 
 def shifted(ask: Callable[[Images], float], images: Images, *, severity: int, seed: int) -> dict[str, float]:
@@ -180,7 +181,7 @@ def few_label_score(entrant: Entrant, given: Parts, rows: Tensor, tuning: few_la
     """Fine-tuned on some rows of the training part; what cannot be tuned gets a linear probe of them."""
     few = Parts(given.train.select(rows), given.test, given.column)
     if isinstance(entrant, Simple):
-        return linear(entrant, few)(given.test["image"])
+        return linear_score(entrant, few)(given.test["image"])
     tuned = few_label.fine_tune(entrant.model, few.train["image"], few.labels, tuning, seed=seed)
     return few_label.score(tuned.network, given.test["image"], given.true)
 
@@ -268,7 +269,7 @@ class Course:
         suffix = " of tags" if part.several else ""
         if "neighbours" in self.tasks:
             yield f"neighbours{suffix}", neighbours(entrant, part)
-        ask = linear(entrant, part) if {"linear", "shift"} & set(self.tasks) else None
+        ask = linear_score(entrant, part) if {"linear", "shift"} & set(self.tasks) else None
         if ask is not None and "linear" in self.tasks:
             yield f"linear{suffix}", ask(part.test["image"])
         if "few-label" in self.tasks:

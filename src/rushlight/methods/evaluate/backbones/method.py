@@ -27,7 +27,7 @@ from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError, nearest
 from rushlight.core.findings import Curves, Findings, Measure, Table, measures
 from rushlight.data.dataset import Dataset
-from rushlight.measure import probe
+from rushlight.measure.features import untrained
 from rushlight.measure.preprocessing import Preprocessing
 from rushlight.methods.evaluate.backbones import benchmark
 from rushlight.methods.evaluate.backbones.benchmark import COMMON, GROUPS, UNTRAINED, Course, Entrant, Net, Simple
@@ -174,7 +174,7 @@ class Backbones(Judge):
         """An untrained encoder of each architecture of which all are trained."""
         kinds = {benchmark.architecture(model): model for model in models.values()}
         blank = {benchmark.architecture(m) for m in models.values() if benchmark.pretraining(m) == UNTRAINED}
-        return {f"{UNTRAINED} {name}": probe.untrained(kinds[name], seed) for name in kinds if name not in blank}
+        return {f"{UNTRAINED} {name}": untrained(kinds[name], seed) for name in kinds if name not in blank}
 
     # The tables -------------------------------------------------------------------------------------------------------
 

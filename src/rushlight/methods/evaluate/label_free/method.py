@@ -31,7 +31,8 @@ from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Findings, Table, measures
 from rushlight.data.dataset import Dataset
-from rushlight.measure import probe, spectrum
+from rushlight.measure import spectrum
+from rushlight.measure.features import pooled
 from rushlight.methods.evaluate.label_free import signals
 from rushlight.run.model import Model
 from rushlight.run.stage import Judge, RunContext
@@ -117,7 +118,7 @@ class LabelFree(Judge):
         return data.select(order[: self.samples].sort().values)
 
     def _features(self, model: Model, images: Tensor) -> Float[Tensor, "n dim"]:
-        features = probe.features(model, images)
+        features = pooled(model, images)
         if not features.isfinite().all():
             raise UserError("the features of a model are not finite: it went wrong, train it anew")
         return features

@@ -39,7 +39,7 @@ from rushlight.core.findings import Curves, Findings, Measure, measures
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.balance import LEVELS, Balance
 from rushlight.data.synthetic import tissue
-from rushlight.measure import probe
+from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.histopath_ssl import slides
 from rushlight.methods.pretrain.histopath_ssl import stain as stains
 from rushlight.run.budget import Budget
@@ -223,7 +223,7 @@ class Slides(Judge):
         rows = data.known("class") & data.known("domain")
         data = data.select(rows)
         try:
-            bags = slides.Bags.of(probe.features(model, data["image"]), data["domain"], data["class"])
+            bags = slides.Bags.of(pooled(model, data["image"]), data["domain"], data["class"])
         except ValueError as error:
             raise UserError(f"{data.info.source}: {error}; `domain` tells the slide, `class` its label") from error
         classes = max(int(bags.labels.max()) + 1, 2)

@@ -34,7 +34,7 @@ from rushlight.core.distributed import all_gather
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.losses.contrastive import global_mean
-from rushlight.measure import probe
+from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.mlcd import multi_label
 from rushlight.methods.pretrain.mlcd.cluster import nearest_centres, spherical_kmeans
 from rushlight.nets import encoders
@@ -147,7 +147,7 @@ class MLCD(Learner):
     def build(self, data: Dataset) -> None:
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.ctx.seed))
         self.chosen = order[: self.allowed].sort().values
-        labels = self.label(probe.features(self.teacher_model(self.source_model), data["image"][self.chosen]))
+        labels = self.label(pooled(self.teacher_model(self.source_model), data["image"][self.chosen]))
         self.register_buffer("labels", torch.zeros(len(data), labels.shape[1], dtype=torch.long))
         self.labels[self.chosen] = labels
         if self.restart:
