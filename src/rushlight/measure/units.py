@@ -19,11 +19,10 @@ def units(task: Task, parts: Parts, *, blocks: int = 100) -> np.ndarray:
     rows = task.per_row(parts)
     if rows is not None:
         return rows.double().numpy()
-    n = len(next(iter(parts.values())))
+    n, scorer = len(next(iter(parts.values()))), task.scorer(parts)
 
     def metric(chosen: Any) -> float:
-        at = torch.as_tensor(np.asarray(chosen))
-        return task.value({name: values[at] for name, values in parts.items()})
+        return scorer(torch.as_tensor(np.asarray(chosen)))
 
     values = stats.pseudo_values(metric, np.arange(n), min(blocks, n))
     return values + (task.value(parts) - values.mean())

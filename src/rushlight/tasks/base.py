@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -257,6 +257,10 @@ class Task(ABC):
     def per_row(self, parts: Parts) -> Float[Tensor, "n"] | None:
         """Return one number an image whose mean is the task's metric; None where there are no such numbers."""
         return None
+
+    def scorer(self, parts: Parts) -> Callable[[Int[Tensor, "n"]], float]:
+        """Return the task's metric as a function of rows, for intervals that need it of many choices of rows."""
+        return lambda rows: self.value({name: values[rows] for name, values in parts.items()})
 
     def measured(self, parts: Parts) -> dict[Metric, float]:
         """Return the metric and those beside it, as far as they are defined on these labels."""

@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
 COLOURS = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
     (140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207),
 )  # fmt: skip
 """Of the classes, by number, over and over."""
+WHITE = (255, 255, 255)
+
+
+def boxes_on(
+    image: UInt8[Tensor, "3 height width"], boxes: Float[Tensor, "n 4"], colours: Int[Tensor, "n"] | None
+) -> UInt8[Tensor, "3 height width"]:
+    """Return the image with the outlines of boxes, in the colours of these numbers; None draws in white."""
+    image, (height, width) = image.clone(), image.shape[1:]
+    for i, (x1, y1, x2, y2) in enumerate(boxes.round().long().tolist()):
+        left, right = (min(max(x, 0), width - 1) for x in (x1, x2 - 1))
+        top, bottom = (min(max(y, 0), height - 1) for y in (y1, y2 - 1))
+        colour = torch.tensor(WHITE if colours is None else COLOURS[int(colours[i]) % len(COLOURS)])
+        colour = colour.to(torch.uint8)[:, None]
+        image[:, top, left : right + 1] = image[:, bottom, left : right + 1] = colour
+        image[:, top : bottom + 1, left] = image[:, top : bottom + 1, right] = colour
+    return image
+
+
+def dots_on(
+    image: UInt8[Tensor, "3 height width"], points: Float[Tensor, "n 2"], colours: Int[Tensor, "n"] | None
+) -> UInt8[Tensor, "3 height width"]:
+    """Return the image with a dot of three pixels a side at each point; None draws in white."""
+    ring = torch.cat([points - 1, points + 2], 1)
+    for shrink in (0, 1):
+        image = boxes_on(image, ring + torch.tensor([shrink, shrink, -shrink, -shrink]), colours)
+    return image

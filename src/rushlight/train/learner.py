@@ -27,12 +27,12 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from rushlight import tasks
 from rushlight.core.card import Card
 from rushlight.core.errors import UserError
 from rushlight.core.seeds import mix
 from rushlight.data.columns import PROVENANCE
 from rushlight.data.dataset import Dataset
-from rushlight.nets.heads import Linear
 from rushlight.nets.norm import synchronise
 from rushlight.nets.vit import is_vit
 from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
@@ -164,14 +164,8 @@ class Learner(L.LightningModule, Stage):
         self._logged = {name: v.detach() if isinstance(v, Tensor) else v for name, v in values.items()}
 
     def classifier(self, data: Dataset) -> nn.Module:
-        """A fresh head for the task: linear for classes and tags, a decoder for masks."""
-        outputs = outputs_of(data, self.task)
-        if self.task == "mask":
-            from rushlight.nets.dense.decoders import Decoder
-
-            encoder = self.model.encoder
-            return Decoder(channels=encoder.channels, strides=encoder.strides, outputs=outputs)
-        return Linear(width=self.model.encoder.width, outputs=outputs)
+        """A fresh head for the task."""
+        return tasks.find(self.task).head(self.model.encoder, data)
 
     @property
     def step_index(self) -> int:
@@ -267,7 +261,7 @@ class Learner(L.LightningModule, Stage):
     def rows(self, data: Dataset, part: str) -> Int[Tensor, "n"]:
         """The rows that a stream of the batch draws from."""
         if part == "labelled":
-            return data.known(self.task).nonzero().squeeze(1)
+            return data.known(tasks.find(self.task).column).nonzero().squeeze(1)
         return torch.arange(len(data))
 
     def draw(self, batch: int, step: int) -> Batch:

@@ -35,9 +35,9 @@ class Supervised(Learner):
         title="Supervised baseline",
         family="baseline",
         role="learner",
-        task=frozenset({"class", "tags", "mask"}),
+        task=frozenset(tasks.names()),
         needs=Needs("image", known(TARGET)),
-        gives="a classifier, tagger or segmenter trained on the known labels",
+        gives="a model trained on the known labels of any task",
         says="the floor: any method for scarce labels must beat it at the same budget",
     )
 
