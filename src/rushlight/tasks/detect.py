@@ -103,7 +103,7 @@ class Detect(Task):
     ) -> Float[Tensor, ""]:
         """Return the focal loss of the centres plus five times the boxes' 1 − GIoU, an object; of the known images."""
         known = (target[..., 5] >= 0).any(1)
-        boxes, at, logits = output[:, :4], output[0, 4:6], output[:, 6:]
+        boxes, at, logits = output[:, :4], output[0, 4:6].detach(), output[:, 6:]
         there, size = target[..., 5] > 0, (target[..., 2:4] - target[..., :2]).clamp(min=1.0)
         bumps = gaussians(at, (target[..., :2] + target[..., 2:4]) / 2, SPREAD * size / 6, there)
         objects = there.sum().clamp(min=1)

@@ -32,8 +32,7 @@ def boxes_on(
 def dots_on(
     image: UInt8[Tensor, "3 height width"], points: Float[Tensor, "n 2"], colours: Int[Tensor, "n"] | None
 ) -> UInt8[Tensor, "3 height width"]:
-    """Return the image with a dot of three pixels a side at each point; None draws in white."""
-    ring = torch.cat([points - 1, points + 2], 1)
-    for shrink in (0, 1):
-        image = boxes_on(image, ring + torch.tensor([shrink, shrink, -shrink, -shrink]), colours)
-    return image
+    """Return the image with a square of three pixels at each point, or one white pixel where there are no colours."""
+    half = 0.5 if colours is None else 1.5
+    image = boxes_on(image, torch.cat([points.floor() + 0.5 - half, points.floor() + 0.5 + half], 1), colours)
+    return image if colours is None else boxes_on(image, torch.cat([points.floor(), points.floor() + 1], 1), colours)
