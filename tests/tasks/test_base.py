@@ -1,4 +1,4 @@
-"""Labels are matched by name, whichever the task."""
+"""What every task must do, whichever it is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import torch
 
 from rushlight import tasks
 from rushlight.core.errors import UserError
+from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset, Info
-from rushlight.run.model import ModelInfo
+from rushlight.nets import encoders
+from rushlight.nets.heads import describe, rebuild
+from rushlight.run.evaluate import batches, evaluate
+from rushlight.run.model import Model, ModelInfo
 
 NAMES = ("cat", "dog", "cow")
 
@@ -36,3 +40,116 @@ def test_tags_and_masks_are_matched_by_name() -> None:
     info = ModelInfo(names={"tag": NAMES, "mask": NAMES})
     assert tasks.find("tags").align(data, info)[0]["tags"].tolist() == [[-1, 1, -1]]
     assert tasks.find("mask").align(data, info)[0]["mask"].tolist() == [[[1, 255], [255, 255]]]
+
+
+EVERY = tasks.names()
+
+
+@pytest.fixture(scope="module", params=EVERY)
+def task(request):
+    return tasks.find(request.param)
+
+
+@pytest.fixture(scope="module")
+def data(task):
+    return task.example()
+
+
+@pytest.fixture(scope="module")
+def model(task, data):
+    encoder = encoders.create("conv16", image_size=data.height, seed=0)
+    return Model(
+        encoder, {task.id: task.head(encoder, data)}, ModelInfo.of(data.info, (data.height, data.width), task.id)
+    )
+
+
+def test_the_example_has_both_folds_and_true_labels(task, data):
+    assert len(data.fold(TRAIN)) > len(data.fold(TEST)) > 0
+    assert data.known(task.column).all()
+    assert task.unscorable(data.fold(TEST)) == ""
+
+
+def test_parts_have_one_row_an_image_and_do_not_depend_on_the_batches(task, data, model):
+    test = data.fold(TEST)
+    scores = evaluate(model, test)
+    assert {len(values) for values in scores.parts.values()} == {len(test)}
+    few = evaluate(model, test.select(torch.arange(7)))
+    assert all(torch.allclose(few.parts[name], values[:7], atol=1e-4) for name, values in scores.parts.items())
+
+
+def test_the_scorer_is_the_metric_of_any_rows(task, data, model):
+    parts = evaluate(model, data.fold(TEST)).parts
+    rows = torch.arange(0, len(data.fold(TEST)), 2)
+    half = task.value({name: values[rows] for name, values in parts.items()})
+    assert task.scorer(parts)(rows) == pytest.approx(half, abs=1e-9)
+
+
+def test_the_loss_is_that_of_known_labels_alone(task, data, model):
+    images = data["image"][:4].float() / 255
+    output, target = model.eval().logits(images), data[task.column][:4]
+    hidden = data.select(torch.arange(4)).hide(names=[task.column])[task.column]
+    assert float(task.loss(output, hidden)) == 0
+    mixed = torch.cat([target[:2], hidden[2:]])
+    assert float(task.loss(output, mixed)) == pytest.approx(float(task.loss(output[:2], target[:2])), rel=1e-4)
+
+
+def test_a_view_carries_the_labels_along(task, data):
+    columns = {name: data[name][:6] for name in ("image", task.column)}
+    for views in task.views((data.height, data.width)):
+        images, target = task.view(views, columns, torch.Generator().manual_seed(0))
+        assert images.shape == (6, 3, data.height, data.width)
+        assert target.shape == columns[task.column].shape
+
+
+def test_a_head_is_made_again_from_its_description(task, model):
+    head = model.head(task.id)
+    again = rebuild(describe(head))
+    again.load_state_dict(head.state_dict())
+    assert type(again) is type(head)
+
+
+def test_keep_leaves_every_class_its_labels_and_hides_no_test_row(task, data):
+    few, more = task.keep(data, 2, seed=1), task.keep(data, 5, seed=1)
+    known, training = few.known(task.column), data["fold"] == TRAIN
+    assert 0 < int((known & training).sum()) < int(training.sum())
+    assert known[~training].all()
+    assert (task.presence(few)[known & training].sum(0) >= 2).all()
+    assert not (known & ~more.known(task.column)).any()
+
+
+def test_more_labels_than_there_are_is_told(task, data):
+    with pytest.raises(UserError, match="ask for at most"):
+        task.keep(data, 10_000)
+
+
+def test_the_tables_have_one_row_an_image_and_one_a_class(task, data, model):
+    rows = torch.arange(5)
+    _, outputs, columns = next(batches(model, data, rows, task))
+    table = task.table(outputs, model.info)
+    assert all(len(values) == 5 for values in table.values())
+    parts = task.parts(outputs, columns)
+    findings = task.findings(parts, data, rows)
+    assert findings[0].table("classes").names
+    assert sorted(task.worst(parts).tolist())[-1:] <= [4]
+    assert len({len(column) for column in task.counts(data).values()}) == 1
+
+
+def test_pictures_are_drawn_on_images(task, data, model):
+    _, outputs, columns = next(batches(model, data, torch.arange(3), task))
+    for picture in task.pictures(outputs, columns, model.info):
+        assert picture.pixels.ndim == 3
+        assert picture.pixels.shape[2] == 3
+
+
+def test_labels_of_unknown_names_are_passed_over(task, data):
+    names = task.names(data.info)
+    if len(names) < 2:
+        pytest.skip("one name")
+    info = data.with_info(**{task.names_in[0]: (*names[1:], "another")}).info
+    changed, notes = task.align(data, info)
+    assert names[0] in notes[0]
+    assert task.names(changed.info) == task.names(info)
+    assert not task.presence(changed)[:, -1].any()
+    assert torch.equal(task.presence(changed)[:, :-1], task.presence(data)[:, 1:])
+    with pytest.raises(UserError, match="not one name is common"):
+        task.align(data, data.with_info(**{task.names_in[0]: ("nothing",)}).info)

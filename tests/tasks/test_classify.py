@@ -44,3 +44,33 @@ def test_confusions_are_sorted_and_errors_go_by_confidence() -> None:
     assert set(wrong["row"][:1]) == {0}
     assert wrong["confidence"] == sorted(wrong["confidence"], reverse=True)
     assert [picture.name for picture in found.pictures[0].pictures] == wrong["image"]
+
+
+CLASSES = tasks.find("class")
+
+
+def test_parts_by_loops():
+    generator = torch.Generator().manual_seed(0)
+    logits, true = torch.randn(40, 12, generator=generator), torch.randint(0, 12, (40,), generator=generator)
+    parts = CLASSES.parts({"class": logits}, {"class": true})
+    for row in range(40):
+        order = logits[row].argsort(descending=True).tolist()
+        assert int(parts["predicted"][row]) == order[0]
+        assert int(parts["rank"][row]) == order.index(int(true[row]))
+    top5 = sum(int(true[i]) in logits[i].topk(5).indices for i in range(40)) / 40
+    measured = {metric.name: value for metric, value in CLASSES.measured(parts).items()}
+    assert measured["top-5 accuracy"] == pytest.approx(top5)
+    assert measured["accuracy"] == pytest.approx(float((logits.argmax(1) == true).float().mean()))
+
+
+def test_a_class_that_has_no_output_is_never_right():
+    parts = CLASSES.parts({"class": torch.eye(3)}, {"class": torch.tensor([0, 1, 3])})
+    assert parts["rank"].tolist() == [0, 0, 3]
+    assert CLASSES.value(parts) == pytest.approx(2 / 3)
+
+
+def test_the_proper_scores_of_a_hand_made_case():
+    logits = torch.tensor([[0.0, 0.0], [20.0, -20.0]])
+    found = CLASSES.confidence({"class": logits}, {"class": torch.tensor([1, 0])})
+    assert found.nll.tolist() == pytest.approx([torch.tensor(2.0).log().item(), 0.0], abs=1e-6)
+    assert found.brier.tolist() == pytest.approx([0.5, 0.0], abs=1e-6)

@@ -15,7 +15,7 @@ FILE = "predictions.json"
 
 def image(data: Dataset, row: int, name: str) -> dict[str, Any]:
     """Return an image's entry, with the size of the user's own file."""
-    height, width = data["size"][row].tolist() if "size" in data else (data.height, data.width)
+    height, width = data.read("size", row).tolist() if "size" in data else (data.height, data.width)
     return {"id": row + 1, "file_name": name, "width": width, "height": height}
 
 
@@ -35,13 +35,13 @@ def own_pixels(data: Dataset, row: int, points: Float[Tensor, "*any 2"]) -> Floa
     """Return points of a packed image in the pixels of the user's own."""
     if "to_original" not in data:
         return points
-    affine = data["to_original"][row].to(points.dtype)
+    affine = data.read("to_original", row).to(points.dtype)
     return points @ affine[:, :2].T + affine[:, 2]
 
 
 def inside(data: Dataset, row: int, points: Float[Tensor, "*any 2"]) -> Float[Tensor, "*any 2"]:
     """Return points moved into the user's own image."""
-    height, width = data["size"][row].tolist() if "size" in data else (data.height, data.width)
+    height, width = data.read("size", row).tolist() if "size" in data else (data.height, data.width)
     return torch.minimum(points.clamp(min=0), torch.tensor([width, height], dtype=points.dtype))
 
 

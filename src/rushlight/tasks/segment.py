@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Segment(Task):
 
     def presence(self, data: Dataset) -> Bool[Tensor, "rows classes"]:
         there = torch.zeros(len(data), 256, dtype=torch.bool)
-        for row, mask in enumerate(data[self.column]):
+        for row, mask in enumerate(_each(data, self.column)):
             there[row] = torch.bincount(mask.flatten().long(), minlength=256) > 0
         used = there[:, :UNKNOWN].any(0).nonzero()
         return there[:, : max(len(self.names(data.info)), int(used.max()) + 1 if len(used) else 0)]
@@ -70,7 +70,7 @@ class Segment(Task):
 
     def counts(self, data: Dataset) -> dict[str, list[Any]]:
         pixels = torch.zeros(256, dtype=torch.int64)
-        for mask in data[self.column]:
+        for mask in _each(data, self.column):
             pixels += torch.bincount(mask.flatten().long(), minlength=256)
         table, total = super().counts(data), max(1, int(pixels[:UNKNOWN].sum()))
         return table | {"share of pixels": [int(n) / total for n in pixels[: len(table["present"])]]}
@@ -177,12 +177,16 @@ class Segment(Task):
         return four_things(self.column)
 
 
+def _each(data: Dataset, column: str) -> Iterator[Integer[Tensor, "height width"]]:
+    return (mask for chunk in data.chunks(column) for mask in chunk)
+
+
 def in_own_pixels(mask: Integer[Tensor, "height width"], data: Dataset, row: int) -> Tensor:
     """Return a packed image's mask in the original's size: each pixel looks up where it was packed."""
     if "to_original" not in data:
         return mask
-    height, width = data["size"][row].tolist()
-    affine = torch.cat([data["to_original"][row].double(), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
+    height, width = data.read("size", row).tolist()
+    affine = torch.cat([data.read("to_original", row).double(), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])
     inverse = torch.linalg.inv(affine)
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     packed = torch.stack([x, y, torch.ones_like(x)], -1).double() @ inverse.T
