@@ -88,7 +88,7 @@ def test_the_loss_pulls_the_centres_box_and_class_alone_where_all_else_is_right(
     moved = torch.tensor([8.0, 8.0, 24.0, 24.0])
     assert gap == pytest.approx(5 * (1 - float(giou(moved, truth[0, 0, :4]))), rel=1e-3)
     empty = torch.zeros(1, 1, 6)  # an image known to be empty has only the heat to lose
-    assert float(BOXES.loss(right, empty)) > 50
+    assert float(BOXES.loss(right, empty)) == pytest.approx(9, abs=0.01)  # −log(1 − p) of the one sure cell
 
 
 def test_coco_scores_of_hand_made_cases():

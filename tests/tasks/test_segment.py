@@ -19,7 +19,7 @@ def test_parts_by_loops():
         for y in range(6):
             for x in range(6):
                 if true[n, y, x] != 255:
-                    want[n, true[n, y, x], logits[n, :, y, x].argmax()] += 1
+                    want[n, int(true[n, y, x]), logits[n, :, y, x].argmax()] += 1
     assert torch.equal(confusion, want)
 
 

@@ -44,14 +44,14 @@ def area(boxes: Float[Tensor, "*any 4"]) -> Float[Tensor, "*any"]:
     return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(min=0)
 
 
-def iou(a: Float[Tensor, "*any 4"], b: Float[Tensor, "*any 4"]) -> Float[Tensor, "*any"]:
+def iou(a: Float[Tensor, "*#any 4"], b: Float[Tensor, "*#any 4"]) -> Float[Tensor, "..."]:
     """Return intersection over union, box by box (broadcast); 0 where both are empty."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     both = (high - low).clamp(min=0).prod(-1)
     return both / (area(a) + area(b) - both).clamp(min=1e-9)
 
 
-def giou(a: Float[Tensor, "*any 4"], b: Float[Tensor, "*any 4"]) -> Float[Tensor, "*any"]:
+def giou(a: Float[Tensor, "*#any 4"], b: Float[Tensor, "*#any 4"]) -> Float[Tensor, "..."]:
     """Return generalised IoU, box by box (Rezatofighi et al., 2019): IoU − share of the hull that neither covers."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     both = (high - low).clamp(min=0).prod(-1)
