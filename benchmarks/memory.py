@@ -60,19 +60,19 @@ def worker(folder: Path, budget: str) -> dict[str, float]:
     """Run one trial as a comparison's worker does."""
     import torch
 
-    from rushlight.core.catalogue import catalogue
+    from rushlight.core.catalogue import cards
     from rushlight.data.dataset import Dataset
     from rushlight.run import trial
     from rushlight.run.store import Store
 
     torch.set_num_threads(1)
-    catalogue()
+    cards()
     Dataset.open(folder / "pack").save(folder / "data", reference=True)
     data = Dataset.open(folder / "data")
     libraries, peak = anonymous(), Peak()
     peak.start()
     began = time.monotonic()
-    spec = trial.Trial("supervised", 0, budget, data.content_hash, keep=20)
+    spec = trial.Trial("supervised(batch=16)", 0, budget, data.content_hash, keep=20)
     result = trial.run(spec, data, Store(folder / "out"))
     peak.running = False
     return {
@@ -100,7 +100,9 @@ def main() -> int:
         print(json.dumps(worker(asked.worker, asked.budget)))
         return 0
     found = []
-    print(f"{'images':>8} {'MB of pixels':>13} {'libraries, MB':>14} {'trial above, MB':>16} {'written, MB':>12} {'s':>6}")
+    print(
+        f"{'images':>8} {'MB of pixels':>13} {'libraries, MB':>14} {'trial above, MB':>16} {'written, MB':>12} {'s':>6}"
+    )
     for count in asked.images:
         with tempfile.TemporaryDirectory() as folder:
             own = [sys.executable, __file__, "--worker", folder, "--budget", asked.budget]

@@ -292,3 +292,34 @@ def test_pseudo_values_take_lists_and_need_two_blocks():
     np.testing.assert_allclose(np.average(values, weights=[3, 2]), 5.0)
     with pytest.raises(ValueError):
         stats.pseudo_values(sum, [1.0, 2.0], blocks=1)
+
+
+# --- groups ---
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1)), min_size=2, max_size=40))
+def test_the_mean_over_groups_is_the_mean_over_images(rows):
+    groups, values = (np.array(column) for column in zip(*rows, strict=True))
+    units = stats.by_group(values, groups)
+    assert len(units) == len(set(groups.tolist()))
+    assert units.mean() == pytest.approx(values.mean(), abs=1e-9)
+    if len(units) > 1:
+        jackknife = stats.pseudo_values(lambda x: float(x.mean()), values, groups=groups)
+        np.testing.assert_allclose(jackknife, units, atol=1e-9)
+        alone = stats.by_group(values, np.arange(len(values)))
+        np.testing.assert_allclose(alone, values, atol=1e-9)
+
+
+def test_intervals_over_groups_cover_where_those_over_images_do_not():
+    """Twenty patients of 5 to 40 images that share most of their difficulty."""
+    rng = np.random.default_rng(0)
+    inside = {"groups": 0, "images": 0}
+    for _ in range(300):
+        sizes = rng.integers(5, 40, 20)
+        groups = np.repeat(np.arange(20), sizes)
+        right = (rng.random(len(groups)) < rng.beta(2, 1, 20)[groups]).astype(float)
+        inside["groups"] += 2 / 3 in stats.single(stats.by_group(right, groups)[None])
+        inside["images"] += 2 / 3 in stats.single(right[None])
+    assert inside["groups"] / 300 > 0.88
+    assert inside["images"] / 300 < 0.6

@@ -33,7 +33,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 Scores = Float[np.ndarray, "seeds images"]
@@ -124,7 +124,10 @@ def compare_with_best(scores: Mapping[str, Scores], *, level: float = 0.95, refe
 
 
 def pseudo_values(
-    metric: Callable[[Any], float], parts: Sequence[Any] | np.ndarray, blocks: int | None = None
+    metric: Callable[[Any], float],
+    parts: Sequence[Any] | np.ndarray,
+    blocks: int | None = None,
+    groups: Int[np.ndarray, " images"] | None = None,
 ) -> Float[np.ndarray, " blocks"]:
     """Turn a metric of a whole test set (mAP, mIoU) into one number a block of images, whose mean is the metric.
 
@@ -138,17 +141,47 @@ def pseudo_values(
     of single images are the scores themselves. Image i falls in block i mod `blocks` (default: each alone);
     use the same blocks for all recipes and seeds, and 50 or more of them.
 
+    Images of one group (a patient, a slide) are not independent: with `groups` a block is a group, or several where
+    `blocks` asks for fewer. Blocks of different sizes count by their size: p[j] is drawn towards the metric by
+    blocks / h, so that the mean of the p has the variance of the metric (for a mean over images: `by_group`).
+
     Reference: Busing, Meijer, van der Leeden, Statistics and Computing 9, 1999, equation 5 (delete-m jackknife).
     """
     n = len(parts)
-    count = n if blocks is None else blocks
-    if not 2 <= count <= n:
-        raise ValueError(f"{count} blocks of {n} images: need at least 2 blocks and an image for each")
-    block = np.arange(n) % count
+    unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = int(unit.max(initial=-1)) + 1
+    count = min(blocks or units, units) if groups is not None else blocks or n
+    if not 2 <= count <= units:
+        raise ValueError(f"{count} blocks of {units} {'images' if groups is None else 'groups'}: need at least 2 blocks "
+                         "and one for each")  # fmt: skip
+    block = unit % count
     whole = metric(parts)
     share = n / np.bincount(block)
     without = np.array([metric(_select(parts, block != j)) for j in range(count)])
-    return share * whole - (share - 1) * without
+    values = share * whole - (share - 1) * without
+    return values if groups is None else whole + count / share * (values - whole)
+
+
+def by_group(
+    values: Float[np.ndarray, "*seeds images"], groups: Int[np.ndarray, " images"]
+) -> Float[np.ndarray, "*seeds groups"]:
+    """Turn scores of images into one number a group (patient, slide, video), whose mean is the mean over images.
+
+    Images of one group err together, so intervals over images are too narrow. With G groups, the j-th of m[j] images,
+
+        v[j] = mean + G m[j] / n (mean of group j - mean),
+
+    whose variance divided by G is the cluster-robust variance of the mean over images. Rows of v (one a seed) are score
+    matrices for `single`, `paired` and `compare_with_best`.
+
+    Reference: Cameron and Miller, Journal of Human Resources 50, 2015, section II.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    count = int(group.max()) + 1
+    mean = values.mean(-1, keepdims=True)
+    belongs = np.eye(count)[group]  # images × groups
+    # m[j] (mean of group j - mean) = Σ over its images (value - mean)
+    return mean + count / len(group) * ((values - mean) @ belongs)
 
 
 def verdict(ranking: Ranking, names: Mapping[str, str] | None = None) -> str:

@@ -13,8 +13,12 @@ from rushlight import tasks
 from rushlight.core.errors import UserError
 from rushlight.core.float64 import where_float64
 from rushlight.data.dataset import Dataset
+from rushlight.data.edit.split import groups
 from rushlight.run.model import Model
 from rushlight.tasks.base import Columns, Outputs, Task
+
+GROUP = "group"
+"""Beside the parts of a score: the group of each row, the unit of intervals."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def parts_of(model: Model, data: Dataset, rows: Int[Tensor, "n"], task: Task) ->
     if not len(rows):
         raise UserError(f"no '{task.column}' is known in the images to test on: label some of them")
     each = [task.parts(outputs, columns) for _, outputs, columns in batches(model, data, rows, task)]
-    return {name: torch.cat([one[name].cpu() for one in each]) for name in each[0]}
+    parts = {name: torch.cat([one[name].cpu() for one in each]) for name in each[0]}
+    return parts | ({GROUP: groups(data)[rows]} if GROUP in data else {})
 
 
 def batches(

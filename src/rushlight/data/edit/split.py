@@ -64,14 +64,22 @@ def together(data: Dataset) -> tuple[Int[np.ndarray, "rows"], str]:
     """Return a number for each row, equal for rows that must not be parted, and what they are, in words."""
     pairs, notes = [_stars(equal(data))], []
     if "group" in data:
-        groups = data["group"]
-        pairs.append(_stars(torch.where(groups >= 0, groups, groups.max() + 1 + torch.arange(len(data)))))
-        notes.append(f"{len(groups[groups >= 0].unique()):,} groups")
+        pairs.append(_stars(groups(data)))
+        notes.append(f"{len(data['group'][data.known('group')].unique()):,} groups")
     if "image" in data:
         alike, note = _alike(data)
         pairs.append(alike)
         notes += [note] if note else []
     return joined(torch.cat(pairs), len(data)).numpy(), " and ".join(notes)
+
+
+def groups(data: Dataset) -> Int[Tensor, "rows"]:
+    """Return the number of each row's group; a row of no group is one by itself, and so is each row without groups."""
+    rows = torch.arange(len(data))
+    if "group" not in data or not len(data):
+        return rows
+    own = data["group"]
+    return torch.where(own >= 0, own, own.max().clamp(min=-1) + 1 + rows)
 
 
 def _alike(data: Dataset) -> tuple[Int[Tensor, "pairs 2"], str]:
