@@ -1,7 +1,7 @@
 """How much memory a worker of a comparison holds, by the number of images: it must not grow with them.
 
-A data set of n images of 96×96 with classes is packed; a fresh process opens it by reference, as a worker does, and runs
-one trial (training, learning curve, final scores). Measured is `RssAnon` of /proc/self/status, the pages that no file
+A data set of n images of 96×96 with classes is packed; a fresh process opens it by reference, as a worker does, and
+runs one trial (training, learning curve, final scores). Measured is `RssAnon` of /proc/self/status, the pages that no file
 backs, fifty times a second: what the imported libraries hold before the trial, and the most above that during it.
 
     python benchmarks/memory.py [--images 2000 20000] [--budget 3000] [--most 300]
@@ -100,9 +100,7 @@ def main() -> int:
         print(json.dumps(worker(asked.worker, asked.budget)))
         return 0
     found = []
-    print(
-        f"{'images':>8} {'MB of pixels':>13} {'libraries, MB':>14} {'trial above, MB':>16} {'written, MB':>12} {'s':>6}"
-    )
+    print("  images  MB of pixels  libraries, MB  trial above, MB  written, MB      s")
     for count in asked.images:
         with tempfile.TemporaryDirectory() as folder:
             own = [sys.executable, __file__, "--worker", folder, "--budget", asked.budget]

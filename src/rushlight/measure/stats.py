@@ -152,8 +152,8 @@ def pseudo_values(
     units = int(unit.max(initial=-1)) + 1
     count = min(blocks or units, units) if groups is not None else blocks or n
     if not 2 <= count <= units:
-        raise ValueError(f"{count} blocks of {units} {'images' if groups is None else 'groups'}: need at least 2 blocks "
-                         "and one for each")  # fmt: skip
+        what = "images" if groups is None else "groups"
+        raise ValueError(f"{count} blocks of {units} {what}: need at least 2 blocks and one for each")
     block = unit % count
     whole = metric(parts)
     share = n / np.bincount(block)

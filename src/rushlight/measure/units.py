@@ -1,4 +1,4 @@
-"""The units of intervals over test images: one number an image, a group of images or a block, whose mean is the metric."""
+"""The units of intervals over test images: one number an image, a group or a block, whose mean is the metric."""
 
 from __future__ import annotations
 
