@@ -1,8 +1,8 @@
 """How much memory a worker of a comparison holds, by the number of images: it must not grow with them.
 
 A data set of n images of 96×96 with classes is packed; a fresh process opens it by reference, as a worker does, and
-runs one trial (training, learning curve, final scores). Measured is `RssAnon` of /proc/self/status, the pages that no file
-backs, fifty times a second: what the imported libraries hold before the trial, and the most above that during it.
+runs one trial (training, learning curve, final scores). Measured is `RssAnon` of /proc/self/status, the pages that no
+file backs, fifty times a second: what the imported libraries hold before the trial, and the most above that during it.
 
     python benchmarks/memory.py [--images 2000 20000] [--budget 3000] [--most 300]
 
