@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 import torch
 
 from rushlight.data.columns import TEST
 from rushlight.data.synthetic import fashion, scenes
-from rushlight.measure.preprocessing import Preprocessing
 from rushlight.methods.evaluate.backbones import few_label
 from rushlight.nets import encoders
 from rushlight.run.model import Model, ModelInfo
@@ -17,22 +15,6 @@ from rushlight.run.model import Model, ModelInfo
 
 def model_of(name: str = "conv16", size: int = 28) -> Model:
     return Model(encoders.create(name, image_size=size, seed=0), {}, ModelInfo(image_size=(size, size))).eval()
-
-
-@pytest.mark.parametrize(("name", "depth"), [("conv16", 4), ("vit64", 4), ("resnet18", 8)])
-def test_the_learning_rate_falls_from_layer_to_layer(name, depth):
-    network = few_label._Network(encoders.create(name, image_size=28, seed=0), Preprocessing(), 3)
-    groups = few_label.decayed_groups(network, 0.5, 0.1)
-    layer, last = few_label.layers(network.encoder)
-    assert last == depth + 1
-    scale = {id(p): group["scale"] for group in groups for p in group["params"]}
-    for parameter_name, parameter in network.named_parameters():
-        at = layer.get(parameter_name.removeprefix("encoder."), last)
-        assert scale[id(parameter)] == pytest.approx(0.5 ** (depth + 1 - at))
-    assert all(scale[id(parameter)] == 1 for parameter in network.head.parameters())
-    assert min(scale.values()) == pytest.approx(0.5 ** (depth + 1 - min(layer.values())))
-    assert {group["weight_decay"] for group in groups if group["params"][0].ndim == 1} == {0.0}
-    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
 
 
 def test_fine_tuning_learns_and_chooses_its_rate_by_training_labels_alone():

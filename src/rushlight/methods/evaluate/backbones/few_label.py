@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Int, UInt8
@@ -19,14 +18,12 @@ from torch.nn import functional as F
 
 from rushlight.augment import mix, policy
 from rushlight.measure.preprocessing import Preprocessing
-from rushlight.nets.encoders import Encoder, Timm
+from rushlight.nets.encoders import Encoder
 from rushlight.nets.heads import Linear
+from rushlight.nets.layers import decayed_groups
 from rushlight.run.model import Model
 from rushlight.tasks.scores import mean_average_precision
 from rushlight.train import optim
-
-TOP = ("norm", "fc_norm", "head")
-"""Modules of a timm model that stand after its blocks, and learn at the head's rate."""
 
 
 @dataclass(frozen=True)
@@ -72,31 +69,6 @@ class _Network(nn.Module):
         images = self.contract.resize(images)
         pooled = self.encoder.maps(images).mean((2, 3)) if self.contract.pooling == "mean" else self.encoder(images)
         return self.head(pooled)
-
-
-def layers(encoder: Encoder) -> tuple[dict[str, int], int]:
-    """(each parameter's layer, the head's layer L + 1): 0 the stem, 1 … L the blocks."""
-    if isinstance(encoder, Timm):
-        from timm.models._manipulate import group_parameters
-
-        model = encoder.model
-        found = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
-        last = max(layer for name, layer in found.items() if not name.startswith(TOP)) + 1
-        return {f"model.{name}": last if name.startswith(TOP) else layer for name, layer in found.items()}, last
-    stages = {name: 1 + int(name.split(".")[1]) for name, _ in encoder.named_parameters()}
-    return stages, max(stages.values()) + 1
-
-
-def decayed_groups(network: _Network, decay: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Optimiser groups whose `scale` is decay^(L + 1 − l); biases and norms without weight decay."""
-    layer, last = layers(network.encoder)
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
-    for name, parameter in network.named_parameters():
-        at = layer.get(name.removeprefix("encoder."), last)
-        plain = parameter.ndim <= 1
-        empty = {"params": [], "scale": decay ** (last - at), "weight_decay": 0.0 if plain else weight_decay}
-        groups.setdefault((at, plain), empty)["params"].append(parameter)
-    return list(groups.values())
 
 
 def fine_tune(
@@ -165,7 +137,7 @@ def _trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _Network(model.encoder, contract, outputs).to(device).train()
-        groups = decayed_groups(network, tuning.decay, tuning.weight_decay)
+        groups = decayed_groups(network, network.encoder, decay=tuning.decay, weight_decay=tuning.weight_decay)
         optimiser = optim.optimiser("adamw", groups, learning_rate=rate)
         generator = torch.Generator(device).manual_seed(seed)
         size = (images.shape[-2], images.shape[-1])
