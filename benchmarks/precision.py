@@ -37,7 +37,7 @@ def seconds(recipe: str, encoder: str, precision: str, passes: float) -> float:
     data = data.with_columns(image=torch.nn.functional.pad(data["image"], (2, 2, 2, 2)))
     start = Model(encoders.create(encoder, image_size=32, seed=0))
     began = time.process_time()
-    Recipe.parse(recipe).run(data, start, Budget(passes=passes), RunContext(task=None, precision=precision))
+    Recipe.parse(recipe).run(data, start, RunContext(task=None, precision=precision, budget=Budget(passes=passes)))
     return time.process_time() - began
 
 

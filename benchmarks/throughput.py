@@ -27,7 +27,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def interleave(
     model = Model(encoders.create("conv16", seed=0, image_size=max(size)))
     task = "class" if kind.card.task else None
     ctx = RunContext(task=task, precision=hardware.precision("cpu"))
-    Timed(**arguments).run(data, model, Budget(passes=1e9), ctx)
+    Timed(**arguments).run(data, model, replace(ctx, budget=Budget(passes=1e9)))
     return Measured(times, images)
 
 

@@ -11,7 +11,7 @@ import torch
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other libraries warn of while they are imported is not ours to mend
 
-    import lightning.pytorch  # noqa: F401  # isort: skip
+    import lightning_fabric  # noqa: F401  # isort: skip
     import timm  # noqa: F401  # isort: skip
 
 from rushlight.data.columns import TEST

@@ -38,4 +38,4 @@ def test_starting_up_imports_nothing_heavy(statement: str) -> None:
     assert found.strip() == "[]"
 
 
-HEAVY = ("torch", "lightning", "pandas", "matplotlib", "scipy", "sklearn", "timm", "tensordict")
+HEAVY = ("torch", "lightning_fabric", "pandas", "matplotlib", "scipy", "sklearn", "timm", "tensordict")

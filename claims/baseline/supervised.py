@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.edit import hide
 from rushlight.data.synthetic import fashion
@@ -21,7 +23,7 @@ def accuracy(seed: int, labels: int, passes: float) -> float:
     train = hide.per_class(data.fold(TRAIN), labels, seed=seed)
     model = Model(encoders.create("conv16", image_size=28, seed=seed), {}, ModelInfo.of(data.info, (28, 28), "class"))
     ctx = RunContext(seed=seed, precision=hardware.precision("cpu"))
-    trained, _ = Recipe.parse("supervised").run(train, model, Budget(passes=passes), ctx)
+    trained = Recipe.parse("supervised").run(train, model, replace(ctx, budget=Budget(passes=passes))).model
     return 100 * evaluate(trained, data.fold(TEST), "class").value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -78,22 +79,22 @@ def curated(data: Dataset, there: torch.Tensor, seed: int) -> tuple[Pool, Pool, 
     """The pool after the automatic stages, then after a reviewer who is never wrong about a drawn sample."""
     model, ctx = Model(encoders.create("conv16", image_size=SIDE)), RunContext(seed=seed)
     first = load_method("pass")(threshold=0.25, review=REVIEW)
-    first.run(data, model, Budget(passes=1), ctx)
-    sample = (~first.pool.scores["review"].isnan()).nonzero().flatten().tolist()
+    before = first.run(data, model, replace(ctx, budget=Budget(passes=1)))
+    sample = (~before.pool.scores["review"].isnan()).nonzero().flatten().tolist()
     with tempfile.TemporaryDirectory() as folder:
         earlier, verdicts = Path(folder) / "curation.csv", Path(folder) / "review.csv"
-        first.pool.write(earlier)
+        before.pool.write(earlier)
         said = [f"{data.names[row]},{'remove' if there[row] else 'keep'}" for row in sample]
         verdicts.write_text("\n".join(["name,verdict", *said]))
         second = load_method("pass")(faces=None, review=REVIEW, previous=str(earlier), verdicts=str(verdicts))
-        second.run(data, model, Budget(passes=1), ctx)
-    return first.pool, second.pool, second.findings
+        after = second.run(data, model, replace(ctx, budget=Budget(passes=1)))
+    return before.pool, after.pool, after.findings
 
 
 def learned(recipe: str, images: torch.Tensor, seed: int) -> Model:
     start = Model(encoders.create("conv16", image_size=SMALL, seed=seed))
     ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
-    return Recipe.parse(recipe).run(Dataset({"image": images}), start, BUDGET, ctx)[0]
+    return Recipe.parse(recipe).run(Dataset({"image": images}), start, replace(ctx, budget=BUDGET)).model
 
 
 def asked(model: Model, seed: int) -> tuple[float, float]:

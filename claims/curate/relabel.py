@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rushlight.data.columns import TEST
@@ -37,16 +39,16 @@ def run(seed: int, fold: int = TEST) -> dict[str, float]:
     ctx = RunContext(seed=seed, task="class", precision=precision("cpu"))
     encoder = encoders.create("conv16", image_size=SIZE, seed=seed + 1000)
     info = ModelInfo.of(data.info, (SIZE, SIZE), "class")
-    _, annotator = Supervised().run(others, Model(encoder, {}, info), ANNOTATOR, ctx)
+    annotator = Supervised().run(others, Model(encoder, {}, info), replace(ctx, budget=ANNOTATOR)).model
     maps = {
         "original": one_label(data),
-        "global": ReLabel(localised=False).run(data, annotator, STUDENT, ctx)[0],
-        "localised": ReLabel().run(data, annotator, STUDENT, ctx)[0],
+        "global": ReLabel(localised=False).run(data, annotator, replace(ctx, budget=STUDENT)).data,
+        "localised": ReLabel().run(data, annotator, replace(ctx, budget=STUDENT)).data,
     }
     top, precise = {"annotator": in_set(annotator, test)}, {"annotator": mean_ap(annotator, test)}
     for name, mapped in maps.items():
         start = Model(encoders.create("conv16", image_size=SIZE, seed=seed), {}, info)
-        student = Supervised().run(mapped, start, STUDENT, ctx)[1]
+        student = Supervised().run(mapped, start, replace(ctx, budget=STUDENT)).model
         top[name], precise[name] = in_set(student, test), mean_ap(student, test)
     return {
         "localised over original": 100 * (top["localised"] - top["original"]),

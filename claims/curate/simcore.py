@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -64,8 +66,8 @@ def run(seed: int) -> dict[str, float]:
     ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
     start = Model(encoders.create("conv16", image_size=28, seed=seed))
     stage = SimCore(retrieval=LEARNER, clusters=20, patience=5)
-    stage.run(data, start, CHOOSING, ctx)
-    chosen = stage.pool.kept & (torch.arange(len(data)) >= TARGET)
+    outcome = stage.run(data, start, replace(ctx, budget=CHOOSING))
+    chosen = outcome.pool.kept & (torch.arange(len(data)) >= TARGET)
     size = int(chosen.sum())
     anywhere = TARGET + torch.randperm(len(data) - TARGET, generator=torch.Generator().manual_seed(seed))[:size]
     rows = {
@@ -78,7 +80,7 @@ def run(seed: int) -> dict[str, float]:
     test = test.select(torch.isin(test["class"], torch.tensor(SHOES)))
     own, found = data.select(torch.arange(TARGET)), {}
     for name, part in rows.items():
-        model, _ = Recipe.parse(LEARNER).run(data.select(part).hide(), start, TRAINING, ctx)
+        model = Recipe.parse(LEARNER).run(data.select(part).hide(), start, replace(ctx, budget=TRAINING)).model
         seen, asked = (pooled(model, each["image"]) for each in (own, test))
         found[name] = 100 * linear.accuracy(seen, own["class"], asked, test["class"])
         found[f"{name}, neighbours"] = 100 * knn.accuracy(seen, own["class"], asked, test["class"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rushlight.data.columns import TEST, TRAIN
@@ -43,7 +45,7 @@ def pretrained(seed: int) -> dict[str, Model]:
         task = "class" if recipe == "supervised" else None
         ctx = RunContext(seed=seed, task=task, precision=hardware.precision("cpu"))
         given = data if task else data.without("class")
-        models[name] = Recipe.parse(recipe).run(given, _start(encoder, seed), BUDGET, ctx)[0].eval()
+        models[name] = Recipe.parse(recipe).run(given, _start(encoder, seed), replace(ctx, budget=BUDGET)).model.eval()
     return models
 
 

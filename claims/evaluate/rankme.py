@@ -32,7 +32,9 @@ def pretrained(data: Dataset, seed: int, weight: float, rate: float) -> Model:
         f"barlow-twins(weight={weight}, learning_rate={rate}, projector=[128, 128], batch=64, optimiser='adam')"
     )
     start = Model(encoders.create("conv16", seed=seed, image_size=28))
-    return recipe.run(data, start, BUDGET, RunContext(seed=seed, task=None, precision=hardware.precision("cpu")))[0]
+    return recipe.run(
+        data, start, RunContext(seed=seed, task=None, precision=hardware.precision("cpu"), budget=BUDGET)
+    ).model
 
 
 def features(model: Model, images: torch.Tensor) -> np.ndarray:

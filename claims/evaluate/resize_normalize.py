@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,7 +29,7 @@ def pretrained(seed: int) -> Model:
     data = fashion.load().fold(TRAIN).select(torch.arange(8000)).without("class")
     start = Model(encoders.create("conv16", seed=seed, image_size=OWN), {}, ModelInfo(image_size=(OWN, OWN)))
     ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
-    return Recipe.parse("barlow-twins").run(data, start, BUDGET, ctx)[0].eval()
+    return Recipe.parse("barlow-twins").run(data, start, replace(ctx, budget=BUDGET)).model.eval()
 
 
 def digits(seed: int) -> tuple[Asked, float]:

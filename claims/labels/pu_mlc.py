@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rushlight.data.columns import TEST
@@ -38,7 +40,7 @@ def run(seed: int, fold: int = TEST) -> dict[str, float]:
     for name, stage, data in (("assumed", Supervised(), assumed), ("pu-mlc", PUMLC(), train)):
         encoder = encoders.create("conv16", image_size=SIZE, seed=seed)
         start = Model(encoder, {}, ModelInfo.of(train.info, (SIZE, SIZE), "tags"))
-        model = stage.run(data, start, BUDGET, ctx)[1]
+        model = stage.run(data, start, replace(ctx, budget=BUDGET)).model
         found = evaluate(model, test, "tags")
         overall, per_class = scores.f1_at(found.parts["scores"], found.parts["true"], 0.5)
         best = scores.best_f1(found.parts["scores"], found.parts["true"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -32,7 +34,7 @@ def scenes(n: int, seed: int, **settings: int) -> Dataset:
 def trained(recipe: str, data: Dataset, seed: int) -> Model:
     start = Model(encoders.create("conv16", seed=seed, image_size=32), {}, ModelInfo.of(data.info, (32, 32), "class"))
     ctx = RunContext(seed=seed, precision=hardware.precision("cpu"))
-    return Recipe.parse(recipe).run(data, start, BUDGET, ctx)[0] if recipe else start
+    return Recipe.parse(recipe).run(data, start, replace(ctx, budget=BUDGET)).model if recipe else start
 
 
 def probe(model: Model, train: Dataset, test: Dataset, seed: int) -> float:

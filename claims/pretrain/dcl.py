@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rushlight.data.columns import TEST, TRAIN
@@ -40,7 +42,7 @@ def trained(seed: int, batch: int, decoupled: bool, rate: float) -> tuple[Model,
     data = fashion.load().fold(TRAIN).select(torch.arange(IMAGES)).without("class")
     start = Model(encoders.create("conv16", image_size=28, seed=seed))
     ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
-    _, model = learner.run(data, start, Budget(passes=PASSES), ctx)
+    model = learner.run(data, start, replace(ctx, budget=Budget(passes=PASSES))).model
     half = seen[len(seen) // 2 :]
     return model, sum(half) / len(half)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rushlight.data.columns import TRAIN
@@ -51,9 +53,9 @@ def run(seed: int) -> dict[str, float]:
     photos = Dataset(
         {"image": torch.nn.functional.pad(fashion.load().fold(TRAIN)["image"][: 2 * PATCHES], (2, 2, 2, 2))}
     )
-    models["foreign"] = Recipe.parse(BASE).run(photos, start, BUDGET, ctx)[0]
+    models["foreign"] = Recipe.parse(BASE).run(photos, start, replace(ctx, budget=BUDGET)).model
     for name, recipe in ARMS.items():
-        models[name] = Recipe.parse(recipe).run(bare, start, BUDGET, ctx)[0]
+        models[name] = Recipe.parse(recipe).run(bare, start, replace(ctx, budget=BUDGET)).model
     found = {name: auc(model, train, unseen) for name, model in models.items()}
     within = {name: auc(model, train, others) for name, model in models.items()}
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rushlight.data.columns import TEST
@@ -37,7 +39,7 @@ def taught(seed: int, ctx: RunContext) -> Model:
     single = compose(4000, size=SIZE, objects=(1, 1), seed=9000 + seed).without("mask", "boxes", "tags", "depth")
     start = Model(encoders.create("conv16", image_size=SIZE, seed=100 + seed))
     labelled = RunContext(seed=seed, task="class", precision=ctx.precision)
-    return Recipe.parse("supervised").run(single, start, TEACHING, labelled)[0]
+    return Recipe.parse("supervised").run(single, start, replace(labelled, budget=TEACHING)).model
 
 
 def mean_ap(model: Model, train: Dataset, test: Dataset) -> float:
@@ -53,7 +55,7 @@ def run(seed: int) -> dict[str, float]:
     teacher, bare = taught(seed, ctx), Dataset({"image": data["image"]})
     found = {"teacher": mean_ap(teacher, few, test)}
     for name, recipe in ARMS.items():
-        student, _ = Recipe.parse(recipe).run(bare, teacher, TRAINING, ctx)
+        student = Recipe.parse(recipe).run(bare, teacher, replace(ctx, budget=TRAINING)).model
         found[name] = mean_ap(student, few, test)
     return {
         "over one": found["four"] - found["one"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -92,9 +93,9 @@ def run(seed: int) -> dict[str, float]:
     start = Model(encoders.create("vit64", image_size=SIZE, seed=seed))
     multi = MultiMAE(batch=64, learning_rate=8e-3)
     alone, longer = (MultiMAE(batch=64, learning_rate=3e-3, modalities=["image"], kept=0.25) for _ in range(2))
-    _, full = multi.run(bare, start, COMPUTE, ctx)
-    _, rgb = alone.run(bare, start, SAME_STEPS, ctx)
-    _, rgb_longer = longer.run(bare, start, COMPUTE, ctx)
+    full = multi.run(bare, start, replace(ctx, budget=COMPUTE)).model
+    rgb = alone.run(bare, start, replace(ctx, budget=SAME_STEPS)).model
+    rgb_longer = longer.run(bare, start, replace(ctx, budget=COMPUTE)).model
     assert abs(multi.plan.steps - alone.plan.steps) <= 0.02 * alone.plan.steps
     torch.manual_seed(seed)
     new = Adapters(width=64, patch=4, depth=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import tissue
 from rushlight.jobs.claims.run import Claim, Effect
@@ -29,7 +31,7 @@ def run(seed: int) -> dict[str, float]:
     bare = Dataset({"image": tissue.compose(UNLABELLED, labs=LABS, seed=10 * seed)["image"]})
     ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
     start = Model(encoders.create("conv16", image_size=32, seed=seed))
-    model, _ = Recipe.parse(RECIPE).run(bare, start, BUDGET, ctx)
+    model = Recipe.parse(RECIPE).run(bare, start, replace(ctx, budget=BUDGET)).model
     few, half, bare_few = judged(model, FEW, seed), judged(model, HALF, seed), judged(start, FEW, seed)
     gain = few["attention"] - few["mean"]
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rushlight.data.columns import TEST, TRAIN
@@ -27,7 +29,7 @@ def run(seed: int) -> dict[str, float]:
     for name, stage in (("plain", Supervised()), ("distilled", DefensiveDistillation(temperature=100.0))):
         encoder = encoders.create("conv16", image_size=28, seed=seed)
         start = Model(encoder, {}, ModelInfo.of(train.info, (28, 28), "class"))
-        models[name] = stage.run(train, start, BUDGET, ctx)[1]
+        models[name] = stage.run(train, start, replace(ctx, budget=BUDGET)).model
     attack = CarliniWagner(c=1.0, steps=200, searches=3)
     judge = FgsmCw(images=100, strengths=(EPS,), carlini_wagner=attack)
     numbers = judge.audit(models, test, ctx).numbers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rushlight.data.columns import TEST
 from rushlight.data.synthetic import scenes
 from rushlight.jobs.claims.run import Claim, Effect
@@ -37,7 +39,7 @@ def run(seed: int) -> dict[str, float]:
         learner.smallest_batch = 8
         model = Model(encoders.create("conv16", seed=seed, image_size=48))
         ctx = RunContext(seed=seed, task="mask", precision=precision("cpu"))
-        _, model = learner.run(train, model, BUDGET, ctx)
+        model = learner.run(train, model, replace(ctx, budget=BUDGET)).model
         predicted = model.predict(test["image"], names=["mask"])["mask"].argmax(1)
         outputs = len(CLASSES) + 1
         found[name] = scores.mean_iou(scores.confusion(predicted, test["mask"], outputs).sum(0))

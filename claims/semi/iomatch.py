@@ -79,7 +79,7 @@ def run(seed: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, learner in arms.items():
         model = Model(encoders.create("conv16", seed=seed, image_size=28))
-        _, model = learner.run(train, model, BUDGET, RunContext(seed=seed, precision=precision("cpu")))
+        model = learner.run(train, model, RunContext(seed=seed, precision=precision("cpu"), budget=BUDGET)).model
         closed, opened = _scores(model, test)
         found |= {f"{name}_closed": closed, f"{name}_open": opened}
     return {

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rushlight import tasks
-from rushlight._version import VERSION
 from rushlight.core.catalogue import fitting, load_method
 from rushlight.core.errors import UserError
-from rushlight.core.files import file_hash
-from rushlight.data.columns import TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.sources.read import Cache, load
-from rushlight.nets import encoders
-from rushlight.run import choose, hardware
 from rushlight.run.budget import Budget
-from rushlight.run.model import Model, ModelInfo
+from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Progress, RunContext
+from rushlight.run.stage import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,53 +66,21 @@ def fit(
     Raises:
         UserError: the recipe cannot be read or does not fit the data.
     """
-    data = load(data).fold(TRAIN)
-    recipe, budget = Recipe.parse(recipe), Budget.parse(budget)
-    task = tasks.chosen(data, task)
-    recipe.check(data, task)
-    device = hardware.device(device)
-    choice = choose.encoder(max(data.height, data.width), device, recipes=[recipe]) if encoder == "auto" else None
-    name, start = (choice.name, weights or choice.weights) if choice else (encoder, weights)
-    size = max(data.height, data.width)
-    model = Model(
-        encoders.create(name, image_size=size, seed=seed, pretrained=pretrained, weights=start),
-        {},
-        ModelInfo.of(data.info, (data.height, data.width), task),
+    from rushlight.jobs.fit.run import fit as run
+
+    return run(
+        load(data),
+        recipe,
+        budget=budget,
+        seed=seed,
+        out=Path(out) if out is not None else None,
+        encoder=encoder,
+        weights=weights,
+        pretrained=pretrained,
+        task=task,
+        device=device,
+        on_progress=on_progress,
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        depends = (data.content_hash, str(recipe), str(budget), seed, name, file_hash(start), pretrained, task, device)
-        work = _work_folder(Path(out), *depends) if out is not None else Path(scratch)
-        ctx = RunContext(
-            seed=seed,
-            task=task,
-            device=device,
-            precision=hardware.precision(device, name),
-            folder=work,
-            on_progress=on_progress,
-        )
-        model, _ = recipe.run(data, model, budget, ctx)
-    model = model.with_info(version=VERSION)
-    if out is not None:
-        _hand_out(model, Path(out), work)
-    return model
-
-
-def _work_folder(out: Path, *depends: object) -> Path:
-    """Where a training keeps its checkpoints: beside its model, by everything that its result depends on."""
-    import hashlib
-
-    key = hashlib.sha256(repr((*depends, VERSION)).encode()).hexdigest()[:12]
-    return out.parent / f".{out.name}.{key}.work"
-
-
-def _hand_out(model: Model, out: Path, work: Path) -> None:
-    import shutil
-
-    try:
-        model.save(out)
-    except OSError as error:
-        raise UserError(f"{out} could not be written ({error.strerror}): make room, or name another --out") from error
-    shutil.rmtree(work, ignore_errors=True)
 
 
 def predict(

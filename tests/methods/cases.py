@@ -13,7 +13,7 @@ from rushlight.data.dataset import Dataset
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model, ModelInfo
-from rushlight.run.stage import Attack, Judge, RunContext, Stage
+from rushlight.run.stage import Attack, Judge, Outcome, RunContext, Stage
 from rushlight.train.joint_embedding import AddOn
 from rushlight.train.learner import Learner
 
@@ -81,16 +81,16 @@ def prepared(case: Case) -> Learner:
     return learner
 
 
-def run(case: Case, **settings: object) -> tuple[Dataset, Model, Stage]:
+def run(case: Case, **settings: object) -> tuple[Dataset, Model, Outcome]:
     name, task = case
     stage, data = make(name), training(task)
-    ctx = RunContext(task=task, **settings)  # type: ignore[arg-type]
-    data, model = stage.run(data, start(data, case), BUDGET, ctx)
-    return data, model, stage
+    ctx = RunContext(task=task, budget=BUDGET, **settings)  # type: ignore[arg-type]
+    outcome = stage.run(data, start(data, case), ctx)
+    return outcome.data, outcome.model, outcome
 
 
 @cache
-def trained(case: Case) -> tuple[Dataset, Model, Stage]:
+def trained(case: Case) -> tuple[Dataset, Model, Outcome]:
     """`run` at seed 0, shared by the tests that only look at what came out."""
     return run(case)
 

@@ -60,7 +60,7 @@ def follows(learner: Learner, teacher: Teacher, share: float) -> None:
 
 def trained(recipe: str, encoder: str = "conv16", passes: float = 8e3) -> Model:
     data = photos().without("class")
-    return Recipe.parse(recipe).run(data, fresh(encoder), Budget(passes=passes), RunContext(task=None))[0]
+    return Recipe.parse(recipe).run(data, fresh(encoder), RunContext(task=None, budget=Budget(passes=passes))).model
 
 
 def probed(model: Model) -> float:

@@ -123,7 +123,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(case: Case) -> N
     again, other = (run(case, seed=seed) for seed in (0, 4))
     assert_equal(one[1], again[1])
     assert one[0].content_hash == again[0].content_hash
-    pools = [stage.pool.to_csv() if stage.pool is not None else "" for _, _, stage in (one, again, other)]
+    pools = [outcome.pool.to_csv() if outcome.pool is not None else "" for _, _, outcome in (one, again, other)]
     assert pools[0] == pools[1]
     moved = any(not torch.equal(a, b) for a, b in zip(states(one[1]).values(), states(other[1]).values(), strict=True))
     assert moved or one[0].content_hash != other[0].content_hash or pools[0] != pools[2]
@@ -149,10 +149,10 @@ def test_a_cut_run_goes_on_to_the_same_bits(case: Case, tmp_path: Path) -> None:
 
 @every_learner
 def test_it_spends_its_budget_and_no_more(case: Case) -> None:
-    _, _, stage = trained(case)
-    assert stage.spent.passes <= BUDGET.passes
-    step = stage.spent.passes / stage.spent.steps
-    assert stage.spent.passes > BUDGET.passes - 2 * step
+    _, _, outcome = trained(case)
+    assert outcome.spent.passes <= BUDGET.passes
+    step = outcome.spent.passes / outcome.spent.steps
+    assert outcome.spent.passes > BUDGET.passes - 2 * step
 
 
 @every_stage
@@ -161,7 +161,7 @@ def test_it_changes_neither_the_data_nor_the_model_it_was_given(case: Case) -> N
     data = training(task)
     model, before = start(data, case), data.content_hash
     given = states(model)
-    make(name).run(data, model, BUDGET, RunContext(task=task))
+    make(name).run(data, model, RunContext(task=task, budget=BUDGET))
     assert data.content_hash == before
     assert all(torch.equal(values, given[key]) for key, values in model.state_dict().items())
 
@@ -207,7 +207,7 @@ def classifier() -> Model:
     """A classifier worth attacking."""
     case, train = ("supervised", "class"), training("class")
     stage = load_method("supervised")()
-    return stage.run(train, start(train, case), Budget(passes=3000), RunContext())[1]
+    return stage.run(train, start(train, case), RunContext(budget=Budget(passes=3000))).model
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -246,7 +246,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_budget(photos: Dataset) ->
 
     stage.step = crowded  # type: ignore[method-assign]
     data = photos.fold(TRAIN)
-    with pytest.warns(UserWarning, match="out of memory; going on with a batch of 8, the same budget"):
-        stage.run(data, start(data, ("supervised", "class")), BUDGET, RunContext())
+    with pytest.warns(UserWarning, match="out of memory with a batch of 16; trained with 8"):
+        outcome = stage.run(data, start(data, ("supervised", "class")), RunContext(budget=BUDGET))
     assert sizes[-1] == 8
-    assert stage.spent.passes > 0.9 * BUDGET.passes
+    assert outcome.spent.passes > 0.9 * BUDGET.passes

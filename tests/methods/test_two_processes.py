@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import traceback
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +20,7 @@ from rushlight.augment import policy
 from rushlight.augment.policy import Policy
 from rushlight.nets.norm import synchronise
 from rushlight.train.joint_embedding import plain
-from rushlight.train.learner import Plan
+from rushlight.train.plan import Plan
 
 BATCH = 8
 ALONE = {"pu-mlc": {"consistency": 0.0}, "histopath-ssl": {"look": plain}}
@@ -45,7 +44,7 @@ def outcome(case: Case, rank: int, processes: int) -> dict[str, torch.Tensor]:
             module.drop_prob = 0.0
     learner.plan = Plan(BATCH, 10, 1.0, 1.0)
     learner.generator = lambda stream=0: torch.Generator().manual_seed(0)  # type: ignore[method-assign]
-    learner._trainer = SimpleNamespace(global_rank=rank, world_size=processes, global_step=5)  # type: ignore[assignment]
+    learner.process, learner.processes, learner.step_index = rank, processes, 5
     loss = learner.step(learner.draw(BATCH, 5))
     loss.backward()
     gradients = {key: p.grad for key, p in learner.named_parameters() if p.grad is not None}

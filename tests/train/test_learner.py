@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from rushlight.run import hardware
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model, ModelInfo
 from rushlight.run.stage import Diverged, Progress, RunContext
-from rushlight.train.learner import Learner, _permuted
+from rushlight.train.learner import Learner
+from rushlight.train.plan import permuted
 
 
 def start(data: Dataset) -> Model:
@@ -30,7 +32,7 @@ def start(data: Dataset) -> Model:
 def test_every_row_comes_once_an_epoch(rows: int, batch: int, seed: int) -> None:
     """Whatever the batch, the stream of drawn rows is a row of permutations."""
     steps = 3 * rows // batch + 1
-    stream = torch.cat([_permuted(rows, batch, step, seed) for step in range(steps)])
+    stream = torch.cat([permuted(rows, batch, step, seed) for step in range(steps)])
     for epoch in range(len(stream) // rows):
         assert sorted(stream[epoch * rows : (epoch + 1) * rows].tolist()) == list(range(rows))
 
@@ -52,7 +54,8 @@ def test_it_learns(photos: Dataset, margin: Margin) -> None:
 
     stage = load_method("supervised")()
     ctx = RunContext(precision=hardware.precision("cpu"))
-    _, model = stage.run(train, start(train), Budget(passes=6000), ctx)
+    outcome = stage.run(train, start(train), replace(ctx, budget=Budget(passes=6000)))
+    model = outcome.model
     untrained = load_method("supervised")()
     untrained.prepare(train, start(train), ctx)
     margin("accuracy", accuracy(model), 0.5)
@@ -62,9 +65,9 @@ def test_it_learns(photos: Dataset, margin: Margin) -> None:
 def test_a_budget_in_minutes_ends_in_time(photos: Dataset) -> None:
     train = photos.fold(0)
     stage = load_method("supervised")()
-    stage.run(train, start(train), Budget(minutes=1 / 60), RunContext())
-    assert 0.9 < stage.spent.seconds < 3
-    assert stage.spent.steps > 3
+    outcome = stage.run(train, start(train), RunContext(budget=Budget(minutes=1 / 60)))
+    assert 0.9 < outcome.spent.seconds < 3
+    assert outcome.spent.steps > 3
 
 
 def test_the_batch_shrinks_until_the_budget_buys_enough_steps(photos: Dataset) -> None:
@@ -79,7 +82,7 @@ def test_the_batch_shrinks_until_the_budget_buys_enough_steps(photos: Dataset) -
 def test_progress_is_told(photos: Dataset) -> None:
     train, told = photos.fold(0), []
     stage = load_method("fixmatch")()
-    stage.run(train, start(train), Budget(passes=8000), RunContext(on_progress=told.append))
+    stage.run(train, start(train), RunContext(on_progress=told.append, budget=Budget(passes=8000)))
     assert told
     assert all(isinstance(progress, Progress) and 0 < progress.done <= 1 for progress in told)
     assert {"loss", "kept"} <= told[0].logged.keys()
@@ -92,15 +95,15 @@ def test_a_loss_that_is_not_finite_keeps_the_state_before_it(photos: Dataset, tm
     step = stage.step
     stage.step = lambda batch: step(batch) * (float("nan") if stage.step_index == 3 else 1.0)  # type: ignore[method-assign]
     with pytest.raises(Diverged, match="step 3 is not finite") as raised:
-        stage.run(train, start(train), Budget(passes=400), RunContext(folder=tmp_path))
-    state = torch.load(raised.value.checkpoint, weights_only=True)["state_dict"]
+        stage.run(train, start(train), RunContext(folder=tmp_path, budget=Budget(passes=400)))
+    state = torch.load(raised.value.checkpoint, weights_only=True)["learner"]
     assert all(bool(values.isfinite().all()) for values in state.values())
 
 
 def test_what_does_not_fit_is_said(photos: Dataset) -> None:
     labelled = photos.select(photos.known("class"))
     with pytest.raises(UserError, match="'fixmatch' does not fit this data: it needs images whose 'class' is unknown"):
-        load_method("fixmatch")().run(labelled, start(labelled), Budget(passes=100), RunContext())
+        load_method("fixmatch")().run(labelled, start(labelled), RunContext(budget=Budget(passes=100)))
 
 
 def test_draws_are_fair_over_unlabelled_rows(photos: Dataset) -> None:

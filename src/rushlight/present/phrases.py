@@ -12,7 +12,7 @@ from rushlight._version import VERSION
 from rushlight.data.dataset import Quarantined
 from rushlight.present.page import Block, Listing, Text
 
-PACKAGES = ("torch", "torchvision", "lightning", "timm", "tensordict", "numpy", "scipy")
+PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "tensordict", "numpy", "scipy")
 
 
 def count(n: int, what: str) -> str:

@@ -64,6 +64,24 @@ class Budget:
             return Budget(passes=self.passes * part)
         return Budget(minutes=(self.minutes or 0) * part)
 
+    def left(self, spent: Spent) -> Budget:
+        """Return what is left of the budget after this was spent: at least one pass, or a hundredth of a minute."""
+        return self.plus(-self.used(spent))
+
+    def used(self, spent: Spent) -> float:
+        """Return what was spent, in this budget's unit."""
+        return spent.passes if self.passes is not None else spent.seconds / 60
+
+    def unused(self, spent: Spent) -> float:
+        """Return what is left of the budget, in its unit; below zero where more was spent."""
+        return (self.passes or self.minutes or 0.0) - self.used(spent)
+
+    def plus(self, more: float) -> Budget:
+        """Return the budget with so much more (or less) of its unit, at least one pass or a hundredth of a minute."""
+        if self.passes is not None:
+            return Budget(passes=max(self.passes + more, 1.0))
+        return Budget(minutes=max((self.minutes or 0) + more, 0.01))
+
     def __str__(self) -> str:
         if self.minutes is not None:
             return f"{self.minutes:.12g}m"

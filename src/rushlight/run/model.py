@@ -87,6 +87,13 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
     def head(self, name: str) -> Head:
         return cast(Head, self.heads[_key(name)])
 
+    def hand_on(self, name: str, head: nn.Module) -> bool:
+        """Give the weights of the head of this name to one of equal configuration; return whether they fit."""
+        if name not in self.head_names or describe(self.head(name)) != describe(head):
+            return False
+        head.load_state_dict(self.head(name).state_dict())
+        return True
+
     # From inputs to outputs -------------------------------------------------------------------------------------------
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:

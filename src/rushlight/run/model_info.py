@@ -21,6 +21,7 @@ class ModelInfo:
         packing: how images were brought to that size (the pack's settings).
         names: what its outputs are called, by what they are: `class`, `tag`, `mask`, `keypoint`, …
         task: the id of what it predicts; None for a bare encoder.
+        origin: how the encoder came to its weights: the stages that trained it, or `weights`; empty for fresh ones.
         recipe, seed, budget: how it came about; version: of this library.
     """
 
@@ -28,6 +29,7 @@ class ModelInfo:
     packing: dict[str, Any] = field(default_factory=dict)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     task: str | None = None
+    origin: str = ""
     recipe: str = ""
     seed: int = 0
     budget: str = ""

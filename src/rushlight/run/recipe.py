@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from rushlight.core.arguments import checked
 from rushlight.core.catalogue import load_method
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
-from rushlight.run.budget import Budget, Spent
+from rushlight.run.budget import Budget
 from rushlight.run.model import Model
-from rushlight.run.stage import Judge, RunContext, Stage
+from rushlight.run.stage import Judge, Outcome, RunContext, Stage
 
 
 @dataclass(frozen=True)
@@ -108,17 +113,51 @@ class Recipe:
             if lacks:
                 raise UserError(f"'{step.name}' does not fit this data: it {lacks}")
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Model, Spent]:
-        """Run the stages one after the other, and give the last model and what all of them used."""
-        spent = Spent()
+    def run(
+        self, data: Dataset, model: Model, ctx: RunContext, *, shelf: Shelf | None = None, stop: int | None = None
+    ) -> Outcome:
+        """Run the stages one after the other, each within its share; what one leaves unused goes to the next.
+
+        Args:
+            stop: how many of the stages are run; None runs all.
+            shelf: where the outcomes of all stages but the last are kept, for recipes that begin alike.
+        """
+        outcome, unused = Outcome(data, model), 0.0
+        for number, (here, stage) in enumerate(islice(self.stages(ctx), stop)):
+            part = here.budget.plus(unused) if stage.spends else here.budget
+            here = replace(here, budget=part, spent_before=ctx.spent_before + outcome.spent)
+            if shelf is not None and number < len(self.steps) - 1:
+                here = replace(here, folder=shelf(self.prefix(number), part))
+            done = _alone(here, stage, outcome.data, outcome.model)
+            unused = part.unused(done.spent) if stage.spends else unused - part.used(done.spent)
+            model = done.model.with_info(origin=self.prefix(number)) if done.model is not outcome.model else done.model
+            outcome = replace(done, model=model, spent=outcome.spent + done.spent, curve=outcome.curve + done.curve)
+        info = {"recipe": str(self), "seed": ctx.seed, "budget": str(ctx.budget)}
+        return replace(outcome, model=outcome.model.with_info(**info))
+
+    def stages(self, ctx: RunContext) -> Iterator[tuple[RunContext, Stage]]:
+        """Yield each stage with the context of its own: its share of the budget, its folder, its seed."""
         for number, (step, share) in enumerate(zip(self.steps, self.shares(), strict=True)):
-            stage = step.stage()
-            here = replace(ctx, folder=ctx.folder / f"stage-{number}") if ctx.folder else ctx
-            here = replace(here, on_snapshot=_later(here, spent), seed=ctx.seed * 64 + number)
-            data, model = _resumed(stage, data, model, budget.share(share or 1.0), here)
-            spent = spent + stage.spent
-        info = {"recipe": str(self), "seed": ctx.seed, "budget": str(budget)}
-        return model.with_info(**info), spent
+            folder = ctx.folder / f"stage-{number}" if ctx.folder is not None else None
+            budget = ctx.budget.share(share or 1.0)
+            yield replace(ctx, folder=folder, budget=budget, seed=ctx.seed * 64 + number), step.stage()
+
+    def prefix(self, number: int) -> str:
+        """Return the stages up to this one, without their shares: with the budgets they say what was done."""
+        return " > ".join(str(replace(step, share=None)) for step in self.steps[: number + 1])
+
+
+Shelf = Callable[[str, Budget], Path]
+"""(the stages so far, the last one's budget) → the folder of its outcome."""
+
+
+def _alone(ctx: RunContext, stage: Stage, data: Dataset, model: Model) -> Outcome:
+    """Run a stage where no other process runs it at the same time."""
+    if ctx.folder is None:
+        return ctx.run(stage, data, model)
+    ctx.folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(ctx.folder.with_name(f".{ctx.folder.name}.lock")):
+        return ctx.run(stage, data, model)
 
 
 def judge(text: str) -> Step:
@@ -132,27 +171,6 @@ def judge(text: str) -> Step:
     step = _parse_step(text.strip(), text)
     step.judge()
     return step
-
-
-def _later(ctx: RunContext, before: Spent) -> Any:
-    """Snapshots of a later stage count what the earlier ones spent."""
-    tell = ctx.on_snapshot
-    return None if tell is None else lambda model, spent: tell(model, before + spent)
-
-
-def _resumed(stage: Stage, data: Dataset, model: Model, budget: Budget, ctx: RunContext) -> tuple[Dataset, Model]:
-    """Run a stage, or take what a killed run had finished of it."""
-    from rushlight.run.store import finished_stage, keep_stage
-
-    if ctx.folder is not None:
-        done = finished_stage(ctx.folder, data)
-        if done is not None:
-            data, model, stage.spent = done
-            return data, model
-    result = stage.run(data, model, budget, ctx)
-    if ctx.folder is not None:
-        keep_stage(ctx.folder, data, *result, stage.spent)
-    return result
 
 
 def _parse_step(part: str, whole: str) -> Step:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +20,8 @@ from rushlight.core.card import Card
 from rushlight.core.findings import Findings, side_by_side
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
-from rushlight.run.budget import Budget, Spent
+from rushlight.run.budget import Spent
+from rushlight.run.context import Progress, RunContext
 from rushlight.run.model import Model
 
 
@@ -33,42 +34,27 @@ class Diverged(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a stage is: its name, the share done (0 … 1), and the latest logged values."""
-
-    stage: str
-    done: float
-    logged: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """Where and how a stage runs; nothing of it belongs to the method.
+class Outcome:
+    """What a stage leaves; nothing of it leaves by another way.
 
     Attributes:
-        seed: of every random draw of the stage.
-        task: the column to be predicted: `class`, `tags` or `mask`; None where nothing is.
-        device, precision: as `rushlight.run.hardware` names them; devices: how many of them one training uses.
-        folder: where checkpoints go; None keeps none.
-        checkpoint_seconds: between checkpoints.
-        on_progress: called now and then with how far it is.
-        on_snapshot: called with the model at a few moments of the training (for learning curves); what it
-            measures never returns to the stage.
-        snapshots: how many such moments.
-        on_start: called with each learner that is ready to train, before its first step; what it raises ends the run.
+        data, model: after the stage; the ones that came in are unchanged.
+        spent: what the stage really used, everything that it computed counted.
+        curve: (image passes, value) at a few moments, those of earlier stages of the recipe counted.
+        findings: numbers and notes for a report.
+        pool: of a curator: which images it kept, and why the others are gone.
     """
 
-    seed: int = 0
-    task: str | None = "class"
-    device: str = "cpu"
-    devices: int = 1
-    precision: str = "32-true"
-    folder: Path | None = None
-    checkpoint_seconds: float = 30.0
-    on_progress: Callable[[Progress], None] | None = None
-    on_snapshot: Callable[[Model, Spent], None] | None = None
-    snapshots: int = 0
-    on_start: Callable[[Any], None] | None = None
+    data: Dataset
+    model: Model
+    spent: Spent = Spent()
+    curve: tuple[tuple[float, float], ...] = ()
+    findings: Findings | None = None
+    pool: Pool | None = None
+
+    def charged(self, paid: Spent) -> Outcome:
+        """Return the same outcome, with what was paid beside it."""
+        return replace(self, spent=paid + self.spent)
 
 
 class Stage(ABC):
@@ -77,20 +63,14 @@ class Stage(ABC):
     Attributes:
         card: what it is.
         spends: whether it takes a part of a recipe's budget.
-        spent: what the last run really used.
-        pool: of a curator's last run: which images it kept, and why the others are gone; else None.
-        findings: numbers and notes that the last run has for a report; else None.
     """
 
     card: ClassVar[Card]
     spends: ClassVar[bool] = True
-    spent: Spent = Spent()
-    pool: Pool | None = None
-    findings: Findings | None = None
 
     @abstractmethod
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
-        """The data and the model after the stage. Neither of the given ones is changed."""
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
+        """Return what the stage makes of data and model; neither of the given ones is changed."""
 
 
 class Judge(ABC):
@@ -143,3 +123,6 @@ class Attack(ABC):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
         """Images in [0, 1] within the threat; where no error was found, the best try or the image itself."""
+
+
+__all__ = ["Attack", "Diverged", "Findings", "Judge", "Outcome", "Progress", "RunContext", "Stage", "Threat"]

@@ -20,6 +20,7 @@ from rushlight.core.files import write_whole
 from rushlight.data.dataset import Dataset
 from rushlight.run.budget import Spent
 from rushlight.run.model import Model
+from rushlight.run.stage import Outcome
 
 
 class Store:
@@ -42,6 +43,10 @@ class Store:
     def work(self, key: str) -> Path:
         """Where a trial that is under way keeps its checkpoints."""
         return self.folder / "work" / key
+
+    def stage(self, key: str) -> Path:
+        """Return where the outcome of a recipe's first stages is kept, for every recipe that begins with them."""
+        return self.folder / "stages" / key
 
     def has(self, key: str) -> bool:
         return self.path(key).exists()
@@ -91,18 +96,30 @@ class Store:
             yield
 
 
-def keep_stage(folder: Path, before: Dataset, data: Dataset, model: Model, spent: Spent) -> None:
-    """Keep what a finished stage gave (the columns it changed, the model), so that a killed recipe goes on after it."""
-    model.save(folder / "model")
-    changed = {name: data[name].contiguous() for name in data.changed(before)}
-    save_file(changed, folder / "columns.safetensors")
-    write_whole(folder / "spent.json", json.dumps(asdict(spent)).encode())
+def keep_stage(folder: Path, before: Dataset, outcome: Outcome) -> None:
+    """Keep a finished stage's outcome (the rows and columns it changed, the model), so that a later run finds it.
+
+    What a curator leaves (a pool) is not kept: it is quick to make again.
+    """
+    if outcome.pool is not None:
+        return
+    outcome.model.save(folder / "model")
+    save_file(
+        {name: outcome.data[name].contiguous() for name in outcome.data.changed(before)}, folder / "columns.safetensors"
+    )
+    record = {"spent": asdict(outcome.spent), "curve": outcome.curve}
+    write_whole(folder / "outcome.json", json.dumps(record).encode())
 
 
-def finished_stage(folder: Path, before: Dataset) -> tuple[Dataset, Model, Spent] | None:
-    """What `keep_stage` kept, or None if the stage has not finished."""
-    if not (folder / "spent.json").exists():
+def finished_stage(folder: Path, before: Dataset) -> Outcome | None:
+    """Return what `keep_stage` kept, or None if the stage has not finished."""
+    if not (folder / "outcome.json").exists():
         return None
+    record = json.loads((folder / "outcome.json").read_text())
     columns = load_file(folder / "columns.safetensors")
-    spent = Spent(**json.loads((folder / "spent.json").read_text()))
-    return (before.with_columns(**columns) if columns else before), Model.load(folder / "model"), spent
+    return Outcome(
+        before.with_columns(**columns) if columns else before,
+        Model.load(folder / "model"),
+        Spent(**record["spent"]),
+        tuple((passes, value) for passes, value in record["curve"]),
+    )

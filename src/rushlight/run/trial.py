@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from rushlight.run.budget import Budget, Spent
 from rushlight.run.evaluate import Scores, evaluate
 from rushlight.run.model import Model, ModelInfo
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Diverged, Progress, RunContext
+from rushlight.run.stage import Diverged, Outcome, Progress, RunContext
 from rushlight.run.store import Store
 
 
@@ -68,7 +68,13 @@ class Trial:
     def ctx(self) -> RunContext:
         """What of the spec the stages see."""
         task = None if self.task == "none" else self.task
-        return RunContext(seed=self.seed, task=task, device=self.device, precision=self.precision)
+        budget = Budget.parse(self.budget)
+        return RunContext(seed=self.seed, task=task, budget=budget, device=self.device, precision=self.precision)
+
+    def stage_key(self, prefix: str, budget: Budget) -> str:
+        """A hash of all that the outcome of a recipe's first stages depends on."""
+        spec = {**dataclasses.asdict(self), "weights": file_hash(self.weights), "recipe": prefix, "budget": str(budget)}
+        return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True)
@@ -107,34 +113,62 @@ def run(
     """
     if store.has(trial.key):
         return load(trial.key, store)
-    train, test = prepare(trial, data), data.fold(TEST)
-    curve: list[tuple[float, float]] = []
-    curve_file = store.work(trial.key) / "curve.json"
-    if curve_file.exists():
-        curve = [tuple(point) for point in json.loads(curve_file.read_text())]
-
-    def snapshot(model: Model, spent: Spent) -> None:
-        if trial.task in model.head_names and all(passes < spent.passes for passes, _ in curve):
-            curve.append((spent.passes, evaluate(model, test, trial.task).value))
-            write_whole(curve_file, json.dumps(curve).encode())
-
     ctx = dataclasses.replace(
         trial.ctx,
         folder=store.work(trial.key),
         checkpoint_seconds=checkpoint_seconds,
         on_progress=on_progress,
-        on_snapshot=snapshot,
+        on_snapshot=snapshots_of(trial, data),
         snapshots=snapshots,
     )
     try:
-        model, spent = Recipe.parse(trial.recipe).run(train, initial(trial, data), Budget.parse(trial.budget), ctx)
+        outcome = train(trial, data, ctx, store)
     except Diverged as error:
         return diverged(trial, error, store)
-    scored = _score(model, test, trial)
-    curve.append((spent.passes, scored.value))
-    result = Result(trial, scored.value, scored.parts, curve, spent)
-    keep(result, store, model)
+    scored = _score(outcome.model, data.fold(TEST), trial)
+    curve = [*outcome.curve, (outcome.spent.passes, scored.value)]
+    result = Result(trial, scored.value, scored.parts, curve, outcome.spent)
+    keep(result, store, outcome.model)
     return result
+
+
+def train(
+    trial: Trial, data: Dataset, ctx: RunContext, store: Store | None = None, *, stop: int | None = None
+) -> Outcome:
+    """Run a trial's recipe on the training fold; stages that another recipe of the store began with are found there.
+
+    Args:
+        stop: how many stages are run; None runs all.
+    """
+    shelf = (lambda prefix, budget: store.stage(trial.stage_key(prefix, budget))) if store is not None else None
+    return Recipe.parse(trial.recipe).run(prepare(trial, data), initial(trial, data), ctx, shelf=shelf, stop=stop)
+
+
+def snapshots_of(trial: Trial, data: Dataset) -> Callable[[Model, Spent], float | None]:
+    """Return what scores the snapshots of a trial's trainings on the test fold."""
+    test = data.fold(TEST)
+    return lambda model, spent: evaluate(model, test, trial.task).value if trial.task in model.head_names else None
+
+
+def common_starts(trials: Sequence[Trial]) -> list[tuple[Trial, int]]:
+    """Return the first stages that several of the trials have in common: one of these trials, and how many stages."""
+    begun: dict[str, list[tuple[Trial, int]]] = {}
+    for trial in trials:
+        recipe = Recipe.parse(trial.recipe)
+        for number in range(len(recipe.steps) - 1):
+            key = trial.stage_key(f"{recipe.prefix(number)}; {recipe.shares()[: number + 1]}", trial.ctx.budget)
+            begun.setdefault(key, []).append((trial, number + 1))
+    shared = [starts for starts in begun.values() if len(starts) > 1]
+    longest: dict[Trial, int] = {}
+    for starts in shared:
+        longest[starts[0][0]] = max(longest.get(starts[0][0], 0), starts[0][1])
+    return list(longest.items())
+
+
+def run_start(trial: Trial, stages: int, data: Dataset, store: Store, **settings: Any) -> None:
+    """Run a trial's first stages, whose outcomes stay in the store for every recipe that begins with them."""
+    ctx = dataclasses.replace(trial.ctx, on_snapshot=snapshots_of(trial, data), **settings)
+    train(trial, data, ctx, store, stop=stages)
 
 
 def _score(model: Model, test: Dataset, trial: Trial) -> Scores:
@@ -161,7 +195,9 @@ def initial(trial: Trial, data: Dataset) -> Model:
         pretrained=trial.pretrained,
         weights=trial.weights,
     )
-    return Model(encoder, {}, ModelInfo.of(data.info, (data.height, data.width), trial.task))
+    info = ModelInfo.of(data.info, (data.height, data.width), trial.task)
+    origin = "weights" if trial.weights or trial.pretrained else ""
+    return Model(encoder, {}, dataclasses.replace(info, origin=origin))
 
 
 def keep(result: Result, store: Store, model: Model | None) -> None:

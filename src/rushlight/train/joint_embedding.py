@@ -23,10 +23,9 @@ from rushlight.data.dataset import Dataset
 from rushlight.data.edit.balance import Balance
 from rushlight.nets.encoders import Encoder
 from rushlight.nets.vit import is_vit, patch_size
-from rushlight.run.budget import Budget
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import RunContext, Stage
+from rushlight.run.stage import Outcome, RunContext, Stage
 from rushlight.train.learner import Batch, Learner
 
 SMALLEST_CROP = 16 * 16
@@ -82,10 +81,7 @@ class JointEmbedding(Learner):
     policies: Sequence[Policy]
     per_view: bool = False
     balance: Balance | None = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.look: Look = plain
+    look: Look = staticmethod(plain)
 
     def groups(self) -> list[dict]:
         """The learning rate of LARS is the papers' for a batch of 256, and grows with it."""
@@ -134,13 +130,11 @@ class AddOn(Stage):
 
     learner: JointEmbedding
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         lacks = self.card.lacks(data, ctx.task)
         if lacks:
             raise UserError(f"'{self.card.id}' does not fit this data: it {lacks}")
-        result = self.learner.run(data, model, budget, ctx)
-        self.spent = self.learner.spent
-        return result
+        return self.learner.run(data, model, ctx)
 
 
 def joint(text: str) -> Any:

@@ -65,6 +65,20 @@ def schedule(name: ScheduleName, progress: float, *, warm_up: float = 0.0) -> fl
     return 1.0
 
 
+def rate_for_batch(name: OptimiserName, share: float) -> float:
+    """Return the factor on the learning rate of a batch that is `share` of the planned one.
+
+    Linear for SGD (Goyal et al., 2017), the square root for Adam's kind (Malladi et al., 2022); LARS' rate follows
+    the batch by its groups' scale.
+    """
+    match name:
+        case "sgd":
+            return share
+        case "adam" | "adamw":
+            return math.sqrt(share)
+    return 1.0
+
+
 def half_cosine(progress: float) -> float:
     """From 1 to 0 by half a cosine, as `progress` goes from 0 to 1."""
     return (1 + math.cos(math.pi * min(progress, 1.0))) / 2

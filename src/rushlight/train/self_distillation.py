@@ -31,12 +31,12 @@ class SelfDistillation(JointEmbedding):
         risen = min(self.progress / self.warm_temperature, 1.0) if self.warm_temperature else 1.0
         return self.first_temperature + risen * (last - self.first_temperature)
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
+    def clip_gradients(self, groups: list[dict]) -> None:
         if self.progress < self.freeze_last:
             head: Any = self.model.head("projector")
             for parameter in head.heads[-1].parameters():
                 parameter.grad = None
-        super().on_before_optimizer_step(optimizer)
+        super().clip_gradients(groups)
 
     def after_step(self) -> None:
         self.teacher.update(self.model, rising(self.momentum, self.progress))

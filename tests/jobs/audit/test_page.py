@@ -135,7 +135,7 @@ def test_a_segmenter_has_a_page():
     data = composed.compose(40, size=32, seed=3)
     bare = Model(encoders.create("conv16", image_size=32, seed=0), {}, ModelInfo.of(data.info, (32, 32), "mask"))
     ctx = RunContext(task="mask")
-    model, _ = Recipe.parse("supervised(batch=16)").run(data, bare, Budget(passes=100), ctx)
+    model = Recipe.parse("supervised(batch=16)").run(data, bare, replace(ctx, budget=Budget(passes=100))).model
     report = audit_report(audit(model, data))
     assert blocks(report, "What it gets wrong", Plot)[0].title == "Confusion matrix"
     assert "IoU %" in blocks(report, "Class by class", Block)[0].columns

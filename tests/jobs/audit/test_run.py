@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,7 @@ def untrained(data: Dataset, task: str | None = "class", seed: int = 0) -> Model
 def trained(data: Dataset, task: str, passes: float) -> Model:
     ctx, model = RunContext(task=task), untrained(data, None)
     model = model.with_info(task=task)
-    return Recipe.parse("supervised(batch=32)").run(data, model, Budget(passes=passes), ctx)[0]
+    return Recipe.parse("supervised(batch=32)").run(data, model, replace(ctx, budget=Budget(passes=passes))).model
 
 
 # --- labels ---

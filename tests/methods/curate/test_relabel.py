@@ -17,6 +17,7 @@ from rushlight.nets.heads import MLP, Linear
 from rushlight.run.budget import Budget, Spent
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model, ModelInfo
+from rushlight.run.stage import RunContext
 
 BUDGET = Budget(passes=100.0)
 
@@ -38,7 +39,8 @@ def _dense(data: Dataset, classes: int = 10) -> torch.Tensor:
 
 def test_the_mean_of_a_full_map_is_what_the_classifier_says():
     data, model = _photos(), _model()
-    mapped, same = ReLabel(k=10).run(data, model, BUDGET)
+    outcome = ReLabel(k=10).run(data, model, RunContext(budget=BUDGET))
+    mapped, same = outcome.data, outcome.model
     assert same is model
     logits = model.predict(data["image"])["class"]
     assert mapped["label_map_values"].shape == (20, 10, 4, 4)
@@ -47,14 +49,14 @@ def test_the_mean_of_a_full_map_is_what_the_classifier_says():
 
 def test_k_scores_are_kept_and_a_fine_map_is_averaged():
     data, model = _photos(), _model()
-    mapped, _ = ReLabel(k=3, cells=2).run(data, model, BUDGET)
+    mapped = ReLabel(k=3, cells=2).run(data, model, RunContext(budget=BUDGET)).data
     assert mapped["label_map_values"].shape == (20, 3, 2, 2)
     assert (mapped["label_map_values"].diff(dim=1) <= 0).all()
 
 
 def test_global_maps_give_every_crop_the_image_s_target():
     data, model = _photos(), _model()
-    mapped, _ = ReLabel(k=10, localised=False).run(data, model, BUDGET)
+    mapped = ReLabel(k=10, localised=False).run(data, model, RunContext(budget=BUDGET)).data
     boxes = torch.tensor([[0.0, 0.1, 0.4, 0.6]]).expand(20, 4)
     expected = model.predict(data["image"])["class"].softmax(1)
     torch.testing.assert_close(label_map.pooled_targets(_dense(mapped), boxes), expected, rtol=1e-4, atol=1e-5)
@@ -65,7 +67,9 @@ def test_single_targets_are_the_best_class_of_the_multi_ones(localised):
     data, model = _photos(), _model()
     boxes = torch.tensor([[0.3, 0.1, 1.0, 0.5]]).expand(20, 4)
     targets = [
-        label_map.pooled_targets(_dense(ReLabel(multi=multi, localised=localised).run(data, model, BUDGET)[0]), boxes)
+        label_map.pooled_targets(
+            _dense(ReLabel(multi=multi, localised=localised).run(data, model, RunContext(budget=BUDGET)).data), boxes
+        )
         for multi in (True, False)
     ]
     assert targets[0].amax(1).max() < 0.9
@@ -74,40 +78,41 @@ def test_single_targets_are_the_best_class_of_the_multi_ones(localised):
 
 def test_images_without_a_label_are_mapped_unless_one_says_no():
     data = _photos().hide(torch.arange(20) >= 5, ["class"])
-    assert ReLabel().run(data, _model(), BUDGET)[0].known("label_map_ids").all()
-    mapped, _ = ReLabel(unlabelled=False).run(data, _model(), BUDGET)
+    assert ReLabel().run(data, _model(), RunContext(budget=BUDGET)).data.known("label_map_ids").all()
+    mapped = ReLabel(unlabelled=False).run(data, _model(), RunContext(budget=BUDGET)).data
     assert mapped.known("label_map_ids").tolist() == [row < 5 for row in range(20)]
     assert Supervised().card.lacks(mapped, "class") == ""
 
 
 def test_without_an_annotator_one_is_trained_within_the_budget():
     stage = ReLabel()
-    data, annotator = stage.run(_photos(200), _model(None), Budget(passes=2000.0))
+    outcome = stage.run(_photos(200), _model(None), RunContext(budget=Budget(passes=2000.0)))
+    data, annotator = outcome.data, outcome.model
     assert "class" in annotator.head_names
     assert data.known("label_map_ids").all()
-    assert 1000 < stage.spent.passes < 2000 + 200
+    assert 1000 < outcome.spent.passes < 2000 + 200
     assert ReLabel().spends
     assert not ReLabel(annotator="given").spends
     with pytest.raises(UserError, match="supervised > relabel"):
-        ReLabel(annotator="given").run(_photos(), _model(None), BUDGET)
+        ReLabel(annotator="given").run(_photos(), _model(None), RunContext(budget=BUDGET))
 
 
 def test_mapping_is_paid_for():
     stage = ReLabel()
-    stage.run(_photos(60), _model(), BUDGET)
-    assert isinstance(stage.spent, Spent)
-    assert 60 / 4 < stage.spent.passes < 60 / 2  # a forward is about a third of a pass
+    outcome = stage.run(_photos(60), _model(), RunContext(budget=BUDGET))
+    assert isinstance(outcome.spent, Spent)
+    assert 60 / 4 < outcome.spent.passes < 60 / 2  # a forward is about a third of a pass
 
 
 def test_a_head_that_has_no_map_is_refused_by_name():
     model = _model(None)
     with_mlp = Model(model.encoder, {"class": MLP(widths=[64, 32, 10])}, model.info).eval()
     with pytest.raises(UserError, match="MLP"):
-        ReLabel().run(_photos(), with_mlp, BUDGET)
+        ReLabel().run(_photos(), with_mlp, RunContext(budget=BUDGET))
     transformer = encoders.create("vit96", image_size=28, seed=0)
     head = {"class": Linear(width=transformer.width, outputs=10)}
     with pytest.raises(UserError, match="vit96"):
-        ReLabel().run(_photos(), Model(transformer, head, model.info).eval(), BUDGET)
+        ReLabel().run(_photos(), Model(transformer, head, model.info).eval(), RunContext(budget=BUDGET))
 
 
 def _halves(n: int = 64) -> Dataset:
@@ -125,7 +130,11 @@ def _halves(n: int = 64) -> Dataset:
 @pytest.mark.parametrize("cutmix", [False, True])
 def test_crops_learn_what_their_own_part_of_the_map_says(cutmix):
     data, model = _halves(), _model(None, 16)
-    _, learnt = Supervised(cutmix=cutmix, batch=32, learning_rate=5e-3).run(data, model, Budget(passes=2500.0))
+    learnt = (
+        Supervised(cutmix=cutmix, batch=32, learning_rate=5e-3)
+        .run(data, model, RunContext(budget=Budget(passes=2500.0)))
+        .model
+    )
     bright, dark = data["image"][:, :, :, :8], data["image"][:, :, :, 8:]
     parts = torch.cat([bright, bright], 3), torch.cat([dark, dark], 3)
     said = [learnt.predict(part)["class"].softmax(1).mean(0) for part in parts]
@@ -136,7 +145,8 @@ def test_crops_learn_what_their_own_part_of_the_map_says(cutmix):
 def test_a_student_of_label_maps_learns():
     photos = fashion.load()
     train, test = photos.fold(TRAIN).select(torch.arange(1500)), photos.select(torch.arange(12_000, 12_400))
-    data, annotator = ReLabel().run(train, _model(None), Budget(passes=3500.0))
-    _, student = Supervised().run(data, annotator, Budget(passes=3500.0))
+    outcome = ReLabel().run(train, _model(None), RunContext(budget=Budget(passes=3500.0)))
+    data, annotator = outcome.data, outcome.model
+    student = Supervised().run(data, annotator, RunContext(budget=Budget(passes=3500.0))).model
     untrained = evaluate(_model(), test, "class").value
     assert evaluate(student, test, "class").value > max(0.4, untrained + 0.2)

@@ -31,7 +31,7 @@ def model_of(name: str = "conv16", size: int = 28) -> Model:
 def trained() -> Model:
     """conv16 after 6,000 passes on whole photos of 28 pixels."""
     data = fashion.load().fold(0).select(torch.arange(2000))
-    return Recipe.parse("supervised").run(data, model_of(), Budget(passes=6000), RunContext())[0]
+    return Recipe.parse("supervised").run(data, model_of(), RunContext(budget=Budget(passes=6000))).model
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,11 @@ def probe(model: Model, photos: Dataset) -> float:
 
 def test_it_learns_features_without_labels_and_hands_on_the_projector(photos):
     data = photos.without("class")
-    trained, _ = Recipe.parse("barlow-twins(batch=64)").run(data, fresh(), Budget(passes=14e3), RunContext(task=None))
+    trained = (
+        Recipe.parse("barlow-twins(batch=64)")
+        .run(data, fresh(), RunContext(task=None, budget=Budget(passes=14e3)))
+        .model
+    )
     assert trained.head_names == ["projector"]
     before, after = probe(fresh(), photos), probe(trained, photos)
     assert after > before + 0.03
@@ -56,7 +60,7 @@ def test_without_the_price_of_redundancy_dimensions_copy_each_other(photos):
     data, ranks = photos.without("class"), {}
     for weight in (0.0, 0.0051):
         recipe = Recipe.parse(f"barlow-twins(batch=64, weight={weight})")
-        trained, _ = recipe.run(data, fresh(), Budget(passes=6e3), RunContext(task=None))
+        trained = recipe.run(data, fresh(), RunContext(task=None, budget=Budget(passes=6e3))).model
         embeddings = trained.predict(photos["image"], names=["projector"])["projector"]
         ranks[weight] = effective_rank(singular_values(embeddings))
     assert ranks[0.0] < 0.6 * ranks[0.0051]
@@ -107,7 +111,7 @@ def test_no_default_view_of_a_small_image_looks_at_less_than_sixteen_pixels_squa
 
 def test_lars_has_the_papers_two_rates(photos):
     learner = prepared(photos, optimiser="lars", batch=128)
-    group, plain = learner.configure_optimizers().param_groups
+    group, plain = learner.make_optimiser().param_groups
     assert group["lr"] == pytest.approx(0.2 * learner.plan.batch / 256)
     assert plain["lr"] == pytest.approx(0.0048 * learner.plan.batch / 256)
     assert (group["weight_decay"], plain["weight_decay"]) == (1e-6, 0.0)

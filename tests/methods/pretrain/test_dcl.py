@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import traceback
 from pathlib import Path
-from types import SimpleNamespace
 
 import pretraining
 import pytest
@@ -24,7 +23,7 @@ from rushlight.nets.norm import synchronise
 from rushlight.run.budget import Budget
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import RunContext
-from rushlight.train.learner import Plan
+from rushlight.train.plan import Plan
 
 T = 0.1
 
@@ -44,7 +43,7 @@ def prepared(photos: Dataset, **settings) -> DCL:
 @pytest.mark.parametrize("recipe", ["dcl(batch=32)", "dcl(form='nnclr', batch=64)"])
 def test_it_learns_features_without_labels_and_hands_on_the_projector(photos, recipe):
     data = photos.without("class")
-    trained, _ = Recipe.parse(recipe).run(data, fresh(), Budget(passes=10e3), RunContext(task=None))
+    trained = Recipe.parse(recipe).run(data, fresh(), RunContext(task=None, budget=Budget(passes=10e3))).model
     assert trained.head_names == ["projector"]
     before, after = probed(fresh()), probed(trained)
     assert after > before + 0.03
@@ -162,9 +161,7 @@ def test_its_head_and_queues_are_as_documented(photos):
 
 def test_sgd_scales_with_the_batch(photos):
     learner = prepared(photos, optimiser="sgd", batch=32)
-    assert [group["lr"] for group in learner.configure_optimizers().param_groups] == [
-        pytest.approx(0.03 * 32 / 256)
-    ] * 2
+    assert [group["lr"] for group in learner.make_optimiser().param_groups] == [pytest.approx(0.03 * 32 / 256)] * 2
 
 
 def test_an_unknown_form_is_refused():
@@ -190,7 +187,7 @@ def outcome(settings: dict, rank: int, processes: int) -> dict[str, torch.Tensor
     synchronise(learner).double()
     learner.policies = [policy.identity((28, 28))] * 2
     learner.plan = Plan(64, 10, 1.0, 1.0)
-    learner._trainer = SimpleNamespace(global_rank=rank, world_size=processes, global_step=5)
+    learner.process, learner.processes, learner.step_index = rank, processes, 5
     loss = learner.step(learner.draw(64, 5))
     loss.backward()
     learner.after_step()

@@ -97,18 +97,18 @@ def test_temperature_rises_and_prototypes_rest_at_first() -> None:
     learner.plan = replace(learner.plan, steps=100)
     assert [round(learner.warmed(0.07), 4) for learner.step_index in (0, 25, 50, 99)] == [0.04, 0.055, 0.07, 0.07]
     prototypes = learner.model.head("projector").heads[-1].weight
-    optimiser = learner.configure_optimizers()
+    optimiser = learner.make_optimiser()
     for at, rests in ((10, True), (30, False)):
         learner.step_index = at
         learner.step(learner.draw(8, 0)).backward()
-        learner.on_before_optimizer_step(optimiser)
+        learner.clip_gradients(optimiser.param_groups)
         assert (prototypes.grad is None) is rests
 
 
 def test_each_gradient_is_clipped_by_itself() -> None:
     learner = prepared(DINO, clip=1e-3, freeze_last=0.0)
     learner.step(learner.draw(8, 0)).backward()
-    learner.on_before_optimizer_step(learner.configure_optimizers())
+    learner.clip_gradients(learner.make_optimiser().param_groups)
     norms = [parameter.grad.norm() for parameter in learner.model.parameters() if parameter.grad is not None]
     assert max(norms) <= 1e-3 * 1.001
     assert sum(norm > 0.9e-3 for norm in norms) > len(norms) / 2

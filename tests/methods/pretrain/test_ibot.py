@@ -23,7 +23,7 @@ def test_the_student_learns_to_answer_as_its_teacher_does_and_features_do_not_co
     settings = {"local": 2, "batch": 32, "first_temperature": 0.07}
     before = prepared(IBOT, encoder=VIT, **settings)
     stage = IBOT(**settings)
-    stage.run(photos().without("class"), fresh(VIT), Budget(passes=8e3), RunContext(seed=3, task=None))
+    stage.run(photos().without("class"), fresh(VIT), RunContext(seed=3, task=None, budget=Budget(passes=8e3)))
     losses = [float(learner.step(learner.draw(64, 0)).detach()) for learner in (before, stage)]
     assert losses[1] < losses[0] - 0.05
     assert probed(stage.finish()) > 0.45

@@ -115,6 +115,7 @@ def test_it_works_on_timms_names(name: str) -> None:
 
     data = Dataset({"image": torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8)})
     start = Model(encoders.create(name, image_size=64, seed=0))
-    model, spent = Recipe.parse("mae(batch=4)").run(data, start, Budget(passes=8), RunContext(task=None))
+    outcome = Recipe.parse("mae(batch=4)").run(data, start, RunContext(task=None, budget=Budget(passes=8)))
+    model, spent = outcome.model, outcome.spent
     assert spent.steps >= 1
     assert model.encoder.name == f"{name}+mean"

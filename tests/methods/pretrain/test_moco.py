@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pretraining
 import pytest
 import torch
@@ -35,7 +33,7 @@ def prepared(photos: Dataset, **settings) -> MoCo:
 
 def test_it_learns_features_without_labels_and_hands_on_the_query_encoder(photos):
     data = photos.without("class")
-    trained, _ = Recipe.parse("moco(batch=64)").run(data, fresh(), Budget(passes=14e3), RunContext(task=None))
+    trained = Recipe.parse("moco(batch=64)").run(data, fresh(), RunContext(task=None, budget=Budget(passes=14e3))).model
     assert trained.head_names == ["projector"]
     before, after = probed(fresh()), probed(trained)
     assert after > before + 0.03
@@ -93,9 +91,9 @@ def test_networks_without_batch_norm_are_not_divided(photos):
 def test_several_processes_divide_what_one_divides(photos):
     learner, found = prepared(photos), []
     for process in range(2):
-        learner._trainer = SimpleNamespace(global_rank=process, world_size=2, global_step=0)
+        learner.process, learner.processes, learner.step_index = process, 2, 0
         found.append(shuffled(learner, 32, 16))
-    learner._trainer = None
+    learner.process, learner.processes = 0, 1
     for kind, groups in enumerate(shuffled(learner, 64, 16)):
         assert len(groups) == 4
         for number, rows in enumerate(groups):
@@ -166,6 +164,6 @@ def test_a_queue_that_does_not_divide_into_batches_is_refused(photos):
 
 def test_sgd_is_the_papers(photos):
     learner = prepared(photos, optimiser="sgd", batch=128)
-    weights, plain = learner.configure_optimizers().param_groups
+    weights, plain = learner.make_optimiser().param_groups
     assert weights["lr"] == plain["lr"] == pytest.approx(0.03 * learner.plan.batch / 256)
     assert (weights["weight_decay"], plain["weight_decay"]) == (1e-4, 0.0)

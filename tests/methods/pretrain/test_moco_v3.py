@@ -46,7 +46,7 @@ def probe(model: Model, photos: Dataset) -> float:
 def test_it_learns_features_without_labels_and_hands_on_the_projector(photos, encoder, least):
     data = photos.without("class")
     recipe = Recipe.parse("moco-v3(batch=64)")
-    trained, _ = recipe.run(data, fresh(encoder), Budget(passes=10e3), RunContext(task=None))
+    trained = recipe.run(data, fresh(encoder), RunContext(task=None, budget=Budget(passes=10e3))).model
     assert trained.head_names == ["projector"]
     before, after = probe(fresh(encoder), photos), probe(trained, photos)
     assert after > before + 0.03
@@ -161,6 +161,6 @@ def test_without_information_the_loss_is_that_of_a_guess(photos):
 
 def test_lars_scales_with_the_batch(photos):
     learner = prepared(photos, optimiser="lars", weight_decay=1e-6, batch=128)
-    weights, plain = learner.configure_optimizers().param_groups
+    weights, plain = learner.make_optimiser().param_groups
     assert weights["lr"] == plain["lr"] == pytest.approx(0.3 * learner.plan.batch / 256)
     assert (weights["weight_decay"], plain["weight_decay"]) == (1e-6, 0.0)

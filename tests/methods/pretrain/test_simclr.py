@@ -28,7 +28,9 @@ def prepared(photos: Dataset, **settings) -> SimCLR:
 
 def test_it_learns_features_without_labels_and_hands_on_the_projector(photos):
     data = photos.without("class")
-    trained, _ = Recipe.parse("simclr(batch=64)").run(data, fresh(), Budget(passes=14e3), RunContext(task=None))
+    trained = (
+        Recipe.parse("simclr(batch=64)").run(data, fresh(), RunContext(task=None, budget=Budget(passes=14e3))).model
+    )
     assert trained.head_names == ["projector"]
     before, after = probed(fresh()), probed(trained)
     assert after > before + 0.03
@@ -84,7 +86,7 @@ def test_compared_view_by_view_no_negative_comes_from_the_other_view(photos):
 
 def test_lars_is_the_papers(photos):
     learner = prepared(photos, optimiser="lars", batch=128)
-    weights, plain = learner.configure_optimizers().param_groups
+    weights, plain = learner.make_optimiser().param_groups
     assert weights["lr"] == plain["lr"] == pytest.approx(0.3 * learner.plan.batch / 256)
     assert (weights["weight_decay"], plain["weight_decay"]) == (1e-6, 0.0)
     assert plain["plain"]

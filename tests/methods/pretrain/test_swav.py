@@ -76,11 +76,11 @@ def test_what_waits_in_the_queue_are_this_views_embeddings_of_length_one() -> No
 def test_prototypes_have_length_one_after_each_step_and_rest_at_first() -> None:
     learner = prepared(SwAV, local=0, prototypes=32, freeze=0.5)
     learner.plan = replace(learner.plan, steps=10)
-    optimiser = learner.configure_optimizers()
+    optimiser = learner.make_optimiser()
     for at, rests in ((0, True), (8, False)):
         learner.step_index = at
         learner.step(learner.draw(16, at)).backward()
-        learner.on_before_optimizer_step(optimiser)
+        learner.clip_gradients(optimiser.param_groups)
         assert (learner.centres.weight.grad is None) is rests
     learner.after_step()
     torch.testing.assert_close(learner.centres.weight.norm(dim=1), torch.ones(32))

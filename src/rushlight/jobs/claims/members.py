@@ -27,8 +27,8 @@ def pretrained(recipe: str, encoder: str, seed: int, passes: float = PASSES) -> 
     """(the initial model, the pretrained one)."""
     data = fashion.load().fold(TRAIN).select(torch.arange(IMAGES)).without("class")
     start = Model(encoders.create(encoder, image_size=28, seed=seed))
-    ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
-    return start, Recipe.parse(recipe).run(data, start, Budget(passes=passes), ctx)[0]
+    ctx = RunContext(seed=seed, task=None, budget=Budget(passes=passes), precision=hardware.precision("cpu"))
+    return start, Recipe.parse(recipe).run(data, start, ctx).model
 
 
 def judged(model: Model) -> dict[str, float]:

@@ -81,10 +81,11 @@ def curate(
     for number, (step, share) in enumerate(zip(recipe.steps, recipe.shares(), strict=True)):
         stage, before = step.stage(), kept
         given = Budget.parse(budget or 1).share(share or 1.0)
-        kept, model = stage.run(before, model, given, replace(ctx, seed=seed * 64 + number))
-        pool = pool.then(stage.pool if stage.pool is not None else _missing(step.name, before, kept))
-        spent, settings = spent + stage.spent, [*settings, _settings(step)]
-        findings += [stage.findings] if stage.findings is not None else []
+        done = stage.run(before, model, replace(ctx, seed=seed * 64 + number, budget=given))
+        kept, model = done.data, done.model
+        pool = pool.then(done.pool if done.pool is not None else _missing(step.name, before, kept))
+        spent, settings = spent + done.spent, [*settings, _settings(step)]
+        findings += [done.findings] if done.findings is not None else []
     return Curation(
         pool=pool,
         data=data,

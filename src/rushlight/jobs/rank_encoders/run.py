@@ -254,7 +254,8 @@ def run(
         folder, seconds = store.work(spec.key), checkpoint_seconds
         ctx = replace(spec.ctx, folder=folder, checkpoint_seconds=seconds, on_progress=on_progress)
         try:
-            model, spent = Recipe.parse(spec.recipe).run(data.fold(TRAIN), model, Budget.parse(spec.budget), ctx)
+            outcome = trial.train(spec, data, ctx, store)
+            model, spent = outcome.model, outcome.spent
         except Diverged as error:
             return trial.diverged(spec, error, store)
     numbers = load_method(JUDGE)().judge(model, data.fold(TEST), RunContext(seed=spec.seed)).numbers

@@ -11,10 +11,9 @@ import torch
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.run import trial
-from rushlight.run.budget import Budget
-from rushlight.run.recipe import Recipe
 from rushlight.run.store import Store
 from rushlight.train.learner import Learner
+from rushlight.train.loop import Training
 
 
 def replay(file: Path) -> str:
@@ -33,17 +32,16 @@ def replay(file: Path) -> str:
     data = Dataset.open(store.folder / "data" / spec.data[:24])
     state = torch.load(kept["state"], weights_only=True, map_location="cpu")
 
-    def look(learner: Learner) -> None:
+    def look(training: Training) -> None:
         """At the step, in place of the training: what the stages before it left is found in the trial's folder."""
-        learner.load_state_dict(state["state_dict"])
-        learner.on_load_checkpoint(state)
+        learner = training.learner
+        learner.load_state_dict(state["learner"])
         with torch.autograd.set_detect_anomaly(True, check_nan=True):
             raise _Seen(_once(learner, step))
 
     ctx = replace(spec.ctx, device="cpu", precision="32-true", folder=store.work(spec.key), on_start=look)
-    train, model = trial.prepare(spec, data), trial.initial(spec, data)
     try:
-        Recipe.parse(spec.recipe).run(train, model, Budget.parse(spec.budget), ctx)
+        trial.train(spec, data, ctx, store if (store.folder / "stages").exists() else None)
     except _Seen as seen:
         return str(seen)
     raise UserError(f"{file}: every stage of that trial has finished since; nothing is left to replay")

@@ -17,7 +17,6 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
-from rushlight import tasks
 from rushlight.augment import mix, policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare
 from rushlight.core.card import TARGET, Card, Needs, known
@@ -67,11 +66,10 @@ class Supervised(Learner):
     def build(self, data: Dataset) -> None:
         super().build(data)
         size = (data.height, data.width)
-        self.kind = tasks.find(self.task)
-        self.weak, _ = self.kind.views(size)
+        self.weak, _ = self.task.views(size)
         self.crop = policy.Policy(size, crop_scale=self.scale, flip=0.5, padding="border")
-        self.mapped = self.task == "class" and bool(data.known("label_map_ids").any())
-        self.classes = self.kind.outputs(data)
+        self.mapped = self.task.id == "class" and bool(data.known("label_map_ids").any())
+        self.classes = self.task.outputs(data)
 
     def rows(self, data: Dataset, part: str) -> Int[Tensor, "n"]:
         return data.known("label_map_ids").nonzero().squeeze(1) if self.mapped else super().rows(data, part)
@@ -80,8 +78,8 @@ class Supervised(Learner):
         labelled = batch["labelled"]
         if self.mapped:
             return self.mapped_step(batch)
-        images, target = self.kind.view(self.weak, labelled, self.generator())
-        return self.kind.loss(self.model.logits(images), target)
+        images, target = self.task.view(self.weak, labelled, self.generator())
+        return self.task.loss(self.model.logits(images), target)
 
     def mapped_step(self, batch: Batch) -> Tensor:
         """ReLabel's step: each crop's target is what its part of the label map says."""

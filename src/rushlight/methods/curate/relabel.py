@@ -19,7 +19,6 @@ Yun et al., 2021, arXiv:2101.05022; code: naver-ai/relabel_imagenet.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -35,9 +34,9 @@ from rushlight.data.columns import unknown
 from rushlight.data.dataset import Dataset
 from rushlight.losses import label_map, supervised
 from rushlight.nets.heads import Linear
-from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
+from rushlight.run.budget import Spent, count_flops, pass_flops
 from rushlight.run.model import Model
-from rushlight.run.stage import RunContext, Stage
+from rushlight.run.stage import Outcome, RunContext, Stage
 from rushlight.train.learner import Batch, Learner
 
 SHARP = 1e6
@@ -92,29 +91,34 @@ class ReLabel(Stage):
         self.batch, self.learning_rate = batch, learning_rate
         self.spends = annotator != "given"
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
-        """The data with label maps, and the annotator."""
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
+        """Return the data with label maps, and the annotator."""
         lacks = self.card.lacks(data, ctx.task)
         if lacks:
             raise UserError(f"'relabel' does not fit this data: it {lacks}")
         cost = pass_flops(model.encoder, (data.height, data.width))
-        if budget.passes is not None:  # what the maps will cost: a forward is about a third of a pass
-            budget = Budget(passes=max(budget.passes - len(data) / 3, budget.passes / 2))
-        annotator, trained = self._annotator(data, model, budget, ctx)
+        annotator, trained = self._annotator(data, model, ctx)
         started = time.monotonic()
         data, flops = self._map(data, annotator.copy().to(ctx.device).eval())
-        self.spent = trained + Spent(flops / cost, flops, 0, time.monotonic() - started)
-        return data, annotator
+        mapped = Spent(flops / cost, flops, 0, time.monotonic() - started)
+        return Outcome(data, annotator, trained + mapped)
 
-    def _annotator(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext) -> tuple[Model, Spent]:
+    def _annotator(self, data: Dataset, model: Model, ctx: RunContext) -> tuple[Model, Spent]:
         has_head = "class" in model.head_names
         if self.annotator == "given" and not has_head:
             raise UserError("relabel has no annotator: put a classifier before it, 'supervised > relabel > …'")
         if has_head and self.annotator != "own":
             return model, Spent()
         learner = Annotator(batch=self.batch, learning_rate=self.learning_rate)
-        _, trained = learner.run(data, model, budget, replace(ctx, on_snapshot=None))
-        return trained, learner.spent
+        trained = ctx.substage("annotator", share=self._share(ctx, len(data)), curve=False).run(learner, data, model)
+        return trained.model, trained.spent
+
+    @staticmethod
+    def _share(ctx: RunContext, images: int) -> float:
+        """The annotator's part of the budget: the maps take the rest, a forward being about a third of a pass."""
+        if ctx.budget.passes is None:
+            return 0.9
+        return max(1 - images / 3 / ctx.budget.passes, 0.5)
 
     def _map(self, data: Dataset, annotator: Model) -> tuple[Dataset, float]:
         """The data with the two columns of a label map, and the FLOPs this took."""

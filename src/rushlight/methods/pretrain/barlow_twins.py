@@ -92,7 +92,7 @@ class BarlowTwins(JointEmbedding):
     def build(self, data: Dataset) -> None:
         width = self.model.encoder.width
         widths = self.projector or projector_widths(width)
-        self.model.heads.update({"projector_head": MLP(widths=[width, *widths], bias=False)})
+        self.add_head("projector", MLP(widths=[width, *widths], bias=False))
         scale = self.scale or crop_scale(data.height, data.width)
         self.policies = policy.barlow_pair((data.height, data.width), scale=scale, flip=self.flip)
 

@@ -86,7 +86,7 @@ class BYOL(JointEmbedding):
     def build(self, data: Dataset) -> None:
         width, size = self.model.encoder.width, (data.height, data.width)
         hidden = self.hidden or min(4 * width, 4096)
-        self.model.heads.update({"projector_head": MLP(widths=[width, hidden, self.outputs])})
+        self.add_head("projector", MLP(widths=[width, hidden, self.outputs]))
         self.target = Teacher(self.model, momentum=self.momentum, own_statistics=True)
         self.predictor = MLP(widths=[self.outputs, hidden, self.outputs])
         self.policies = policy.barlow_pair(size, scale=self.scale or crop_scale(*size), flip=self.flip)

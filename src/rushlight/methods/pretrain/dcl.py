@@ -129,7 +129,7 @@ class DCL(JointEmbedding):
     def build(self, data: Dataset) -> None:
         width, size = self.model.encoder.width, (data.height, data.width)
         widths = [width, *(self.projector or [width, 128])]
-        self.model.heads.update({"projector_head": MLP(widths=widths)})
+        self.add_head("projector", MLP(widths=widths))
         view = policy.self_supervised(size, scale=self.scale or crop_scale(*size), flip=self.flip)
         self.policies = [view, view]
         if self.form == "moco":

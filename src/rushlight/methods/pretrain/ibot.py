@@ -135,7 +135,7 @@ class IBOT(SelfDistillation):
         encoder, size = self.model.encoder, (data.height, data.width)
         outputs = self.outputs or prototypes_for(len(data), 8192)
         head = prototype_head(encoder.width, outputs, self.hidden, self.bottleneck)
-        self.model.heads.update({"projector_head": head})
+        self.add_head("projector", head)
         self.teacher = Teacher(self.model, momentum=self.momentum, own_statistics=True)
         self.centre, self.patch_centre = (Centre(outputs, self.centre_momentum) for _ in range(2))
         self.mask_token = nn.Parameter(torch.zeros(encoder.width))

@@ -101,7 +101,7 @@ class MoCo(JointEmbedding):
     def build(self, data: Dataset) -> None:
         width, size = self.model.encoder.width, (data.height, data.width)
         widths = self.projector or [width, 128]
-        self.model.heads.update({"projector_head": MLP(widths=[width, *widths], norm=self.norm)})
+        self.add_head("projector", MLP(widths=[width, *widths], norm=self.norm))
         self.key_encoder = Teacher(self.model, momentum=self.momentum, own_statistics=True)
         self.memory_bank = MemoryBank(sized(self.wanted, len(data) // 4, self.batch, largest=65536), widths[-1])
         view = policy.self_supervised(size, scale=self.scale or crop_scale(*size, smallest=0.2), flip=self.flip)

@@ -107,7 +107,7 @@ class MoCoV3(JointEmbedding):
         hidden = self.hidden or min(8 * encoder.width, 4096)
         layers = [hidden] * (2 if vit else 1)
         projector = MLP(widths=[encoder.width, *layers, self.width], last_norm=True, bias=False)
-        self.model.heads.update({"projector_head": projector})
+        self.add_head("projector", projector)
         self.predictor = MLP(widths=[self.width, hidden, self.width], last_norm=vit, bias=False)
         self.key_encoder = Teacher(self.model, momentum=self.momentum, warm=False, own_statistics=True)
         scale = self.scale or crop_scale(data.height, data.width)

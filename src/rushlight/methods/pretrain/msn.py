@@ -110,7 +110,7 @@ class MSN(JointEmbedding):
         encoder, size = self.model.encoder, (data.height, data.width)
         hidden = self.hidden or min(6 * encoder.width, 2048)
         head = MLP(widths=[encoder.width, hidden, hidden, self.outputs], activation="gelu")
-        self.model.heads.update({"projector_head": head})
+        self.add_head("projector", head)
         self.teacher = Teacher(self.model, momentum=self.momentum, own_statistics=True)
         self.centres = Prototypes(width=self.outputs, outputs=self.prototypes or prototypes_for(len(data), 1024))
         large = policy.self_supervised(

@@ -83,7 +83,7 @@ class SimCLR(JointEmbedding):
 
     def build(self, data: Dataset) -> None:
         width, size = self.model.encoder.width, (data.height, data.width)
-        self.model.heads.update({"projector_head": MLP(widths=[width, *(self.projector or [width, 128])])})
+        self.add_head("projector", MLP(widths=[width, *(self.projector or [width, 128])]))
         view = policy.self_supervised(
             size,
             scale=self.scale or crop_scale(*size),

@@ -111,7 +111,7 @@ class SwAV(JointEmbedding):
     def build(self, data: Dataset) -> None:
         encoder, size = self.model.encoder, (data.height, data.width)
         widths = self.projector or [encoder.width, 128]
-        self.model.heads.update({"projector_head": MLP(widths=[encoder.width, *widths])})
+        self.add_head("projector", MLP(widths=[encoder.width, *widths]))
         self.centres = Prototypes(width=widths[-1], outputs=self.prototypes or prototypes_for(len(data), 3000))
         length = 0 if self.wanted == 0 else sized(self.wanted, len(data) // 4, self.batch, largest=3840)
         self.queues = nn.ModuleList(MemoryBank(length, widths[-1]) for _ in range(LARGE if length else 0))
@@ -142,10 +142,10 @@ class SwAV(JointEmbedding):
             together = torch.cat([scores, self.centres(self.local_rows(queue.values)).to(scores.dtype)])
         return sinkhorn(together, epsilon=self.epsilon, iterations=self.iterations)[: len(scores)]
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
+    def clip_gradients(self, groups: list[dict]) -> None:
         if self.progress < self.freeze:
             self.centres.weight.grad = None
-        super().on_before_optimizer_step(optimizer)
+        super().clip_gradients(groups)
 
     def after_step(self) -> None:
         """Past embeddings join the queues, and the prototypes get length 1 again."""

@@ -90,7 +90,7 @@ class VICReg(JointEmbedding):
     def build(self, data: Dataset) -> None:
         width, size = self.model.encoder.width, (data.height, data.width)
         widths = self.projector or [min(4 * width, 8192)] * 3
-        self.model.heads.update({"projector_head": MLP(widths=[width, *widths])})
+        self.add_head("projector", MLP(widths=[width, *widths]))
         self.policies = policy.barlow_pair(size, scale=self.scale or crop_scale(*size), flip=self.flip)
 
     def step(self, batch: Batch) -> Tensor:

@@ -180,8 +180,8 @@ class VitSslSurvey(Judge):
         for number, member in enumerate(self.members):
             if ctx.on_progress is not None:
                 ctx.on_progress(Progress(str(member), number / len(self.members)))
-            trained, spent = member.run(train.hide(), model, self.budget, _bare(ctx))
-            runs[str(member)] = (trained, spent.passes, spent.seconds)
+            trained = member.run(train.hide(), model, _bare(ctx, self.budget))
+            runs[str(member)] = (trained.model, trained.spent.passes, trained.spent.seconds)
         rows = [self._row(name, *run, train, test, ctx) for name, run in runs.items()]
         kinds: dict[str, Kind] = dict.fromkeys(ASKED[:3], "share")
         measured = [
@@ -211,16 +211,16 @@ class VitSslSurvey(Judge):
     def _fine_tuned(self, model: Model, train: Dataset, test: Dataset, ctx: RunContext) -> float:
         counts = train["class"][train.known("class")].bincount()
         few = hide.per_class(train, min(self.labels, int(counts[counts > 0].min())), seed=ctx.seed)
-        tuned, _ = Recipe.parse("supervised").run(few, model, self.fine_tuning, _bare(ctx, "class"))
-        return evaluate(tuned, test, "class").value
+        tuned = Recipe.parse("supervised").run(few, model, _bare(ctx, self.fine_tuning, "class"))
+        return evaluate(tuned.model, test, "class").value
 
 
 ASKED = ("neighbours", "linear", "fine-tuned", "rank")
 
 
-def _bare(ctx: RunContext, task: str | None = None) -> RunContext:
-    """The setting of a training of the study's own: no checkpoints, no snapshots."""
-    return RunContext(seed=ctx.seed, task=task, device=ctx.device, precision=ctx.precision)
+def _bare(ctx: RunContext, budget: Budget, task: str | None = None) -> RunContext:
+    """Return the context of a training of the study's own: no checkpoints, no snapshots."""
+    return RunContext(seed=ctx.seed, task=task, budget=budget, device=ctx.device, precision=ctx.precision)
 
 
 def _notes(rows: list[dict[str, str | float]]) -> tuple[str, ...]:

@@ -38,9 +38,10 @@ def noise(n: int, seed: int = 0, **columns: torch.Tensor) -> Dataset:
 
 def run(data: Dataset, seed: int = 0, **arguments: object):
     stage = Pass(**{**OFF, **arguments})
-    kept, _ = stage.run(data, MODEL, Budget(passes=1), RunContext(seed=seed))
-    assert kept.names == [name for name, there in zip(stage.pool.names, stage.pool.kept.tolist()) if there]
-    return stage, kept
+    outcome = stage.run(data, MODEL, RunContext(seed=seed, budget=Budget(passes=1)))
+    kept = outcome.data
+    assert kept.names == [name for name, there in zip(outcome.pool.names, outcome.pool.kept.tolist()) if there]
+    return outcome, kept
 
 
 def brightness(images) -> torch.Tensor:
@@ -54,13 +55,13 @@ def test_its_module_has_a_keyword_for_a_name_and_is_found_all_the_same() -> None
 
 def test_with_every_rule_off_and_an_empty_detector_the_data_stays_itself() -> None:
     data = noise(5)
-    stage, kept = run(data)
+    outcome, kept = run(data)
     assert kept is data
-    assert stage.pool.kept.all()
-    stage, kept = run(data, detectors={"nothing": lambda images: torch.zeros(len(images))})
+    assert outcome.pool.kept.all()
+    outcome, kept = run(data, detectors={"nothing": lambda images: torch.zeros(len(images))})
     assert kept is data
-    assert stage.pool.rates()[-1]["reason"] == "review: removed by a reviewer"
-    assert not any(rate["images"] for rate in stage.pool.rates())
+    assert outcome.pool.rates()[-1]["reason"] == "review: removed by a reviewer"
+    assert not any(rate["images"] for rate in outcome.pool.rates())
 
 
 def test_planted_faces_are_found_in_the_users_own_files(tmp_path: Path) -> None:
@@ -76,10 +77,10 @@ def test_planted_faces_are_found_in_the_users_own_files(tmp_path: Path) -> None:
             picture[40:90, 50:100] = face
         Image.fromarray(picture).save(tmp_path / f"{number:02d}.png")
     data = load(tmp_path, size=32, cache=False)
-    stage, _ = run(data, faces="lbp")
+    outcome, _ = run(data, faces="lbp")
     faces = torch.arange(40) % 4 == 0
-    assert (~stage.pool.kept)[faces].float().mean() >= 0.8
-    assert stage.pool.kept[~faces].float().mean() >= 0.9
+    assert (~outcome.pool.kept)[faces].float().mean() >= 0.8
+    assert outcome.pool.kept[~faces].float().mean() >= 0.9
     packed, _ = run(data, faces="lbp", longest=None)
     assert packed.pool.kept.all()
 
@@ -87,8 +88,8 @@ def test_planted_faces_are_found_in_the_users_own_files(tmp_path: Path) -> None:
 def test_licences_and_attribution() -> None:
     texts = ["CC BY 2.0", "Attribution License", "CC BY-NC 4.0", "", "all; rights", "CC0"]
     data = noise(6, licence=encode_text(texts), creator=encode_text(["a", "", "b", "c", "d", "e"]))
-    stage, _ = run(data, licences=["CC BY"], attribution=True, thorough=True)
-    assert stage.pool.reasons == [
+    outcome, _ = run(data, licences=["CC BY"], attribution=True, thorough=True)
+    assert outcome.pool.reasons == [
         (),
         ("attribution: no creator is given",),
         ("licence: 'CC BY-NC' is not allowed",),
@@ -101,9 +102,9 @@ def test_licences_and_attribution() -> None:
 
 def test_of_very_many_licences_the_commonest_are_named() -> None:
     data = noise(31, licence=encode_text(["CC BY", *(f"licence {i // 2}" for i in range(30))]))
-    stage, _ = run(data, licences=["CC BY"])
-    assert sum("not allowed" in reason for reason in stage.pool.against) == 13
-    assert stage.pool.kept.tolist() == [True] + 30 * [False]
+    outcome, _ = run(data, licences=["CC BY"])
+    assert sum("not allowed" in reason for reason in outcome.pool.against) == 13
+    assert outcome.pool.kept.tolist() == [True] + 30 * [False]
 
 
 def test_single_colours_small_images_and_duplicates() -> None:
@@ -114,10 +115,10 @@ def test_single_colours_small_images_and_duplicates() -> None:
     images[5] = images[2]
     sizes = torch.tensor([[200, 200], [200, 200], [200, 200], [9, 200], [200, 200], [200, 200]], dtype=torch.int32)
     data = data.with_columns(image=images, size=sizes)
-    stage, kept = run(data, smallest=10, flat=3.0, duplicates="exact")
+    outcome, kept = run(data, smallest=10, flat=3.0, duplicates="exact")
     assert kept.names == ["0.png", "2.png"]
-    assert stage.pool.reasons[1:5:2] == [("colour: a single one",), ("size: a side under 10 pixels",)]
-    assert stage.pool.reasons[5] == ("duplicate: of an earlier image",)
+    assert outcome.pool.reasons[1:5:2] == [("colour: a single one",), ("size: a side under 10 pixels",)]
+    assert outcome.pool.reasons[5] == ("duplicate: of an earlier image",)
 
 
 def test_near_duplicates() -> None:
@@ -157,11 +158,11 @@ def test_the_rules_order_changes_no_decision(order: list[int]) -> None:
 
         shuffled.rules = turned
         for each in (stage, shuffled):
-            each.run(data, MODEL, Budget(passes=1))
-        assert stage.pool.kept.tolist() == shuffled.pool.kept.tolist()
-        assert 0 < int(stage.pool.kept.sum()) < 16
+            each.run(data, MODEL, RunContext(budget=Budget(passes=1)))
+        assert outcome.pool.kept.tolist() == shuffled.pool.kept.tolist()
+        assert 0 < int(outcome.pool.kept.sum()) < 16
         if thorough:
-            assert stage.pool.reasons == shuffled.pool.reasons
+            assert outcome.pool.reasons == shuffled.pool.reasons
 
 
 def test_dear_rules_see_what_cheap_ones_left() -> None:
@@ -179,11 +180,11 @@ def test_dear_rules_see_what_cheap_ones_left() -> None:
 
 def test_reviewed_images_go_and_bound_what_is_left(tmp_path: Path) -> None:
     data = noise(100)
-    stage, _ = run(data, review=20)
-    drawn = stage.pool.scores["review"]
-    sample = [stage.pool.names[row] for row in drawn.argsort()[:20].tolist()]
+    outcome, _ = run(data, review=20)
+    drawn = outcome.pool.scores["review"]
+    sample = [outcome.pool.names[row] for row in drawn.argsort()[:20].tolist()]
     assert sorted(drawn[~drawn.isnan()].tolist()) == list(range(1, 21))
-    assert "Nothing was reviewed" in stage.findings.warnings[-1]
+    assert "Nothing was reviewed" in outcome.findings.notes[-1]
     text = "name,verdict\n" + "\n".join(f"{name},{'remove' if i < 2 else 'keep'}" for i, name in enumerate(sample))
     (tmp_path / "review.csv").write_text(text)
     again, kept = run(data, review=20, verdicts=str(tmp_path / "review.csv"))

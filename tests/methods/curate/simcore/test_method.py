@@ -39,32 +39,33 @@ def mixed() -> tuple[Dataset, torch.Tensor]:
 def test_it_takes_what_looks_like_the_target_and_leaves_most_else(mixed) -> None:
     data, shoes = mixed
     stage = SimCore(retrieval=RETRIEVAL, clusters=20, patience=3, factor=0.95)
-    kept, model = stage.run(data, fresh(), Budget(passes=12e3), RunContext(seed=1))
-    chosen = stage.pool.kept[200:]
+    outcome = stage.run(data, fresh(), RunContext(seed=1, budget=Budget(passes=12e3)))
+    kept, model = outcome.data, outcome.model
+    chosen = outcome.pool.kept[200:]
     precision, base = shoes[200:][chosen].float().mean(), shoes[200:].float().mean()
     assert precision > 2 * base
     assert 0.02 < chosen.float().mean() < 0.6
     assert len(kept) == 200 + int(chosen.sum())
-    assert bool(stage.pool.kept[:200].all())
+    assert bool(outcome.pool.kept[:200].all())
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh().parameters(), strict=True))
 
 
 def test_what_is_paid_is_the_retrieval_and_the_reading(mixed) -> None:
     data, _ = mixed
     stage = SimCore(retrieval="simclr(batch=16)", clusters=10, patience=2)
-    stage.run(data, fresh(), Budget(passes=2000), RunContext())
-    assert 1800 < stage.spent.passes <= 2000
-    assert not stage.pool.against[UNSEEN].any()
-    stage.run(data, fresh(), Budget(passes=500), RunContext())
-    assert 430 < stage.spent.passes <= 500
-    assert 0 < int(stage.pool.against[UNSEEN].sum()) < 1000
+    outcome = stage.run(data, fresh(), RunContext(budget=Budget(passes=2000)))
+    assert 1800 < outcome.spent.passes <= 2000
+    assert not outcome.pool.against[UNSEEN].any()
+    outcome = stage.run(data, fresh(), RunContext(budget=Budget(passes=500)))
+    assert 430 < outcome.spent.passes <= 500
+    assert 0 < int(outcome.pool.against[UNSEEN].sum()) < 1000
 
 
 def test_reasons_and_scores_tell_why(mixed) -> None:
     data, _ = mixed
     stage = SimCore(retrieval="simclr(batch=16)", clusters=10, patience=2)
-    stage.run(data, fresh(), Budget(passes=1500), RunContext())
-    pool = stage.pool
+    outcome = stage.run(data, fresh(), RunContext(budget=Budget(passes=1500)))
+    pool = outcome.pool
     assert pool.against[FAR].sum() + pool.kept.sum() == len(data)
     scores = pool.scores["similarity to the target"]
     assert bool(scores[200:][pool.kept[200:]].isfinite().all())
@@ -93,7 +94,8 @@ def test_choosing_again_and_a_recipe(mixed) -> None:
     recipe = Recipe.parse(
         "simcore(retrieval='simclr(batch=16)', clusters=10, patience=2, times=2) > simclr > supervised"
     )
-    model, spent = recipe.run(data, fresh(), Budget(passes=4e3), RunContext())
+    outcome = recipe.run(data, fresh(), RunContext(budget=Budget(passes=4e3)))
+    model, spent = outcome.model, outcome.spent
     assert "class" in model.head_names
     assert spent.passes <= 4000
 
@@ -108,12 +110,12 @@ def test_choosing_again_and_a_recipe(mixed) -> None:
 )
 def test_what_cannot_be_is_told(settings: dict, says: str, mixed) -> None:
     with pytest.raises(UserError, match=says):
-        SimCore(**settings).run(mixed[0], fresh(), Budget(passes=500))
+        SimCore(**settings).run(mixed[0], fresh(), RunContext(budget=Budget(passes=500)))
 
 
 def test_without_a_target_or_an_open_set_it_says_so(mixed) -> None:
     data, _ = mixed
     with pytest.raises(UserError, match="none of fashion are images with a known class"):
-        SimCore().run(data.hide(), fresh(), Budget(passes=500))
+        SimCore().run(data.hide(), fresh(), RunContext(budget=Budget(passes=500)))
     with pytest.raises(UserError, match="all of fashion are images with a known class"):
-        SimCore().run(data.select(torch.arange(200)), fresh(), Budget(passes=500))
+        SimCore().run(data.select(torch.arange(200)), fresh(), RunContext(budget=Budget(passes=500)))

@@ -35,7 +35,7 @@ def trained() -> Model:
     """conv16 after 6,000 supervised passes on the first five classes."""
     data = fashion.load().fold(0)
     data = data.select((data["class"] < 5).nonzero().squeeze(1)[:2000])
-    return Recipe.parse("supervised").run(data, model_of(), Budget(passes=6000), RunContext())[0].eval()
+    return Recipe.parse("supervised").run(data, model_of(), RunContext(budget=Budget(passes=6000))).model.eval()
 
 
 @pytest.fixture(scope="module")

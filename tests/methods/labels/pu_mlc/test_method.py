@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def initial(name: str = "conv16") -> Model:
 def prepared(data: Dataset, model: Model | None = None, **settings) -> PUMLC:
     learner = PUMLC(**settings)
     learner.prepare(data, model or initial(), TAGS)
-    learner._minutes, learner.plan = None, learner.plan_for(Budget(passes=400.0))
+    learner.plan = learner.plan_for(Budget(passes=400.0))
     return learner
 
 
@@ -83,7 +84,7 @@ def test_a_step_is_the_variational_loss_and_the_consistency_of_mixed_halves(monk
 def test_every_convolution_but_the_first_is_widened_and_the_model_comes_back(tmp_path: Path):
     data = compose(64)
     stage = PUMLC(batch=16)
-    _, model = stage.run(data, initial(), Budget(passes=200.0), TAGS)
+    model = stage.run(data, initial(), replace(TAGS, budget=Budget(passes=200.0))).model
     assert model.encoder.name == "conv16+local-global"
     model.save(tmp_path / "model")
     again = Model.load(tmp_path / "model")
@@ -128,7 +129,11 @@ def test_what_lies_above_the_second_last_level():
 
 def test_the_decoupling_head_reads_maps_and_comes_back(tmp_path: Path):
     data = compose(64)
-    _, model = PUMLC(head="decoupling", convolution="plain", batch=16).run(data, initial(), Budget(passes=300.0), TAGS)
+    model = (
+        PUMLC(head="decoupling", convolution="plain", batch=16)
+        .run(data, initial(), replace(TAGS, budget=Budget(passes=300.0)))
+        .model
+    )
     assert model.head("tags").reads == "maps"
     model.save(tmp_path / "model")
     again = Model.load(tmp_path / "model")
@@ -138,7 +143,7 @@ def test_the_decoupling_head_reads_maps_and_comes_back(tmp_path: Path):
 def test_it_learns_from_a_third_of_the_positives():
     train = hide.positives_only(compose(500), 0.3, seed=1)
     test = compose(200, fold=TEST)
-    _, model = PUMLC(convolution="plain").run(train, initial(), Budget(passes=8000.0), TAGS)
+    model = PUMLC(convolution="plain").run(train, initial(), replace(TAGS, budget=Budget(passes=8000.0))).model
     untrained = initial()
     untrained.heads["tags_head"] = Linear(width=64, outputs=3)
     floor = evaluate(untrained, test, "tags").value

@@ -110,7 +110,7 @@ def test_features_learn_and_tell_domains_apart_less_than_without_it() -> None:
         "plain": load_method("simclr")(batch=64, strength=0.25),
         "bss": BSS(base="simclr(batch=64, strength=0.25)"),
     }.items():
-        _, model = stage.run(styled, fresh(), Budget(passes=10e3), RunContext(task=None))
+        model = stage.run(styled, fresh(), RunContext(task=None, budget=Budget(passes=10e3))).model
         found[name] = knn.purity(pooled(model, styled["image"]), domain)
     assert found["bss"] < found["plain"] - 0.03
     assert probed(model) > 0.6

@@ -47,7 +47,11 @@ def test_features_carry_over_to_an_unseen_laboratory(patches: Dataset) -> None:
         return linear.accuracy(seen, train["class"], asked, test["class"], c=0.1)
 
     start = Model(encoders.create("conv16", image_size=32, seed=0))
-    _, model = HistopathSSL(base="simclr(batch=64)").run(patches, start, Budget(passes=8e3), RunContext(task=None))
+    model = (
+        HistopathSSL(base="simclr(batch=64)")
+        .run(patches, start, RunContext(task=None, budget=Budget(passes=8e3)))
+        .model
+    )
     assert accuracy(model) > accuracy(start) + 0.05
 
 

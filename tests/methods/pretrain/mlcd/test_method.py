@@ -19,7 +19,8 @@ from rushlight.run.stage import RunContext
 def test_a_student_learns_from_a_teachers_clusters() -> None:
     teacher = trained("simclr(batch=64)", passes=10e3)
     stage = MLCD(clusters=60, positives=4, batch=32, scale=16.0)
-    _, student = stage.run(photos().without("class"), teacher, Budget(passes=14e3), RunContext(task=None))
+    outcome = stage.run(photos().without("class"), teacher, RunContext(task=None, budget=Budget(passes=14e3)))
+    student = outcome.model
     assert probed(student) > probed(fresh()) + 0.03
     assert student.head_names == []
 
@@ -66,8 +67,9 @@ def test_the_student_starts_anew_unless_told() -> None:
 def test_the_teachers_forwards_are_paid_for() -> None:
     stage = MLCD(clusters=32, batch=8)
     data = photos().without("class")
-    _, _ = stage.run(data, fresh(), Budget(passes=800), RunContext(task=None))
-    assert 700 < stage.spent.passes <= 800
+    outcome = stage.run(data, fresh(), RunContext(task=None, budget=Budget(passes=800)))
+    _ = outcome.model
+    assert 700 < outcome.spent.passes <= 800
     images, paid = stage.teaching(data, fresh(), Budget(passes=800))
     assert images < len(data)
     assert 100 < paid.passes <= 200

@@ -49,7 +49,9 @@ def test_every_modality_is_seen_and_rebuilt_and_the_losses_fall(whole: Dataset) 
     assert set(before) == {"image", "depth", "mask", "normalised"}
     stage = MultiMAE(batch=32)
     stage.run(
-        whole, Model(encoders.create("vit64-p8", image_size=32, seed=0)), Budget(passes=4000), RunContext(task=None)
+        whole,
+        Model(encoders.create("vit64-p8", image_size=32, seed=0)),
+        RunContext(task=None, budget=Budget(passes=4000)),
     )
     after = stage.eval().losses(values, known, masked)
     for name, loss in after.items():
@@ -176,9 +178,9 @@ def test_one_crop_and_flip_for_all_modalities(whole: Dataset) -> None:
 
 
 def test_pseudo_labels_fill_what_is_unknown_and_are_paid_for(whole: Dataset, tmp_path: Path) -> None:
-    _, teacher = Recipe.parse("supervised").steps[0].stage().run(
-        whole, Model(encoders.create("conv16", image_size=32, seed=0)), Budget(passes=200), RunContext(task="mask")
-    )  # fmt: skip
+    ctx = RunContext(task="mask", budget=Budget(passes=200))
+    start = Model(encoders.create("conv16", image_size=32, seed=0))
+    teacher = Recipe.parse("supervised").steps[0].stage().run(whole, start, ctx)
     teacher.save(tmp_path / "teacher")
     partly = whole.hide(torch.arange(len(whole)) >= 10, ["mask"])
     stage = MultiMAE(pseudo={"mask": str(tmp_path / "teacher")}, batch=16)
@@ -188,13 +190,14 @@ def test_pseudo_labels_fill_what_is_unknown_and_are_paid_for(whole: Dataset, tmp
     assert torch.equal(filled["mask"][:10], whole["mask"][:10])
     assert int(known.sum()) > 10
     assert 0 < paid.passes <= 250
-    out, _ = stage.run(partly, start, Budget(passes=1000), RunContext(task=None))
-    assert stage.spent.passes <= 1000
+    outcome = stage.run(partly, start, RunContext(task=None, budget=Budget(passes=1000)))
+    out = outcome.data
+    assert outcome.spent.passes <= 1000
     assert out.content_hash == partly.content_hash
     named = Dataset({"image": whole["image"]}, whole.info).with_info(mask_names=(), class_names=("cat", "dog"))
     taught, _ = stage.filled(named, start, Budget(passes=1000))
     assert taught.info.mask_names == whole.info.mask_names  # the teacher's, not those of the images' classes
-    stage.run(named, start, Budget(passes=200), RunContext(task=None))
+    outcome = stage.run(named, start, RunContext(task=None, budget=Budget(passes=200)))
     with pytest.raises(UserError, match="have other classes"):
         stage.filled(partly.with_info(mask_names=("ground", "thing")), start, Budget(passes=1000))
     fresh().save(tmp_path / "bare")
@@ -230,8 +233,10 @@ def test_it_goes_without_images_and_on_patches_of_fourteen(whole: Dataset) -> No
 
 
 def test_the_encoder_goes_on_as_any_other() -> None:
-    model, _ = Recipe.parse("multimae(batch=16) > supervised(batch=16)").run(
-        photos(), fresh("vit64-p7"), Budget(passes=600), RunContext()
+    model = (
+        Recipe.parse("multimae(batch=16) > supervised(batch=16)")
+        .run(photos(), fresh("vit64-p7"), RunContext(budget=Budget(passes=600)))
+        .model
     )
     assert model.head_names == ["class"]
     assert model.encoder.name == "vit64-p7+mean"

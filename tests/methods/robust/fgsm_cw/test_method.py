@@ -139,8 +139,8 @@ def test_at_temperature_one_a_one_hot_teacher_is_plain_training_bit_for_bit():
         learner = OneHotTeacher(temperature=1.0)
         learner._teachers = [initial()] if taught else []
         learner.prepare(data, initial(), ctx)
-        learner._minutes, learner.plan = None, learner.plan_for(budget)
-        optimiser = learner.configure_optimizers()
+        learner.plan = learner.plan_for(budget)
+        optimiser = learner.make_optimiser()
         for step in range(3):
             loss = learner.step(learner.draw(16, step))
             optimiser.zero_grad()
@@ -158,7 +158,7 @@ def test_the_student_learns_what_the_teacher_says_softened(monkeypatch):
     learner._teachers = [initial(1)]
     learner._teachers[0].heads["class_head"] = Linear(width=64, outputs=10)
     learner.prepare(data, initial(), RunContext())
-    learner._minutes, learner.plan = None, learner.plan_for(Budget(passes=300.0))
+    learner.plan = learner.plan_for(Budget(passes=300.0))
     monkeypatch.setattr(distill, "defensive", lambda z, q, temperature: said.update(z=z, q=q, T=temperature) or z.sum())
     learner.step(learner.draw(8, 0))
     assert said["T"] == 20.0
@@ -175,7 +175,7 @@ def test_distillation_with_hard_labels_uses_them():
         learner._teachers = [initial(1)]
         learner._teachers[0].heads["class_head"] = Linear(width=64, outputs=10)
         learner.prepare(data, initial(), RunContext())
-        learner._minutes, learner.plan = None, learner.plan_for(Budget(passes=300.0))
+        learner.plan = learner.plan_for(Budget(passes=300.0))
         batch = learner.draw(32, 0)
         losses.append(learner.step(batch).item())
         images = learner.weak(batch["labelled"]["image"], generator=learner.generator())
@@ -186,16 +186,17 @@ def test_distillation_with_hard_labels_uses_them():
 
 def test_half_of_the_budget_each_and_another_encoder_for_the_teacher(tmp_path: Path):
     data, stage = photos(200), DefensiveDistillation(teacher="conv32", batch=16)
-    _, student = stage.run(data, initial(), Budget(passes=600.0), RunContext(folder=tmp_path))
+    outcome = stage.run(data, initial(), RunContext(folder=tmp_path, budget=Budget(passes=600.0)))
+    student = outcome.model
     assert student.encoder.name == "conv16"
     assert Model.load(tmp_path / "teacher" / "model").encoder.name == "conv32"
-    assert 540 < stage.spent.passes <= 600
+    assert 540 < outcome.spent.passes <= 600
 
 
 @pytest.fixture(scope="module")
 def distilled() -> Model:
     stage = DefensiveDistillation()
-    return stage.run(photos(3000), initial(), Budget(passes=7000.0), RunContext(seed=1))[1]
+    return stage.run(photos(3000), initial(), RunContext(seed=1, budget=Budget(passes=7000.0))).model
 
 
 def test_a_distilled_student_learns(distilled: Model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ from rushlight.run.budget import Budget
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model
 from rushlight.run.stage import RunContext
-from rushlight.train.learner import Plan
+from rushlight.train.plan import Plan
 
 KNOWN = 12
 
@@ -144,7 +146,7 @@ def test_what_lies_outside_or_is_cut_out_does_not_count(few):
 
 def test_heads_learn_faster_where_asked(few):
     learner = prepared(few, head_scale=10.0, optimiser="sgd")
-    optimiser = learner.configure_optimizers()
+    optimiser = learner.make_optimiser()
     rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
     assert {rates[id(p)] for p in learner.model.encoder.parameters()} == {2e-3}
     assert {round(rates[id(p)], 9) for p in learner.model.heads.parameters()} == {2e-2}
@@ -162,15 +164,16 @@ def test_retraining_labels_the_reliable_half_goes_on_after_a_cut_and_keeps_to_it
     reliable_label = reliable.label_reliable
     monkeypatch.setattr(reliable, "label_reliable", watch)
     learner, ctx = CWBASS(retrain=True, batch=4), RunContext(seed=0, task="mask", folder=tmp_path)
-    _, first = learner.run(few, fresh(), Budget(passes=800.0), ctx)
+    outcome = learner.run(few, fresh(), replace(ctx, budget=Budget(passes=800.0)))
+    first = outcome.model
     data, rows = labelled[0]
     assert 1 <= len(rows) <= (60 - KNOWN) // 2
     assert torch.equal(data["mask"][:KNOWN], few["mask"][:KNOWN])
     assert bool((data["mask"][rows] != 255).all())
     assert int(data.known("mask").sum()) == KNOWN + len(rows)
-    assert learner.spent.passes <= 800
+    assert outcome.spent.passes <= 800
     again = CWBASS(retrain=True, batch=4)
-    _, second = again.run(few, fresh(), Budget(passes=800.0), ctx)
+    second = again.run(few, fresh(), replace(ctx, budget=Budget(passes=800.0))).model
     assert len(labelled) == 1
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -179,7 +182,8 @@ def test_retraining_labels_the_reliable_half_goes_on_after_a_cut_and_keeps_to_it
 def test_it_learns(few):
     test = composed.compose(60, size=32, classes=["trouser", "bag"], objects=(1, 2), seed=2, fold=1)
     learner = CWBASS(batch=8)
-    _, model = learner.run(few, fresh(), Budget(passes=3e3), RunContext(seed=0, task="mask"))
+    outcome = learner.run(few, fresh(), RunContext(seed=0, task="mask", budget=Budget(passes=3e3)))
+    model = outcome.model
     learner.prepare(few, fresh(), RunContext(seed=0, task="mask"))
     untrained = evaluate(learner.model, test, "mask").value
     trained = evaluate(model, test, "mask").value

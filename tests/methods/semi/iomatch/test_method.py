@@ -15,7 +15,7 @@ from rushlight.nets import encoders
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model
 from rushlight.run.stage import RunContext
-from rushlight.train.learner import Plan
+from rushlight.train.plan import Plan
 
 UNSEEN = ["sandal", "bag", "ankle boot"]
 
@@ -171,7 +171,7 @@ def test_the_instance_loss_equals_plain_loops(open_photos):
 def test_it_learns_the_seen_classes_and_an_open_head_beside_them(open_photos):
     train, test = open_photos.fold(0), open_photos.fold(1)
     learner = IOMatch(ratio=2, batch=16)
-    _, model = learner.run(train, fresh(), Budget(passes=6e3), RunContext(seed=0))
+    model = learner.run(train, fresh(), RunContext(seed=0, budget=Budget(passes=6e3))).model
     assert model.head_names == ["class", "open"]
     outputs, seen = model.predict(test["image"]), test["class"] < 7
     assert outputs["open"].shape[1] == 8

@@ -40,9 +40,9 @@ from rushlight.data.edit.pool import Pool
 from rushlight.data.sources import originals
 from rushlight.methods.curate.pass_ import detect, rules
 from rushlight.methods.curate.pass_.rules import Judged, Rule
-from rushlight.run.budget import Budget, Spent
+from rushlight.run.budget import Spent
 from rushlight.run.model import Model
-from rushlight.run.stage import RunContext, Stage
+from rushlight.run.stage import Outcome, RunContext, Stage
 
 
 class Pass(Stage):
@@ -113,8 +113,8 @@ class Pass(Stage):
         self.review, self.verdicts, self.takedown, self.previous = review, verdicts, takedown, previous
         self.thorough = thorough
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
-        """The kept images, and the model as it came. `pool` and `findings` tell the rest.
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
+        """Return the kept images, and the model as it came; the pool and the findings tell the rest.
 
         Raises:
             UserError: a file or a detector cannot be used, or no image is left.
@@ -127,9 +127,9 @@ class Pass(Stage):
         if not bool(pool.kept.any()):
             raise UserError(f"'pass' keeps none of {len(data):,} images: {_most(pool)}; loosen that rule")
         sample = rules.sample(pool, self.review, ctx.seed)
-        self.pool, self.findings = self._reviewed(pool.score("review", sample), data)
-        self.spent = Spent(seconds=time.monotonic() - started)
-        return self.pool.select(data), model
+        pool, findings = self._reviewed(pool.score("review", sample), data)
+        spent = Spent(seconds=time.monotonic() - started)
+        return Outcome(pool.select(data), model, spent, findings=findings, pool=pool)
 
     def rules(self, data: Dataset, device: str = "cpu") -> list[Rule]:
         """What judges one image at a time, from cheap to dear."""

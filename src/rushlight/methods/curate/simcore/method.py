@@ -18,7 +18,6 @@ Kim et al., 2023, arXiv:2303.11101; code: sungnyun/openssl-simcore.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,13 +28,14 @@ from torch import Tensor
 from rushlight.core.arguments import Count, Positive, Share
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
+from rushlight.core.findings import Findings, Measure
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
 from rushlight.measure.features import pooled
 from rushlight.methods.curate.simcore import coreset
 from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
 from rushlight.run.model import Model
-from rushlight.run.stage import RunContext, Stage
+from rushlight.run.stage import Outcome, RunContext, Stage
 from rushlight.train.joint_embedding import joint
 
 READING = 0.5
@@ -89,31 +89,30 @@ class SimCore(Stage):
         self.target, self.retrieval, self.clusters = target, retrieval, clusters
         self.patience, self.factor, self.most, self.times = patience, factor, most, times
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
-        """X and what was chosen, and the model as it came in.
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
+        """Return X and what was chosen, and the model as it came in.
 
         Raises:
             UserError: there is no target, or no open set beside it.
         """
         target = self.targets(data)
         price, cost = self._price(data, model)
-        seen, reading = self._seen(target, budget, price / cost)
-        left = budget.share(1 - reading) if budget.passes is not None else budget
+        seen, reading = self._seen(target, ctx.budget, price / cost)
         chosen, spent = torch.zeros(len(data), dtype=torch.bool), Spent()
         for number in range(self.times):
-            here = replace(ctx, task=None, seed=ctx.seed * 16 + number, on_snapshot=None)
-            if ctx.folder is not None:
-                here = replace(here, folder=ctx.folder / f"retrieval-{number}")
-            learner = joint(self.retrieval)
-            known = data.select(target | chosen).hide()
-            _, trained = learner.run(known, model, left.share(1 / self.times), here)
+            share = (1 - reading) / self.times
+            here = ctx.substage(f"retrieval-{number}", share=share, after=spent, curve=False, task=None)
+            trained = here.run(joint(self.retrieval), data.select(target | chosen).hide(), model)
             began = time.monotonic()
-            found, chosen = self._choose(trained, data, target, seen, ctx.seed)
+            found, chosen = self._choose(trained.model, data, target, seen, ctx.seed)
             flops = price * int((target | seen).sum())
-            spent = spent + learner.spent + Spent(flops / cost, flops, 0, time.monotonic() - began)
-        self.spent, self.coreset = spent, found
-        self.pool = self._pool(data, target, seen, chosen, found)
-        return data.select(target | chosen), model
+            spent = spent + trained.spent + Spent(flops / cost, flops, 0, time.monotonic() - began)
+        pool = self._pool(data, target, seen, chosen, found)
+        return Outcome(data.select(target | chosen), model, spent, findings=self._found(found), pool=pool)
+
+    def _found(self, found: coreset.Coreset) -> Findings:
+        """What a report says of the coreset."""
+        return Findings(self.card.id, (Measure("chosen", float(len(found.rows)), kind="count"),))
 
     def targets(self, data: Dataset) -> Bool[Tensor, "rows"]:
         """The rows of X.

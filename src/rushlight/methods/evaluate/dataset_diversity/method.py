@@ -33,7 +33,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rushlight import tasks
 from rushlight.core.arguments import Count, Positive
 from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.core.errors import UserError, nearest
@@ -164,13 +163,15 @@ class DatasetDiversity(Judge):
             return model, Spent()
         pool = given[cell.removesuffix(EPOCHS)]
         share = len(pool) / len(given["all"]) if cell.endswith(EPOCHS) else 1.0
-        return self.learner.run(pool, model, Budget(passes=self.passes * share), replace(ctx, task=None))
+        there = replace(ctx, task=None, budget=Budget(passes=self.passes * share))
+        pretrained = self.learner.run(pool, model, there)
+        return pretrained.model, pretrained.spent
 
     def _asked(self, model: Model, train: Dataset, test: Dataset, ctx: RunContext) -> tuple[float, list[float]]:
         """The metric after fine-tuning, and its part of each class."""
         learner = Tuned(pyramid=self.pyramid, segment=self.segment)
-        _, tuned = learner.run(train, model, Budget(passes=self.tuning), ctx)
-        scored = evaluate(tuned, test, ctx.task)
+        tuned = learner.run(train, model, replace(ctx, budget=Budget(passes=self.tuning)))
+        scored = evaluate(tuned.model, test, ctx.task)
         if ctx.task != "mask":
             return scored.value, []
         each = scores.dice(scored.parts["confusion"].sum(0))
@@ -213,18 +214,17 @@ class Tuned(Learner):
 
     def build(self, data: Dataset) -> None:
         size, encoder = (data.height, data.width), self.model.encoder
-        self.weak, _ = tasks.find(self.task).views(size)
-        if self.task != "mask":
+        self.weak, _ = self.task.views(size)
+        if self.task.id != "mask":
             super().build(data)
             return
-        shape = {"channels": encoder.channels, "strides": encoder.strides, "outputs": tasks.find("mask").outputs(data)}
-        self.model.heads["mask_head"] = FPN(**shape, pyramid=self.pyramid, segment=self.segment)
+        shape = {"channels": encoder.channels, "strides": encoder.strides, "outputs": self.task.outputs(data)}
+        self.add_head("mask", FPN(**shape, pyramid=self.pyramid, segment=self.segment))
 
     def step(self, batch: Batch) -> Tensor:
         labelled = batch["labelled"]
-        kind = tasks.find(self.task)
-        images, target = kind.view(self.weak, labelled, self.generator())
-        return kind.loss(self.model.logits(images), target)
+        images, target = self.task.view(self.weak, labelled, self.generator())
+        return self.task.loss(self.model.logits(images), target)
 
 
 def _task(data: Dataset, ctx: RunContext) -> str:

@@ -35,7 +35,7 @@ from rushlight.methods.labels.pu_mlc import positive_unlabelled as pu
 from rushlight.methods.labels.pu_mlc.decoupling import Decoupling, cooccurrence
 from rushlight.nets import local_global
 from rushlight.nets.encoders import Encoder
-from rushlight.train.learner import Batch, Learner, outputs_of
+from rushlight.train.learner import Batch, Learner
 from rushlight.train.optim import OptimiserName, ScheduleName
 from rushlight.train.teacher import Teacher
 
@@ -100,7 +100,7 @@ class PUMLC(Learner):
     def build(self, data: Dataset) -> None:
         if self.convolution == "local-global":
             self.model.encoder = local_global.widen(self.model.encoder)
-        self.model.heads.update({"tags_head": self._head(data)})
+        self.add_head("tags", self._head(data))
         if self.frozen:
             self._freeze(data)
         self.weak = policy.weak((data.height, data.width))
@@ -132,7 +132,7 @@ class PUMLC(Learner):
         if self.head_kind == "linear":
             return self.classifier(data)
         graph = cooccurrence(data["tags"] == 1)
-        return Decoupling(width=self.model.encoder.width, outputs=outputs_of(data, "tags"), graph=graph)
+        return Decoupling(width=self.model.encoder.width, outputs=data["tags"].shape[1], graph=graph)
 
     # The paper's setting for pretrained encoders -------------------------------------------------------------------
 

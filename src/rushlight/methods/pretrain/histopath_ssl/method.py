@@ -42,9 +42,8 @@ from rushlight.data.synthetic import tissue
 from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.histopath_ssl import slides
 from rushlight.methods.pretrain.histopath_ssl import stain as stains
-from rushlight.run.budget import Budget
 from rushlight.run.model import Model
-from rushlight.run.stage import Judge, RunContext
+from rushlight.run.stage import Judge, Outcome, RunContext
 from rushlight.train.joint_embedding import AddOn, joint
 
 STAIN = ("randstain", "hed", "none")
@@ -108,10 +107,10 @@ class HistopathSSL(AddOn):
         self.learner.look = self.look
         self.statistics: stains.Statistics | None = None
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Find the patches with tissue, measure their stain, and train on them."""
         self.measure(data)
-        return super().run(data, model, budget, ctx)
+        return super().run(data, model, ctx)
 
     def measure(self, data: Dataset) -> None:
         """How the patches are drawn, and the statistics of their stain, of patches drawn in the same way.

@@ -40,7 +40,7 @@ from rushlight.methods.pretrain.mlcd.cluster import nearest_centres, spherical_k
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
 from rushlight.run.model import CONFIG, Model
-from rushlight.run.stage import RunContext
+from rushlight.run.stage import Outcome, RunContext
 from rushlight.train.joint_embedding import crop_scale
 from rushlight.train.learner import Batch, Learner
 
@@ -116,10 +116,10 @@ class MLCD(Learner):
         self.batch, self.smallest_batch = batch, min(batch, 32)
         self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = _ALONE) -> tuple[Dataset, Model]:
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Embed, cluster, label, train; the teacher's forwards are paid for."""
-        self.allowed, paid = self.teaching(data, model, budget)
-        return self.run_paid(paid, data, model, budget, ctx)
+        self.allowed, paid = self.teaching(data, model, ctx.budget)
+        return super().run(data, model, ctx.after(paid)).charged(paid)
 
     def teaching(self, data: Dataset, model: Model, budget: Budget) -> tuple[int, Spent]:
         """How many images the teacher embeds, and what that costs."""

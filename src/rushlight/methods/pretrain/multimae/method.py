@@ -20,6 +20,7 @@ Bachmann et al., 2022, arXiv:2204.01678; code: EPFL-VILAB/MultiMAE.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from rushlight import tasks
 from rushlight.augment import mask
 from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare
@@ -46,9 +48,9 @@ from rushlight.methods.pretrain.multimae.multimodal import (
 from rushlight.nets.vit import decoder_size, fix_positions, gather, normalised_patches, patch_size, patchify
 from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
 from rushlight.run.model import Model
-from rushlight.run.stage import RunContext
+from rushlight.run.stage import Outcome, RunContext
 from rushlight.train.joint_embedding import crop_scale
-from rushlight.train.learner import Batch, Learner, outputs_of
+from rushlight.train.learner import Batch, Learner
 
 MODALITIES = ("image", "depth", "mask")
 TEACHING = 0.25
@@ -127,10 +129,10 @@ class MultiMAE(Learner):
         self.batch, self.smallest_batch = batch, min(batch, 64)
         self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = _ALONE) -> tuple[Dataset, Model]:
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Fill in pseudo-labels, which are paid for, and train; the data come out as they came in."""
-        filled, paid = self.filled(data, model, budget)
-        return data, self.run_paid(paid, filled, model, budget, ctx)[1]
+        filled, paid = self.filled(data, model, ctx.budget)
+        return replace(super().run(filled, model, ctx.after(paid)).charged(paid), data=data)
 
     def filled(self, data: Dataset, model: Model, budget: Budget) -> tuple[Dataset, Spent]:
         """The data with the pseudo-labels that the budget allows, and what they cost.
@@ -182,9 +184,9 @@ class MultiMAE(Learner):
                             f"nothing that multimae could see of them: add 'image' to its modalities")  # fmt: skip
         self.every = [name for name in MODALITIES if name in (*self.inputs, *self.asked)]
         width, patch = encoder.model.embed_dim, patch_size(encoder)
-        classes = outputs_of(data, "mask") if "mask" in self.every else 0
+        classes = tasks.find("mask").outputs(data) if "mask" in self.every else 0
         adapters = Adapters(width=width, patch=patch, classes=classes, depth="depth" in self.every)
-        self.model.heads.update({"adapters_head": adapters})
+        self.add_head("adapters", adapters)
         self.patch, self.classes = patch, classes
         self.decoders = nn.ModuleDict({f"{name}_": self._decoder(name) for name in self._losses()})
         weighed = self._losses() if self.uncertainty else []  # what no loss uses, DDP does not forgive

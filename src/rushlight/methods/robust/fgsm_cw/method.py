@@ -19,6 +19,7 @@ arXiv:2404.04245 (comparison), 1412.6572 (FGSM), 1706.06083 (PGD), 1608.04644 (C
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -35,10 +36,9 @@ from rushlight.losses import supervised
 from rushlight.methods.robust.fgsm_cw import distill, perturb
 from rushlight.methods.robust.fgsm_cw.evasion import Audit, findings, size
 from rushlight.nets import encoders
-from rushlight.run.budget import Budget, Spent, pass_flops
+from rushlight.run.budget import pass_flops
 from rushlight.run.model import Model
-from rushlight.run.stage import Attack, Findings, Judge, RunContext, Threat
-from rushlight.run.store import finished_stage, keep_stage
+from rushlight.run.stage import Attack, Findings, Judge, Outcome, RunContext, Threat
 from rushlight.train import optim
 from rushlight.train.learner import Batch, Learner
 
@@ -216,30 +216,17 @@ class DefensiveDistillation(Learner):
         self.temperature, self.encoder_name, self.kd, self.alpha = temperature, teacher, kd, alpha
         self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
         self._teachers: list[Model] = []
-        self.spent = Spent()
+        self.teaches = False
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = RunContext()) -> tuple[Dataset, Model]:
-        self._teachers = []
-        teacher, spent = self._teach(data, model, budget.share(0.5), ctx)
-        tell = ctx.on_snapshot
-        if tell is not None:
-            ctx = replace(ctx, on_snapshot=lambda model, more: tell(model, spent + more))
-        self._teachers = [teacher]
-        rest = budget.share(0.5) if budget.passes is None else Budget(passes=budget.passes - spent.passes)
-        data, student = super().run(data, model, rest, ctx)
-        self.spent = spent + self.spent
-        return data, student
-
-    def _teach(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext) -> tuple[Model, Spent]:
-        """The teacher; a killed run finds the one it had finished."""
-        folder = ctx.folder / "teacher" if ctx.folder is not None else None
-        done = finished_stage(folder, data) if folder is not None else None
-        if done is not None:
-            return done[1], done[2]
-        _, teacher = super().run(data, model, budget, replace(ctx, folder=folder, on_snapshot=None))
-        if folder is not None:
-            keep_stage(folder, data, data, teacher, self.spent)
-        return teacher, self.spent
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
+        """Train the teacher on the labels, then the student on what the teacher says of them."""
+        if self.teaches:
+            return super().run(data, model, ctx)
+        first = copy.deepcopy(self)
+        first.teaches = True
+        taught = ctx.substage("teacher", share=0.5, curve=False).run(first, data, model)
+        self._teachers = [taught.model]
+        return super().run(data, model, ctx.after(taught.spent)).charged(taught.spent)
 
     def prepare(self, data: Dataset, model: Model, ctx: RunContext) -> None:
         first = model

@@ -38,10 +38,9 @@ from rushlight.core.card import Card, Needs, some
 from rushlight.data.dataset import Dataset
 from rushlight.losses import consistency, supervised
 from rushlight.methods.semi.cw_bass import boundary, reliable
-from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
+from rushlight.run.budget import Spent, count_flops, pass_flops
 from rushlight.run.model import Model
-from rushlight.run.stage import RunContext
-from rushlight.run.store import finished_stage, keep_stage
+from rushlight.run.stage import Outcome, RunContext, Stage
 from rushlight.train.learner import Batch, Learner
 from rushlight.train.optim import OptimiserName, ScheduleName
 from rushlight.train.pseudo_labels import PseudoLabels
@@ -49,7 +48,6 @@ from rushlight.train.teacher import Teacher
 
 EARLIER = 2
 """Checkpoints before the last one, at equal distances, that reliable images are chosen by."""
-_ALONE = RunContext()
 
 
 class CWBASS(Learner):
@@ -208,39 +206,14 @@ class CWBASS(Learner):
 
     # ST++: a second training on the images that the first one was sure of from early on ------------------------------
 
-    def run(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext = _ALONE) -> tuple[Dataset, Model]:
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         if not self.retrain:
-            return super().run(data, model, budget, ctx)
-        folder = ctx.folder / "labelling" if ctx.folder else None
-        done = finished_stage(folder, data) if folder else None
-        if done is None:
-            done = self._label(data, model, budget.share(0.5), replace(ctx, folder=folder))
-            if folder is not None:
-                keep_stage(folder, data, *done)
-        labelled, _, spent = done
-        self.relied = (labelled.known("mask") & ~data.known("mask")).nonzero().squeeze(1)
+            return super().run(data, model, ctx)
+        labelled = ctx.substage("labelling", share=0.5).run(Labelling(self), data, model)
+        self.relied = (labelled.data.known("mask") & ~data.known("mask")).nonzero().squeeze(1)
         self.parts = {**self.parts, "reliable": 1}
-        tell = ctx.on_snapshot
-        later = replace(ctx, on_snapshot=tell and (lambda snapshot, used: tell(snapshot, spent + used)))
-        _, trained = super().run(labelled, model, _left(budget, spent), later)
-        self.spent = spent + self.spent  # type: ignore[has-type]
-        return data, trained
-
-    def _label(self, data: Dataset, model: Model, budget: Budget, ctx: RunContext) -> tuple[Dataset, Model, Spent]:
-        """Self-training, and the masks of the images it was stable on."""
-        first = copy.deepcopy(self)
-        first.retrain, first.keeps_earlier = False, True
-        _, trained = first.run(data, model, budget, ctx)
-        checkpoints = [checkpoint.cpu() for checkpoint in first.earlier] + [trained]
-        rows = self.rows(data, "unlabelled")
-        image = data["image"][:1].float() / 255
-        price = len(checkpoints) * count_flops(lambda: trained.logits(image))
-        a_pass = pass_flops(trained.encoder, (data.height, data.width))
-        if budget.passes is not None:  # ranking costs at most a fifth of this half of the budget
-            rows = rows[: max(int(0.2 * budget.passes * a_pass / price), 2)]
-        labelled, _ = reliable.label_reliable(data, checkpoints, rows, share=self.reliable_share)
-        ranked = Spent(len(rows) * price / a_pass, len(rows) * price)
-        return labelled, trained, first.spent + ranked
+        retrained = super().run(labelled.data, model, ctx.after(labelled.spent))
+        return replace(retrained.charged(labelled.spent), data=data, curve=labelled.curve + retrained.curve)
 
     def after_step(self) -> None:
         super().after_step()
@@ -257,10 +230,26 @@ class CWBASS(Learner):
         return supervised.masks(self.model.logits(images), target)
 
 
-def _left(budget: Budget, spent: Spent) -> Budget:
-    if budget.passes is not None:
-        return Budget(passes=max(budget.passes - spent.passes, 1.0))
-    return Budget(minutes=max((budget.minutes or 0) - spent.seconds / 60, 0.01))
+class Labelling(Stage):
+    """ST++'s first half: self-training, and the masks of the images on which its checkpoints agreed."""
+
+    def __init__(self, learner: CWBASS):
+        self.card = learner.card  # type: ignore[misc]
+        self.learner = copy.deepcopy(learner)
+        self.learner.retrain, self.learner.keeps_earlier = False, True
+
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
+        trained = self.learner.run(data, model, ctx)
+        checkpoints = [checkpoint.cpu() for checkpoint in self.learner.earlier] + [trained.model]
+        rows = self.learner.rows(data, "unlabelled")
+        image = data["image"][:1].float() / 255
+        price = len(checkpoints) * count_flops(lambda: trained.model.logits(image))
+        a_pass = pass_flops(trained.model.encoder, (data.height, data.width))
+        if ctx.budget.passes is not None:  # ranking costs at most a fifth of this half of the budget
+            rows = rows[: max(int(0.2 * ctx.budget.passes * a_pass / price), 2)]
+        labelled, _ = reliable.label_reliable(data, checkpoints, rows, share=self.learner.reliable_share)
+        ranked = Spent(len(rows) * price / a_pass, len(rows) * price)
+        return replace(trained.charged(ranked), data=labelled)
 
 
 def _cutout(

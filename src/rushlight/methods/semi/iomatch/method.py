@@ -123,7 +123,7 @@ class IOMatch(Learner):
         width, classes = self.model.encoder.width, self.model.head("class").config["outputs"]
         projector = MLP(widths=[width, width, self.projection], norm=False)
         heads = Chain(projector, _xavier(Linear(width=self.projection, outputs=classes + 1)))
-        self.model.heads.update({"open_head": heads})
+        self.add_head("open", heads)
         self.detectors = _xavier(Linear(width=self.projection, outputs=2 * classes, bias=False))
         self.register_buffer("history", torch.zeros(max(self.alignment, 1), classes))
         size = (data.height, data.width)
