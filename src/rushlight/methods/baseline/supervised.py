@@ -17,6 +17,7 @@ from __future__ import annotations
 from jaxtyping import Int
 from torch import Tensor
 
+from rushlight import tasks
 from rushlight.augment import mix, policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare
 from rushlight.core.card import TARGET, Card, Needs, known
