@@ -123,11 +123,13 @@ class Recipe:
             shelf: where the outcomes of all stages but the last are kept, for recipes that begin alike.
         """
         outcome, unused = Outcome(data, model), 0.0
+        parts: tuple[Budget, ...] = ()
         for number, (here, stage) in enumerate(islice(self.stages(ctx), stop)):
             part = here.budget.plus(unused) if stage.spends else here.budget
+            parts = (*parts, part)
             here = replace(here, budget=part, spent_before=ctx.spent_before + outcome.spent)
             if shelf is not None and number < len(self.steps) - 1:
-                here = replace(here, folder=shelf(self.prefix(number), part))
+                here = replace(here, folder=shelf(self.prefix(number), parts))
             done = _alone(here, stage, outcome.data, outcome.model)
             unused = part.unused(done.spent) if stage.spends else unused - part.used(done.spent)
             model = done.model.with_info(origin=self.prefix(number)) if done.model is not outcome.model else done.model
@@ -147,8 +149,8 @@ class Recipe:
         return " > ".join(str(replace(step, share=None)) for step in self.steps[: number + 1])
 
 
-Shelf = Callable[[str, Budget], Path]
-"""(the stages so far, the last one's budget) → the folder of its outcome."""
+Shelf = Callable[[str, tuple[Budget, ...]], Path]
+"""(the stages so far, the budget of each) → the folder of the last one's outcome."""
 
 
 def _alone(ctx: RunContext, stage: Stage, data: Dataset, model: Model) -> Outcome:

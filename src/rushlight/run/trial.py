@@ -29,6 +29,9 @@ from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Diverged, Outcome, Progress, RunContext
 from rushlight.run.store import Store
 
+SNAPSHOTS = 5
+"""Points of a stage's learning curve, its end among them."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -71,9 +74,14 @@ class Trial:
         budget = Budget.parse(self.budget)
         return RunContext(seed=self.seed, task=task, budget=budget, device=self.device, precision=self.precision)
 
-    def stage_key(self, prefix: str, budget: Budget) -> str:
-        """A hash of all that the outcome of a recipe's first stages depends on."""
-        spec = {**dataclasses.asdict(self), "weights": file_hash(self.weights), "recipe": prefix, "budget": str(budget)}
+    def stage_key(self, prefix: str, budgets: Sequence[Budget | float]) -> str:
+        """Return a hash of all that the outcome of a recipe's first stages depends on.
+
+        Args:
+            budgets: of each of them.
+        """
+        parts = ", ".join(map(str, budgets))
+        spec = {**dataclasses.asdict(self), "weights": file_hash(self.weights), "recipe": prefix, "budget": parts}
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -104,7 +112,7 @@ def run(
     store: Store,
     *,
     on_progress: Callable[[Progress], None] | None = None,
-    snapshots: int = 5,
+    snapshots: int = SNAPSHOTS,
     checkpoint_seconds: float = 30.0,
 ) -> Result:
     """Run a trial, or take its result where it has been run; go on where a killed one stopped.
@@ -140,7 +148,7 @@ def train(
     Args:
         stop: how many stages are run; None runs all.
     """
-    shelf = (lambda prefix, budget: store.stage(trial.stage_key(prefix, budget))) if store is not None else None
+    shelf = (lambda prefix, budgets: store.stage(trial.stage_key(prefix, budgets))) if store is not None else None
     return Recipe.parse(trial.recipe).run(prepare(trial, data), initial(trial, data), ctx, shelf=shelf, stop=stop)
 
 
@@ -156,7 +164,7 @@ def common_starts(trials: Sequence[Trial]) -> list[tuple[Trial, int]]:
     for trial in trials:
         recipe = Recipe.parse(trial.recipe)
         for number in range(len(recipe.steps) - 1):
-            key = trial.stage_key(f"{recipe.prefix(number)}; {recipe.shares()[: number + 1]}", trial.ctx.budget)
+            key = trial.stage_key(recipe.prefix(number), [trial.ctx.budget, *recipe.shares()[: number + 1]])
             begun.setdefault(key, []).append((trial, number + 1))
     shared = [starts for starts in begun.values() if len(starts) > 1]
     longest: dict[Trial, int] = {}
@@ -165,10 +173,18 @@ def common_starts(trials: Sequence[Trial]) -> list[tuple[Trial, int]]:
     return list(longest.items())
 
 
-def run_start(trial: Trial, stages: int, data: Dataset, store: Store, **settings: Any) -> None:
+def run_start(
+    trial: Trial,
+    data: Dataset,
+    store: Store,
+    *,
+    stages: int,
+    on_progress: Callable[[Progress], None] | None = None,
+    snapshots: int = SNAPSHOTS,
+) -> None:
     """Run a trial's first stages, whose outcomes stay in the store for every recipe that begins with them."""
-    ctx = dataclasses.replace(trial.ctx, on_snapshot=snapshots_of(trial, data), **settings)
-    train(trial, data, ctx, store, stop=stages)
+    tell = {"on_progress": on_progress, "on_snapshot": snapshots_of(trial, data), "snapshots": snapshots}
+    train(trial, data, dataclasses.replace(trial.ctx, **tell), store, stop=stages)
 
 
 def _score(model: Model, test: Dataset, trial: Trial) -> Scores:

@@ -20,44 +20,50 @@ T = TypeVar("T")
 
 
 def workers_for(workers: int | None, device: str = "cpu") -> int:
-    """How many processes: as many as there are cores, one where a single GPU is shared; 0 is this process itself."""
+    """Return how many processes: one a core, one where a GPU is shared; 0 is this process itself."""
     if workers is not None:
         return max(workers, 0)
     return hardware.cores() if device == "cpu" else 1
 
 
-def pool(
-    work: Callable[..., T],
-    jobs: Iterable[tuple[Any, ...]],
-    *,
-    workers: int,
-    on_idle: Callable[[], None] | None = None,
-) -> Iterator[T]:
-    """Run `work(*job)` for each job and yield results as they come; `on_idle` is called about twice a second.
+class WorkerPool:
+    """An executor of processes on this machine.
 
-    If one fails, the others that have begun are finished before the error is raised. When this process dies, the
-    workers end by themselves.
+    Args:
+        workers: how many; 0 runs the jobs in this process, one after the other.
     """
-    jobs = list(jobs)
-    if workers == 0:
-        yield from (work(*job) for job in jobs)
-        return
-    with ProcessPoolExecutor(
-        max_workers=min(workers, len(jobs)) or 1,
-        mp_context=_context(),
-        initializer=_settle,
-        initargs=(os.getpid(), hardware.cores() if workers == 1 else 1),
-    ) as executor:
-        waiting = {executor.submit(work, *job) for job in jobs}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                if on_idle is not None:
-                    on_idle()
-                yield from (future.result() for future in done)
-        finally:
-            for future in waiting:
-                future.cancel()
+
+    def __init__(self, workers: int):
+        self.workers = workers
+
+    def map(
+        self, job: Callable[..., T], jobs: Iterable[tuple[Any, ...]], *, on_idle: Callable[[], None] | None = None
+    ) -> Iterator[T]:
+        """Yield `job(*arguments)` for each of the jobs, as they are done.
+
+        If one fails, the others that have begun are finished before the error is raised. When this process dies, the
+        workers end by themselves.
+        """
+        jobs = list(jobs)
+        if self.workers == 0:
+            yield from (job(*each) for each in jobs)
+            return
+        with ProcessPoolExecutor(
+            max_workers=min(self.workers, len(jobs)) or 1,
+            mp_context=_context(),
+            initializer=_settle,
+            initargs=(os.getpid(), hardware.cores() if self.workers == 1 else 1),
+        ) as executor:
+            waiting = {executor.submit(job, *each) for each in jobs}
+            try:
+                while waiting:
+                    done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                    if on_idle is not None:
+                        on_idle()
+                    yield from (future.result() for future in done)
+            finally:
+                for future in waiting:
+                    future.cancel()
 
 
 def _context() -> multiprocessing.context.BaseContext:

@@ -149,13 +149,13 @@ def run(
 
 
 def _outcomes(name: str, seeds: int, workers: int) -> Iterator[tuple[int, dict[str, float]]]:
-    from rushlight.run.worker_pool import pool
+    from rushlight.run.worker_pool import WorkerPool
 
     kept = {seed: json.loads(path.read_text()) for seed in range(seeds) if (path := _kept(name, seed)).exists()}
     yield from kept.items()
     left = [seed for seed in range(seeds) if seed not in kept]
     if left:
-        yield from pool(run_seed, [(name, seed) for seed in left], workers=workers)
+        yield from WorkerPool(workers).map(run_seed, [(name, seed) for seed in left])
 
 
 def run_seed(name: str, seed: int) -> tuple[int, dict[str, float]]:

@@ -11,9 +11,9 @@ import shlex
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ from rushlight.measure.units import units
 from rushlight.nets.vit import is_vit
 from rushlight.run import choose, hardware, trial
 from rushlight.run.budget import Budget, Spent
+from rushlight.run.executor import Executor
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Progress
 from rushlight.run.store import Store
 from rushlight.run.trial import Result, Trial
-from rushlight.run.worker_pool import pool, workers_for
+from rushlight.run.worker_pool import WorkerPool, workers_for
 
 BASELINES = ("supervised", "fixmatch")
 PRETRAINING = ("barlow-twins",)
@@ -280,7 +281,7 @@ def compare(
         raise UserError(f"--seeds is {seeds}: give at least 1, better 3 or more (intervals need several)")
     trials = [replace(common, recipe=recipe, seed=seed) for seed in range(seeds) for recipe in recipes]
     with store.lock():
-        results = run_all(trials, data, store, workers_for(workers, device), on_update)
+        results = run_all(trials, data, store, WorkerPool(workers_for(workers, device)), on_update)
     board = Board(
         results=sorted(results, key=lambda r: (recipes.index(r.trial.recipe), r.trial.seed)),
         ranking=rank(results, task, reference="supervised"),
@@ -314,11 +315,14 @@ def run_all(
     trials: list[Trial],
     data: Dataset,
     store: Store,
-    workers: int,
+    executor: Executor,
     tell: Callable[[ComparisonState], None] | None,
     one: Callable[[Trial, str, str], Result] | None = None,
 ) -> list[Result]:
-    """Every trial's result, of those that were run before and those that are run now, by `one` in workers."""
+    """Return every trial's result, of those that were run before and those that are run now, by `one`.
+
+    First stages that several trials have in common run once, before them.
+    """
     results = [trial.load(t.key, store) for t in trials if store.has(t.key)]
     left = [t for t in trials if not store.has(t.key)]
     started, resumed = time.monotonic(), len(results)
@@ -333,12 +337,28 @@ def run_all(
     idle()
     if left:
         folder = _shared(data, store)
-        for result in pool(
-            one or _one, [(t, str(folder), str(store.folder)) for t in left], workers=workers, on_idle=idle
-        ):
-            results.append(result)
+        for result in executor.map(_run, list(_jobs(left, str(folder), str(store.folder), one or _one)), on_idle=idle):
+            results += [result] if result is not None else []
             idle()
     return results
+
+
+def _jobs(trials: list[Trial], folder: str, out: str, one: Callable[..., Result]) -> Iterator[tuple[Any, ...]]:
+    """First the stages that several trials begin with, then the trials that wait for none of them, then the others."""
+    starts = trial.common_starts(trials)
+    yield from ((one, spec, stages, folder, out) for spec, stages in starts)
+    begun = {Recipe.parse(spec.recipe).prefix(0) for spec, _ in starts}
+    waits = [Recipe.parse(spec.recipe).prefix(0) in begun for spec in trials]
+    for late in (False, True):
+        yield from ((one, spec, 0, folder, out) for spec, each in zip(trials, waits, strict=True) if each is late)
+
+
+def _run(one: Callable[..., Result], spec: Trial, stages: int, folder: str, out: str) -> Result | None:
+    """Run one job in a worker: a whole trial, or the first stages that it shares with others."""
+    if not stages:
+        return one(spec, folder, out)
+    guarded(partial(trial.run_start, stages=stages), spec, folder, out)  # what fails here, the trial tells
+    return None
 
 
 def _one(spec: Trial, folder: str, out: str) -> Result:

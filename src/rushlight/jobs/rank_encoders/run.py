@@ -34,7 +34,7 @@ from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Diverged, RunContext
 from rushlight.run.store import Store
 from rushlight.run.trial import Result, Trial
-from rushlight.run.worker_pool import workers_for
+from rushlight.run.worker_pool import WorkerPool, workers_for
 
 METHODS = ("barlow-twins", "simclr", "vicreg", "byol")
 """What `--methods auto` pretrains with where no label is known: methods for any encoder that need no long training."""
@@ -170,7 +170,7 @@ def rank_encoders(
     store = Store(out)
     trials = [replace(common, recipe=recipe, seed=seed) for seed in range(seeds) for recipe in recipes]
     with store.lock():
-        results = compare.run_all(trials, data, store, workers_for(workers, device), on_update, one=_one)
+        results = compare.run_all(trials, data, store, WorkerPool(workers_for(workers, device)), on_update, one=_one)
         rows = ranked(results, recipes)
         model = _hand_out(store, [r for r in results if r.trial.recipe == rows[0]["recipe"] and not r.failed])
     held = data.fold(TEST)
