@@ -22,7 +22,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rushlight.core.errors import UserError
 from rushlight.data.columns import decode_text
 from rushlight.data.pack import write as packing
-from rushlight.data.pack.decode import Unreadable, decode, header, place
+from rushlight.data.pack.decode import Unreadable, decode, header
+from rushlight.data.pack.place import place
 from rushlight.data.sources.read import load
 
 BUNDLED = Path(skimage.data.__file__).parent
@@ -325,6 +326,7 @@ def test_a_damaged_cache_is_built_anew(tmp_path, damage):
 ASIDE = """
 import json, os, resource, signal, sys
 import rushlight.data.pack.write as packing
+from rushlight.data.pack import cache
 from rushlight.data.sources.read import load
 
 def die(*_, **__):
@@ -358,7 +360,7 @@ def held():
 root = sys.argv[1]
 for process in [child(lambda: pack("twice")) for _ in range(2)]:
     ended(process)
-for broken in ((packing._Job, "_labels"), (packing, "_seal"), (packing, "_sync"), (packing.Path, "rename")):
+for broken in ((packing._Job, "_labels"), (cache, "_seal"), (cache, "_sync"), (cache.Path, "rename")):
     died = ended(child(lambda: pack("killed", broken)))
     with open(f"{root}/deaths.txt", "a") as file:
         print(died, sum(".part-" in name for name in os.listdir(f"{root}/killed")), file=file)

@@ -9,8 +9,8 @@ from hostile import photo
 
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN
-from rushlight.data.sources import huggingface
-from rushlight.data.sources.huggingface import from_arrays, from_torch
+from rushlight.data.sources import torchvision
+from rushlight.data.sources.arrays import from_arrays, from_torch
 from rushlight.data.sources.read import load
 
 RNG = np.random.default_rng(0)
@@ -206,4 +206,4 @@ def test_a_hugging_face_data_set_without_images(tmp_path):
 
 
 def test_names_known():
-    assert set(huggingface.TORCHVISION) >= {"fashion-mnist-full", "cifar10"}
+    assert set(torchvision.NAMES) >= {"fashion-mnist-full", "cifar10"}

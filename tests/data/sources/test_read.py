@@ -18,8 +18,8 @@ from PIL import Image
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN, decode_text
 from rushlight.data.dataset import Dataset
+from rushlight.data.sources.join import parse_tags
 from rushlight.data.sources.read import load
-from rushlight.data.sources.table import parse_tags
 
 
 def read(folder: Path, **settings) -> Dataset:

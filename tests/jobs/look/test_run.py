@@ -9,7 +9,7 @@ import pytest
 from hostile import corpus, photo, save
 from rich.console import Console
 
-from rushlight.data.sources.huggingface import from_arrays
+from rushlight.data.sources.arrays import from_arrays
 from rushlight.jobs.look.run import Count, look
 
 

@@ -10,7 +10,7 @@ from rushlight.data.columns.base import Kind
 
 
 def _decode(source: Any) -> Any:
-    from rushlight.data.pack.decode import decode_depth
+    from rushlight.data.pack.rasters import decode_depth
 
     return decode_depth(source)
 

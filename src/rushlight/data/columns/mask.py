@@ -10,7 +10,7 @@ from rushlight.data.columns.base import Kind
 
 
 def _decode(source: Any) -> Any:
-    from rushlight.data.pack.decode import decode_mask
+    from rushlight.data.pack.rasters import decode_mask
 
     return decode_mask(source)
 

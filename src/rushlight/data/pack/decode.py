@@ -25,10 +25,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from rushlight.data.pack.place import Placement, place
+
 Source = Path | Callable[[], "bytes | Image.Image | np.ndarray"]
 """Where an image comes from: a file, or a function that gives its bytes, or the image itself."""
 
-FITS: tuple[str, ...] = ("squash", "crop", "pad")
 FORMATS = [
     "JPEG",
     "PNG",
@@ -82,56 +83,14 @@ class Header:
         return self.orientation in (5, 6, 7, 8)
 
 
-@dataclass(frozen=True)
-class Placement:
-    """How an upright image lies on its canvas.
-
-    Attributes:
-        box: the part of the image that is kept, x1, y1, x2, y2 in its own pixels.
-        left, top, width, height: where that part lies on the canvas, in whole pixels.
-    """
-
-    box: tuple[float, float, float, float]
-    left: int
-    top: int
-    width: int
-    height: int
-
-    @property
-    def to_original(self) -> np.ndarray:
-        """The 2×3 matrix from canvas coordinates (x, y, 1), pixel centres at ½, to those of the image."""
-        x1, y1, x2, y2 = self.box
-        across, down = (x2 - x1) / self.width, (y2 - y1) / self.height
-        return np.array([[across, 0, x1 - self.left * across], [0, down, y1 - self.top * down]], dtype=np.float32)
-
-
-def place(height: int, width: int, canvas: tuple[int, int], fit: str) -> Placement:
-    """Where an image of this size lies on a canvas (height, width).
-
-    Args:
-        fit: `squash` stretches it over the whole canvas, `crop` keeps the middle at the canvas's aspect,
-            `pad` keeps all of it at its own aspect and leaves borders.
-    """
-    tall, wide = canvas
-    if fit == "crop":
-        scale = min(height / tall, width / wide)
-        x, y = (width - wide * scale) / 2, (height - tall * scale) / 2
-        return Placement((x, y, width - x, height - y), 0, 0, wide, tall)
-    if fit == "pad":
-        scale = min(tall / height, wide / width)
-        h, w = max(1, round(height * scale)), max(1, round(width * scale))
-        return Placement((0.0, 0.0, float(width), float(height)), (wide - w) // 2, (tall - h) // 2, w, h)
-    return Placement((0.0, 0.0, float(width), float(height)), 0, 0, wide, tall)
-
-
 def header(source: Source) -> Header:
     """The size of an image, without decoding it.
 
     Raises:
         Unreadable: it is no image, too small, or too large.
     """
-    with _blame_the_file(), _open(source) as image:
-        return _header(image)
+    with blamed_on_the_file(), opened(source) as image:
+        return read_header(image)
 
 
 def decode(source: Source, canvas: tuple[int, int], fit: str) -> tuple[np.ndarray, Header]:
@@ -140,8 +99,8 @@ def decode(source: Source, canvas: tuple[int, int], fit: str) -> tuple[np.ndarra
     Raises:
         Unreadable: it is no image, too small, too large, broken, or cut short.
     """
-    with _blame_the_file(), _open(source) as image:
-        head = _header(image)
+    with blamed_on_the_file(), opened(source) as image:
+        head = read_header(image)
         where = place(head.height, head.width, canvas, fit)
         if head.height * head.width > _ALONE:
             with _one_at_a_time:
@@ -155,76 +114,7 @@ def decode(source: Source, canvas: tuple[int, int], fit: str) -> tuple[np.ndarra
     return whole, head
 
 
-def decode_mask(source: Source) -> np.ndarray:
-    """A mask's class of each pixel, uint8 H×W: a palette's indices, or a grey image's values.
-
-    Raises:
-        Unreadable: it cannot be read, or has colours that name no class.
-    """
-    with _blame_the_file(), _open(source) as image:
-        _header(image)
-        values = np.asarray(image)
-    if values.ndim == 3:
-        colours = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
-        if (colours != colours[..., :1]).any():
-            raise Unreadable("has colours: a mask holds the class of each pixel, as a grey or palette PNG")
-        values = colours[..., 0]
-    if values.dtype != bool and (values.min() < 0 or values.max() > 255):
-        raise Unreadable("has values over 255: a mask holds classes 0 to 254, and 255 for unknown")
-    return values.astype(np.uint8)
-
-
-def decode_depth(source: Source) -> np.ndarray:
-    """A depth map as float32 H×W, in the unit of its file; NaN where nothing was measured.
-
-    Read are 16-bit (or 8-bit) grey PNG and TIFF, in which 0 means that nothing was measured (as in KITTI's and NYU's
-    files), NPY arrays, and EXR where the package OpenEXR is installed.
-
-    Raises:
-        Unreadable: it cannot be read, or is no map of one value a pixel.
-    """
-    with _blame_the_file():
-        ending = source.suffix.lower() if isinstance(source, Path) else ""
-        if ending == ".npy":
-            assert isinstance(source, Path)
-            values = np.load(source, allow_pickle=False)
-        elif ending == ".exr":
-            values = _exr(source)
-        else:
-            with _open(source) as image:
-                _header(image)
-                values = np.asarray(image)
-    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
-    if values.ndim != 2 or values.dtype.kind not in "uif":
-        raise Unreadable(f"has the shape {values.shape}: a depth map holds one number a pixel")
-    depth = values.astype(np.float32)
-    measured = depth > 0 if values.dtype.kind in "ui" else np.isfinite(depth)
-    return np.where(measured, depth, np.float32("nan"))
-
-
-def _exr(source: Source) -> np.ndarray:
-    """The channel Z of an EXR file, or its only one."""
-    try:
-        import OpenEXR
-    except ImportError as error:
-        raise Unreadable("EXR is read by a package that is missing: pip install OpenEXR, or write NPY") from error
-    with OpenEXR.File(str(source)) as file:
-        channels = file.channels()
-        name = next((name for name in ("Z", "Y", "R") if name in channels), next(iter(channels)))
-        return channels[name].pixels
-
-
-def resample_mask(mask: np.ndarray, where: Placement) -> np.ndarray:
-    """The kept part of a mask, at the size it has on the canvas: each pixel is the one under its centre."""
-    height, width = mask.shape
-    x1, y1, x2, y2 = where.box
-    xs = x1 + (np.arange(where.width) + 0.5) * (x2 - x1) / where.width
-    ys = y1 + (np.arange(where.height) + 0.5) * (y2 - y1) / where.height
-    rows, columns = ys.astype(int).clip(0, height - 1), xs.astype(int).clip(0, width - 1)
-    return mask[rows[:, None], columns]
-
-
-class _blame_the_file:
+class blamed_on_the_file:
     """Turns whatever a decoder raises into one sentence about the file: it may fail in any way."""
 
     def __enter__(self) -> None:
@@ -255,7 +145,7 @@ def _too_large(pixels: int) -> str:
     return f"claims {pixels / 1e6:,.0f} million pixels, more than the {LARGEST // 1_000_000} million allowed"
 
 
-def _open(source: Source) -> Image.Image:
+def opened(source: Source) -> Image.Image:
     if isinstance(source, Path):
         status = source.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -286,7 +176,7 @@ def _check_claim(image: Image.Image, length: int) -> None:
         raise Unreadable(f"claims {image.width}×{image.height} pixels, which its {length} bytes cannot hold")
 
 
-def _header(image: Image.Image) -> Header:
+def read_header(image: Image.Image) -> Header:
     orientation = image.getexif().get(_ORIENTATION, 1) if image.format else 1
     orientation = orientation if orientation in _UPRIGHT else 1
     width, height = image.size

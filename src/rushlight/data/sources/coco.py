@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from rushlight.core.errors import UserError, nearest
+from rushlight.data.sources.join import lookup
 from rushlight.data.sources.listing import Listing, Shapes
-from rushlight.data.sources.table import lookup
 
 _CROWD = 254
 """The class, one below the mask's unknown value, under which a crowd region travels until it is painted."""

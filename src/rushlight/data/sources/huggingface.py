@@ -1,260 +1,17 @@
-"""Data sets that are not folders of files: arrays, torch Datasets, torchvision's by name, Hugging Face's.
-
-None of these runs code from a download: Hugging Face data sets are read as Parquet or Arrow tables.
-"""
+"""Hugging Face's data sets, from the Hub or a saved folder. No code of a download runs: they are read as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
 
 from rushlight.core.errors import UserError
-from rushlight.data.columns import KINDS, TEST, TRAIN, encode_text, unknown
-from rushlight.data.dataset import Dataset, Info
-from rushlight.data.pack.decode import to_uint8
-from rushlight.data.pack.write import pack
+from rushlight.data.columns import TEST, TRAIN
+from rushlight.data.sources.join import TEXTS, natural
 from rushlight.data.sources.listing import Listing
-from rushlight.data.sources.table import TEXTS, natural
-
-TORCHVISION = {
-    "fashion-mnist-full": "FashionMNIST",
-    "mnist": "MNIST",
-    "kmnist": "KMNIST",
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-    "stl10": "STL10",
-    "svhn": "SVHN",
-}
-
-
-def from_arrays(
-    images: Any,
-    labels: Any = None,
-    *,
-    class_names: Sequence[str] = (),
-    names: Sequence[str] | None = None,
-    fold: Any = None,
-    source: str = "memory",
-    **columns: Any,
-) -> Dataset:
-    """A data set in memory.
-
-    Args:
-        images: N×H×W, N×H×W×3, N×3×H×W or with one channel; uint8, 16-bit integers, or floats in [0, 1].
-        labels: class ids (−1 unknown), class names (blank or None unknown), or N×T tags of 1, 0, −1.
-        names: a name for each image; by default its number.
-        fold: 0 training, 1 test, −1 neither.
-        columns: further columns by kind (`mask`, `boxes`, `domain`, …), boxes and keypoints in image pixels.
-
-    Raises:
-        UserError: images of another form, or a column of another length.
-    """
-    pixels = _pixels(images)
-    rows = len(pixels)
-    values: dict[str, Tensor] = {"image": pixels}
-    meaning: dict[str, Any] = {}
-    if labels is not None:
-        _add_labels(values, meaning, labels, class_names, rows)
-    for name, column in columns.items():
-        if name not in KINDS:
-            raise UserError(f"'{name}' is no kind of column; known are {', '.join(KINDS)}")
-        values[name] = torch.as_tensor(np.asarray(column)).to(KINDS[name].dtype)
-    values["fold"] = unknown("fold", rows) if fold is None else torch.as_tensor(np.asarray(fold)).to(torch.int8)
-    values["name"] = encode_text([str(name) for name in (names if names is not None else range(rows))])
-    values["size"] = torch.tensor(pixels.shape[-2:], dtype=torch.int32).repeat(rows, 1)
-    values["to_original"] = torch.eye(2, 3).repeat(rows, 1, 1)
-    for name, column in values.items():
-        if len(column) != rows:
-            raise UserError(f"there are {rows} images, but {len(column)} values in '{name}'")
-    return Dataset(values, Info(source=source, **meaning))
-
-
-def _pixels(images: Any) -> Tensor:
-    array = images.numpy(force=True) if isinstance(images, Tensor) else np.asarray(images)
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[-1] in (1, 3) and array.shape[1] not in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    if array.ndim != 4 or array.shape[1] not in (1, 3) or array.dtype.kind not in "uifb" or not len(array):
-        raise UserError(
-            f"images of shape {tuple(array.shape)} and type {array.dtype} cannot be used: give N×H×W, "
-            "N×H×W×3 or N×3×H×W, uint8 or floats in [0, 1]"
-        )
-    array = np.ascontiguousarray(to_uint8(array))
-    return torch.from_numpy(array).expand(-1, 3, -1, -1).contiguous()
-
-
-def _add_labels(values: dict, meaning: dict, labels: Any, class_names: Sequence[str], rows: int) -> None:
-    array = labels.numpy(force=True) if isinstance(labels, Tensor) else np.asarray(labels)
-    if array.ndim == 2:
-        values["tags"] = torch.from_numpy(array.astype(np.int8))
-        meaning["tag_names"] = tuple(class_names) or tuple(str(i) for i in range(array.shape[1]))
-        return
-    if array.dtype.kind in "iub":
-        ids = array.astype(np.int64)
-        names = tuple(class_names) or tuple(str(i) for i in range(int(ids.max(initial=-1)) + 1))
-    else:
-        texts = ["" if label is None or label != label else str(label) for label in array.tolist()]
-        names = tuple(class_names) or tuple(sorted(set(texts) - {""}, key=natural))
-        unlisted = sorted(set(texts) - {"", *names})
-        if unlisted:
-            raise UserError(f"the label '{unlisted[0]}' is not in class_names")
-        ids = np.array([names.index(text) if text else -1 for text in texts], dtype=np.int64)
-    if ids.min(initial=0) < -1 or ids.max(initial=-1) >= len(names):
-        row = int(((ids < -1) | (ids >= len(names))).argmax())
-        raise UserError(f"label {ids[row]} of image {row} is none of {len(names)} classes: use 0 … and −1 for unknown")
-    values["class"], meaning["class_names"] = torch.from_numpy(ids), names
-
-
-def from_torch(dataset: Any, *, class_names: Sequence[str] = (), source: str = "memory", **settings: Any) -> Dataset:
-    """A data set from anything with a length whose items are an image or (image, label).
-
-    Images may be Pillow images, arrays H×W or H×W×3, or tensors 3×H×W, of any sizes. Labels may be numbers,
-    or None or −1 where unknown. Settings are those of `rushlight.data.pack.write.pack`; nothing is cached unless
-    they say where.
-    """
-    items = [dataset[row] for row in range(len(dataset))]
-    if not items:
-        raise UserError("the data set has no images")
-    pairs = [item if isinstance(item, (tuple, list)) else (item, None) for item in items]
-    images = [_image_of(row, pair[0]) for row, pair in enumerate(pairs)]
-    width = len(str(len(images)))
-    listing = Listing(source, [f"{row:0{width}}" for row in range(len(images))], [partial(_same, i) for i in images])
-    labels = [pair[1] for pair in pairs]
-    if any(label is not None for label in labels):
-        values: dict[str, Tensor] = {}
-        plain = [_plain(label) for label in labels]
-        names = class_names or getattr(dataset, "classes", ())
-        _add_labels(values, listing.meaning, _filled(plain), names, len(plain))
-        listing.labels |= {name: column.numpy() for name, column in values.items()}
-    settings["cache"] = False
-    return pack(listing, **settings)
-
-
-def _same(image: Any) -> Any:
-    return image
-
-
-def _plain(label: Any) -> Any:
-    return label.tolist() if isinstance(label, (Tensor, np.ndarray)) else label
-
-
-def _filled(labels: list) -> list:
-    if any(isinstance(label, str) for label in labels):
-        return labels
-    return [-1 if label is None else label for label in labels]
-
-
-def _image_of(row: int, image: Any) -> Any:
-    if isinstance(image, Image.Image):
-        return image
-    array = image.numpy(force=True) if isinstance(image, Tensor) else np.asarray(image)
-    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
-        array = array.transpose(1, 2, 0)
-    if array.ndim not in (2, 3) or array.dtype.kind not in "uifb":
-        raise UserError(f"item {row} of the data set is no image, but {type(image).__name__} of shape {array.shape}")
-    return np.ascontiguousarray(array)
-
-
-def from_memory(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset:
-    """What `load` does with an object: arrays, a pair (images, labels), or a torch Dataset.
-
-    Raises:
-        UserError: it is none of these.
-    """
-    if isinstance(source, tuple) and len(source) == 2:
-        source, labels = source
-    if isinstance(source, (np.ndarray, Tensor)):
-        return resized(from_arrays(source, labels), settings)
-    if hasattr(source, "features") and hasattr(source, "cast_column"):
-        return pack(_listing_of({"": source}, "memory"), **settings)
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return from_torch(source, **settings)
-    raise UserError(
-        f"a {type(source).__name__} cannot be loaded: give a folder, an array, (images, labels) or a torch Dataset"
-    )
-
-
-KEPT = ("class", "tags", "domain", "study", "magnification", "fold", "name")
-"""Columns that do not change with an image's size."""
-
-
-def resized(data: Dataset, settings: dict[str, Any]) -> Dataset:
-    """A data set from memory at the size that the settings ask for, if they do; its columns are not geometric."""
-    if settings.get("size") is None:
-        return data
-    packed = from_torch(_Rows(data["image"].permute(0, 2, 3, 1).numpy()), **settings)
-    kept = {name: data[name] for name in KEPT if name in data}
-    names = {"class_names": data.info.class_names, "tag_names": data.info.tag_names, "source": data.info.source}
-    return packed.with_columns(**kept).with_info(**names, keep=data.info.keep, licence=data.info.licence)
-
-
-class _Rows:
-    def __init__(self, images: np.ndarray):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.images[row]
-
-
-def from_torchvision(name: str, settings: dict[str, Any]) -> Dataset:
-    """One of torchvision's data sets, downloaded by its ordinary loader if it is not there yet.
-
-    Raises:
-        UserError: it can be neither found nor downloaded.
-    """
-    from platformdirs import user_cache_path
-
-    cache = settings.get("cache")
-    root = Path(cache) if cache else user_cache_path("rushlight")
-    folds = []
-    for fold in (TRAIN, TEST):
-        folds.append(_torchvision_fold(name, root / "torchvision", fold))
-    images = np.concatenate([_channels_last(part.data) for part in folds])
-    labels = np.concatenate([np.asarray(_targets(part)) for part in folds]).astype(np.int64)
-    fold_column = np.repeat([TRAIN, TEST], [len(part.data) for part in folds])
-    names = [str(name) for name in getattr(folds[0], "classes", range(10))]
-    data = from_arrays(images, labels, class_names=names, fold=fold_column, source=name)
-    return resized(data, settings)
-
-
-def _torchvision_fold(name: str, root: Path, fold: int) -> Any:
-    from torchvision import datasets
-
-    kind = getattr(datasets, TORCHVISION[name])
-    if name in ("stl10", "svhn"):
-        which: dict[str, Any] = {
-            "split": "test" if fold == TEST else ("train" if name == "svhn" else "train+unlabeled")
-        }
-    else:
-        which = {"train": fold == TRAIN}
-    try:
-        return kind(str(root), download=True, **which)
-    except Exception as error:  # urllib, http, ssl, tar and hash errors have no common class
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise UserError(
-            f"'{name}' could not be downloaded ({reason}): check the network, or put torchvision's files "
-            f"into '{root}'; 'fashion' needs no download"
-        ) from error
-
-
-def _targets(part: Any) -> Any:
-    return part.targets if hasattr(part, "targets") else part.labels
-
-
-def _channels_last(data: Any) -> np.ndarray:
-    array = data.numpy() if isinstance(data, Tensor) else np.asarray(data)
-    return array.transpose(0, 2, 3, 1) if array.ndim == 4 and array.shape[1] == 3 else array
 
 
 def is_saved(folder: Path) -> bool:
@@ -283,10 +40,10 @@ def listing(name: str) -> Listing:
     except Exception as error:  # network, hub, format: no common class
         reason = str(error).split("\n")[0] or type(error).__name__
         raise UserError(f"the Hugging Face data set '{name}' cannot be loaded: {reason}") from error
-    return _listing_of(dict(found) if isinstance(found, dict) else {split: found}, name)
+    return listing_of(dict(found) if isinstance(found, dict) else {split: found}, name)
 
 
-def _listing_of(splits: dict[str, Any], source: str) -> Listing:
+def listing_of(splits: dict[str, Any], source: str) -> Listing:
     """Rows of all splits in order; `train` and `test` (or `validation`) are folds."""
     import datasets
 

@@ -74,9 +74,9 @@ class Listing:
     """Images by name, in order, each with what is known of it.
 
     Attributes:
-        labels: `class`, `tags`, `fold`, `domain`, `study`, `magnification` as arrays and `caption`, `licence`,
+        labels: `class`, `tags`, `fold`, `domain`, `study`, `magnification`, `group` as arrays and `caption`, `licence`,
             `creator` as lists of texts, a value an image.
-        masks: a mask's source for each image, or None.
+        masks, depths: a mask's (a depth map's) source for each image, or None.
         shapes: boxes, keypoints and regions of each image, or None.
         stamp: what the cache's key is made of, beside the names.
         meaning: fields of `Info` (class names, …).
@@ -89,6 +89,7 @@ class Listing:
     labels: dict[str, Any] = field(default_factory=dict)
     masks: list[Source | None] | None = None
     shapes: list[Shapes | None] | None = None
+    depths: list[Source | None] | None = None
     label_file: str = ""
     stamp: list[Any] = field(default_factory=list)
     meaning: dict[str, Any] = field(default_factory=dict)
@@ -123,8 +124,8 @@ def resolve(path: str | os.PathLike[str], what: str) -> Path:
     raise UserError(f"the {what} '{path}' does not exist.{nearest(found.name, beside)}")
 
 
-def walk(root: Path) -> tuple[list[str], list[Quarantined], list[Any]]:
-    """The images below a folder: sorted names relative to it, those refused, and sizes and times."""
+def walk(root: Path, endings: frozenset[str] = IMAGES) -> tuple[list[str], list[Quarantined], list[Any]]:
+    """Return the files of some endings below a folder: sorted names relative to it, those refused, sizes and times."""
     found: list[tuple[str, int, int]] = []
     refused: list[Quarantined] = []
     inside = root.resolve()
@@ -136,7 +137,7 @@ def walk(root: Path) -> tuple[list[str], list[Quarantined], list[Any]]:
                 refused.append(_refused(here / name, root, "a symbolic link that leads out of the folder"))
         for name in files:
             path = here / name
-            if name.startswith(".") or path.suffix.lower() not in IMAGES:
+            if name.startswith(".") or path.suffix.lower() not in endings:
                 continue
             reason, status = _judge(path, inside)
             if status is None:
