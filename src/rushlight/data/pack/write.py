@@ -186,7 +186,7 @@ class _Job:
     def _masks_of_regions(self, row: int, head: Header) -> list[Quarantined]:
         from rushlight.data.sources.coco import paint
 
-        shapes = self.listing.shapes[row]
+        shapes = self.listing.shapes[row] if self.listing.shapes is not None else None
         self.arrays["mask"][row], self.arrays["instance"][row] = 255, -1
         if shapes is None:
             return []

@@ -40,9 +40,13 @@ def add_depths(listing: Listing, root: Path, folder: Any) -> None:
     place = resolve(folder, "folder of depth maps")
     found = _parallel(listing, root, place, None, what="depth map", endings=DEPTHS)
     inside = place.resolve()
-    _keep(listing, [row for row, image in enumerate(listing.images) if not image.resolve().is_relative_to(inside)])
+    _keep(listing, [row for row, image in enumerate(listing.images) if not _inside(image, inside)])
     listing.depths = [found.get(name) for name in listing.names]
     listing.stamp = [listing.stamp, [str(depth) for depth in listing.depths], [_stamp(d) for d in listing.depths]]
+
+
+def _inside(image: Any, folder: Path) -> bool:
+    return image.resolve().is_relative_to(folder)
 
 
 def _keep(listing: Listing, rows: list[int]) -> None:
