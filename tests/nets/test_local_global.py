@@ -36,7 +36,7 @@ def by_loops(branch: Branch, x):
         mixed = x[0, :, *c].clone()
         for h in range(branch.heads):
             part = slice(h * each, (h + 1) * each)
-            gathered = sum(value(h, x[0, part, *d]) * scores[d][h] / norm[h] for d in cells)
+            gathered = sum(value(h, x[0, :, *d]) * scores[d][h] / norm[h] for d in cells)
             mixed[part] = mixed[part] + gathered * gate[h]
         out[:, c[0], c[1]] = at(branch.out, mixed)
     return out * (branch.norm.weight / (1 + branch.norm.eps) ** 0.5)[:, None, None]
@@ -47,6 +47,19 @@ def test_the_branch_equals_plain_loops():
     nn.init.ones_(branch.norm.weight)
     x = draw(1, 16, 3, 4)
     torch.testing.assert_close(branch(x)[0], by_loops(branch, x))
+
+
+def test_values_mix_the_channels_of_all_heads():
+    """Head 0 gathers channel 1, which belongs to head 1: its mean of 3, half of which is given back (sigmoid of 0)."""
+    branch = Branch(8, 8, heads=8).eval()
+    for weight in branch.parameters():
+        nn.init.zeros_(weight)
+    branch.values.weight.data[0, 1] = 1
+    nn.init.dirac_(branch.out.weight)
+    branch.norm = nn.Identity()
+    x = torch.zeros(1, 8, 1, 2)
+    x[0, 1] = torch.tensor([2.0, 4.0])
+    assert branch(x)[0, 0].flatten().tolist() == pytest.approx([1.5, 1.5])
 
 
 def test_the_branch_sees_far_cells_and_the_convolution_does_not():

@@ -36,7 +36,7 @@ class Branch(nn.Module):
         self.local = nn.Sequential(nn.Conv2d(inputs, quarter, 1), nn.ReLU(inplace=True))
         self.gather = nn.Conv2d(2 * quarter, heads, 1)
         self.give = nn.Conv2d(2 * quarter, heads, 1)
-        self.values = nn.Conv2d(inputs, inputs, 1, groups=heads)
+        self.values = nn.Conv2d(inputs, inputs, 1)
         self.out = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         nn.init.normal_(self.norm.weight, 0.0, 1e-4)

@@ -77,7 +77,8 @@ def batches(
     """
     device, at = where_float64(next(model.parameters())).device, 0
     read = [name for name in (model.encoder.reads, task.column, *task.reads) if name in data]
-    for outputs in model.predict_batches(data, rows=rows, names=names or [task.id]):
+    names = names or [task.id, *(head for head in task.beside if head in model.head_names)]
+    for outputs in model.predict_batches(data, rows=rows, names=names):
         part = rows[at : at + len(next(iter(outputs.values())))]
         at += len(part)
         columns = {name: data.read(name, part).to(device) for name in read}

@@ -95,6 +95,7 @@ class Task(ABC):
     Attributes:
         id: its name, also that of its head. column: the labels' column.
         reads: further columns that `parts` looks at where the data has them.
+        beside: further heads whose outputs `parts` looks at where a model has them.
         names_in: fields of `Info` that name the outputs; the first that is not empty counts.
         place: tasks of smaller numbers are tried first where none is named.
         noun: what a name names (`class`, `tag`); counted: what a table of counts counts.
@@ -106,6 +107,7 @@ class Task(ABC):
     id: ClassVar[str]
     column: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
+    beside: ClassVar[tuple[str, ...]] = ()
     names_in: ClassVar[tuple[str, ...]] = ("class_names",)
     place: ClassVar[int] = 100
     noun: ClassVar[str] = "class"

@@ -10,14 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rushlight.core.errors import UserError
-from rushlight.core.findings import Findings, Picture, Pictures, Table
+from rushlight.core.findings import Findings, Measure, Picture, Pictures, Table
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import hide
 from rushlight.data.synthetic import fashion
 from rushlight.losses import supervised
 from rushlight.nets.encoders import Encoder
 from rushlight.nets.heads import Head, Linear
-from rushlight.tasks import scores
+from rushlight.tasks import open_set, scores
 from rushlight.tasks.base import (
     Columns,
     Confidence,
@@ -37,6 +37,15 @@ ACCURACY = Metric("accuracy", mean_over_rows=True)
 BALANCED, COMMONEST, TOP5 = (
     Metric(name) for name in ("balanced accuracy", "always the commonest class", "top-5 accuracy")
 )
+AUROC, UNSEEN, OPEN = (
+    Metric(name)
+    for name in (
+        "AUROC of rejection",
+        f"unseen recall at {open_set.SEEN_RECALL:.0%} seen recall",
+        "open-set balanced accuracy",
+    )
+)
+"""Of a test set that holds images of classes unseen in training (`hide.open_set`)."""
 MOST, SHOWN = 100, 24
 """Confident errors that are listed, and shown as pictures, at most."""
 
@@ -45,7 +54,8 @@ class Classify(Task):
     """Predict one class of each image."""
 
     id, column, place = "class", "class", 0
-    metric, also = ACCURACY, (BALANCED, COMMONEST, TOP5)
+    metric, also = ACCURACY, (BALANCED, COMMONEST, TOP5, AUROC, UNSEEN, OPEN)
+    beside = ("open",)
 
     def outputs(self, data: Dataset) -> int:
         values = data[self.column]
@@ -81,14 +91,21 @@ class Classify(Task):
     # Scores
 
     def parts(self, outputs: Outputs, columns: Columns) -> dict[str, Tensor]:
-        """Return `predicted` and `true` classes, the `rank` of the true one (0: predicted), and the `confidence`."""
+        """Return `predicted` and `true` classes, the `rank` of the true one (0: predicted), and the `confidence`.
+
+        Beside them stand what open-set scores read: whether an image is `unseen`, its `rejection` score, and the
+        class `decided` by the open head, where there is one.
+        """
         logits, true = outputs[self.id].float(), columns[self.column]
         confidence, predicted = logits.softmax(1).max(1)
         inside = true.clamp(max=logits.shape[1] - 1)  # what has no output (an unseen class) is never right
         of_true = logits.gather(1, inside[:, None])
         rank = torch.where(true < logits.shape[1], (logits > of_true).sum(1), logits.shape[1])
         small = {"predicted": predicted, "true": true, "rank": rank}
-        return {name: values.to(torch.int16) for name, values in small.items()} | {"confidence": confidence}
+        opened = outputs.get("open")
+        small |= {"unseen": true >= logits.shape[1], "decided": open_set.decisions(logits, opened)}
+        shares = {"confidence": confidence, "rejection": open_set.rejection_scores(logits, opened)}
+        return {name: values.to(torch.int16) for name, values in small.items()} | shares
 
     def per_row(self, parts: Parts) -> Float[Tensor, "n"]:
         return (parts["predicted"] == parts["true"]).double()
@@ -104,6 +121,8 @@ class Classify(Task):
             return scores.balanced_accuracy(predicted, true)
         if metric == COMMONEST:
             return float(true.bincount().max() / len(true))
+        if metric in (AUROC, UNSEEN, OPEN):
+            return _open_set(parts, metric)
         if int(max(true.max(), parts["rank"].max())) < 10:
             raise UserError("top-5 accuracy needs more than ten classes")
         return float((parts["rank"] < 5).double().mean())
@@ -120,12 +139,15 @@ class Classify(Task):
         predicted, true = parts["predicted"].long(), parts["true"].long()
         names = names or self.names(data.info)
         k = max(len(names), int(torch.cat([predicted, true]).max()) + 1)
-        names = (*names, *map(str, range(len(names), k)))
+        last = ["unseen"] if hide.unknown_class(data) == len(names) else []
+        names = (*names, *last, *map(str, range(len(names) + len(last), k)))
         counts = torch.bincount(true * k + predicted, minlength=k * k).view(k, k)
         errors = _errors(parts, data, rows, names)
         wrong = float(counts.sum() - counts.diagonal().sum())
         pictures = (_pictures(errors, data, wrong),) if len(errors) else ()
-        return [by_class(_classes(counts, names)), confused(counts, names, self.counted, errors, pictures=pictures)]
+        found = [by_class(_classes(counts, names)), confused(counts, names, self.counted, errors, pictures=pictures)]
+        opened = {metric: value for metric, value in self.measured(parts).items() if metric in (AUROC, UNSEEN, OPEN)}
+        return found + ([_rejections(opened, int(parts["unseen"].sum()))] if opened else [])
 
     def worst(self, parts: Parts) -> Int[Tensor, "n"]:
         """Return the errors, the surest first."""
@@ -147,6 +169,26 @@ class Classify(Task):
         """Return 600 training and 200 test photos of clothes."""
         data = fashion.load()
         return data.select(torch.cat([torch.arange(600), 12_000 + torch.arange(200)]))
+
+
+def _rejections(values: dict[Metric, float], n: int) -> Findings:
+    """Return the open-set scores as findings."""
+    measures = tuple(Measure(metric.name, value, kind="share", n=n) for metric, value in values.items())
+    note = (
+        f"{n:,} test images are of classes unseen in training. A model should reject them; accuracy counts them wrong."
+    )
+    return Findings("open-set", measures, notes=(note,), title="Classes unseen in training", priority=15)
+
+
+def _open_set(parts: Parts, metric: Metric) -> float:
+    unseen, rejection = parts["unseen"].bool(), parts["rejection"]
+    if metric == AUROC:
+        return open_set.rejection_auroc(rejection, unseen)
+    if metric == UNSEEN:
+        return open_set.unseen_recall(rejection, unseen)
+    if not bool(unseen.any()):
+        raise UserError("open-set balanced accuracy needs test images of a class unseen in training: there is none")
+    return open_set.open_balanced_accuracy(parts["decided"].long(), parts["true"].long())
 
 
 def of_choices(p: Float[Tensor, "n classes"], true: Int[Tensor, "n"]) -> Confidence:

@@ -51,6 +51,7 @@ class Learner(nn.Module, Stage):
         reads: the columns that a batch holds; None takes all but those of `PROVENANCE`.
         min_ratio: sizes that parts may shrink to where the smallest batch still does not give `enough_steps`.
         optimiser, learning_rate, weight_decay, schedule, warm_up: of the training; see `train.optim`.
+        nesterov: of the momentum of SGD.
         last_weight_decay: where the weight decay goes by a half cosine; None keeps it as it is.
         clip: largest norm of each parameter's gradient; None clips none.
         fresh_heads: True starts from new heads even where one that came in fits.
@@ -68,6 +69,7 @@ class Learner(nn.Module, Stage):
     smallest_batch: int = 16
     enough_steps: int = 1000
     optimiser: optim.OptimiserName = "adamw"
+    nesterov: bool = True
     learning_rate: float = 2e-3
     weight_decay: float = 5e-4
     schedule: optim.ScheduleName = "cosine"
@@ -190,7 +192,8 @@ class Learner(nn.Module, Stage):
 
     def make_optimiser(self) -> torch.optim.Optimizer:
         """Return the optimiser of the method's groups, at its peak rate."""
-        return optim.optimiser(self.optimiser, self.groups(), learning_rate=self.learning_rate)
+        groups, rate = self.groups(), self.learning_rate
+        return optim.optimiser(self.optimiser, groups, learning_rate=rate, nesterov=self.nesterov)
 
     # The stage --------------------------------------------------------------------------------------------------------
 

@@ -13,9 +13,11 @@ OptimiserName = Literal["adamw", "adam", "sgd", "lars"]
 ScheduleName = Literal["cosine", "fixmatch", "poly", "one-cycle", "constant"]
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Weights with decay; biases and norms (one axis or none) without."""
+def parameter_groups(module: nn.Module, weight_decay: float, *, exclude: bool = True) -> list[dict]:
+    """Return weights with decay, and biases and norms (one axis or none) without, unless `exclude` is off."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not exclude:
+        return [{"params": trained, "weight_decay": weight_decay}]
     return [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "plain": True},
@@ -23,7 +25,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def optimiser(
-    name: OptimiserName, groups: list[dict], *, learning_rate: float, momentum: float = 0.9
+    name: OptimiserName, groups: list[dict], *, learning_rate: float, momentum: float = 0.9, nesterov: bool = True
 ) -> torch.optim.Optimizer:
     """An optimiser over parameter groups; each group's `lr` is `learning_rate` times its `scale`, if it has one."""
     for group in groups:
@@ -35,7 +37,7 @@ def optimiser(
         case "adam":
             return torch.optim.Adam(groups, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=True)
+            return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=nesterov)
         case "lars":
             return LARS(groups, momentum=momentum)
     raise ValueError(f"no optimiser '{name}': adamw, adam, sgd and lars are known")

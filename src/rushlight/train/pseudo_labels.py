@@ -39,21 +39,21 @@ def confident(probabilities: Float[Tensor, "batch classes"], threshold: float) -
     return PseudoLabels(target, confidence >= threshold)
 
 
-def answers(
-    network: Callable[[Tensor], Tensor], labelled: Tensor, weak: Tensor, strong: Tensor, *, joint: bool
+def forward_views(
+    network: Callable[[Tensor], Tensor], x: Tensor, u_weak: Tensor, u_strong: Tensor, *, joint: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What a network answers to labelled views, and to weak and strong views of unlabelled images.
+    """Return a network's outputs for labelled views, and for weak and strong views of unlabelled images.
 
     Args:
         joint: one forward over all three, with common batch statistics. Otherwise the weak views, which only give
             targets, have a forward of their own without gradient: a third less work.
     """
     if joint:
-        known, guess, asked = network(torch.cat([labelled, weak, strong])).split(
-            [len(labelled), len(weak), len(strong)]
+        out_x, out_weak, out_strong = network(torch.cat([x, u_weak, u_strong])).split(
+            [len(x), len(u_weak), len(u_strong)]
         )
-        return known, guess, asked
+        return out_x, out_weak, out_strong
     with torch.no_grad():
-        guess = network(weak)
-    known, asked = network(torch.cat([labelled, strong])).split([len(labelled), len(strong)])
-    return known, guess, asked
+        out_weak = network(u_weak)
+    out_x, out_strong = network(torch.cat([x, u_strong])).split([len(x), len(u_strong)])
+    return out_x, out_weak, out_strong

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rushlight import tasks
 from rushlight.augment import mix, policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare
+from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare, settings
 from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.data.dataset import Dataset
 from rushlight.losses import label_map
@@ -27,6 +27,7 @@ from rushlight.losses.consistency import soft_cross_entropy
 from rushlight.train.learner import Batch, Learner
 
 
+@settings
 class Supervised(Learner):
     """Learn from the known labels alone: the baseline of every comparison."""
 
@@ -41,28 +42,18 @@ class Supervised(Learner):
         says="the floor: any method for scarce labels must beat it at the same budget",
     )
 
-    def __init__(
-        self,
-        *,
-        batch: Count = 64,
-        learning_rate: Positive = 2e-3,
-        weight_decay: NotNegative = 5e-4,
-        scale: tuple[SomeShare, SomeShare] = (0.08, 1.0),
-        cutmix: bool = False,
-        settle: Share = 0.017,
-    ):
-        """
-        Args:
-            batch: labelled images a step.
-            learning_rate: of AdamW, at its peak.
-            weight_decay: of AdamW.
-            scale: with label maps: a crop's share of the image's area.
-            cutmix: with label maps: paste boxes of other images, and mix the targets.
-            settle: the last share of the steps, in which nothing is pasted (the paper: 5 of 300 epochs).
-        """
-        super().__init__()
-        self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
-        self.scale, self.cutmix, self.settle = tuple(scale), cutmix, settle
+    batch: Count = 64
+    """Labelled images a step."""
+    learning_rate: Positive = 2e-3
+    """Of AdamW, at its peak."""
+    weight_decay: NotNegative = 5e-4
+    """Of AdamW."""
+    scale: tuple[SomeShare, SomeShare] = (0.08, 1.0)
+    """With label maps: a crop's share of the image's area."""
+    cutmix: bool = False
+    """With label maps: paste boxes of other images, and mix the targets."""
+    settle: Share = 0.017
+    """With `cutmix`: the last share of the steps, in which nothing is pasted (the paper: 5 of 300 epochs)."""
 
     def build(self, data: Dataset) -> None:
         super().build(data)

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rushlight.augment import policy
-from rushlight.core.arguments import Count, Positive
+from rushlight.core.arguments import Count, Positive, settings
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.errors import UserError
 from rushlight.data.columns import unknown
@@ -56,40 +56,31 @@ CARD = Card(
 )
 
 
+@settings
 class ReLabel(Stage):
     """Localised multi-label maps from a classifier; the learner that follows pools its targets from them."""
 
     card = CARD
 
-    def __init__(
-        self,
-        *,
-        k: Count = 5,
-        cells: Count = 15,
-        multi: bool = True,
-        localised: bool = True,
-        unlabelled: bool = True,
-        annotator: Literal["auto", "given", "own"] = "auto",
-        batch: Count = 64,
-        learning_rate: Positive = 2e-3,
-    ):
-        """
-        Args:
-            k: scores kept at each cell.
-            cells: most rows (and columns) of a map; a finer feature map is averaged in blocks first.
-            multi: soft targets of several classes; else the best class alone.
-            localised: a target for each crop; else the image's for all of them.
-            unlabelled: map the images without a label too; else those with a known class only.
-            annotator: `given`: the model that comes in (takes no share of the budget); `own`: one trained here;
-                `auto`: the given one if it has a class head, else an own one.
-            batch, learning_rate: of an own annotator's training.
-        """
-        if annotator not in ("auto", "given", "own"):
-            raise UserError(f"relabel's annotator is 'auto', 'given' or 'own', not '{annotator}'")
-        self.k, self.cells, self.multi, self.localised = k, cells, multi, localised
-        self.unlabelled, self.annotator = unlabelled, annotator
-        self.batch, self.learning_rate = batch, learning_rate
-        self.spends = annotator != "given"
+    k: Count = 5
+    """Scores kept at each cell."""
+    cells: Count = 15
+    """Most rows (and columns) of a map; a finer feature map is first averaged in blocks."""
+    multi: bool = True
+    """Soft targets of several classes; else the best class alone."""
+    localised: bool = True
+    """A target for each crop; else the image's for all of them."""
+    unlabelled: bool = True
+    """Map the images without a label too; else those with a known class only."""
+    annotator: Literal["auto", "given", "own"] = "auto"
+    """`given`: the model that comes in, at no cost; `own`: one trained here; `auto`: the given one if it can."""
+    batch: Count = 64
+    """Labelled images a step, of an own annotator's training."""
+    learning_rate: Positive = 2e-3
+    """Of an own annotator's training."""
+
+    def __post_init__(self) -> None:
+        self.spends = self.annotator != "given"
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Return the data with label maps, and the annotator."""
@@ -169,14 +160,16 @@ def _linear(annotator: Model, images: UInt8[Tensor, "n 3 height width"]) -> torc
     )
 
 
+@settings
 class Annotator(Learner):
     """A plain classifier of weak views, for data that come without one."""
 
     card = CARD
 
-    def __init__(self, *, batch: Count, learning_rate: Positive):
-        super().__init__()
-        self.batch, self.learning_rate = batch, learning_rate
+    batch: Count
+    """Labelled images a step."""
+    learning_rate: Positive
+    """Of AdamW, at its peak."""
 
     def build(self, data: Dataset) -> None:
         super().build(data)

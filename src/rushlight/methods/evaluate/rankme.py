@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rushlight.core.arguments import Count, NotNegative
+from rushlight.core.arguments import Count, NotNegative, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Curves, Findings, Measure, Table
@@ -40,6 +40,7 @@ POINTS = 500
 """At most so many points of a spectrum are drawn, evenly on a log scale."""
 
 
+@settings
 class RankMe(Judge):
     """Effective rank of embeddings: features judged without labels."""
 
@@ -55,14 +56,12 @@ class RankMe(Judge):
         says="over hundreds of runs, choosing by RankMe loses almost nothing against choosing by labels",
     )
 
-    def __init__(self, *, samples: Count = 25_600, epsilon: NotNegative = 1e-7, head: str = "projector"):
-        """
-        Args:
-            samples: images drawn, at most.
-            epsilon: ε.
-            head: whose outputs are the embeddings; a model without it is judged by its features.
-        """
-        self.samples, self.epsilon, self.head = samples, epsilon, head
+    samples: Count = 25_600
+    """Images drawn by the seed, at most."""
+    epsilon: NotNegative = 1e-7
+    """ε, added to each share of the spectrum."""
+    head: str = "projector"
+    """The head whose outputs are the embeddings; a model without it is judged by its features."""
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         """RankMe, the classical rank, α and the spectrum of the model's embeddings of the data's images."""

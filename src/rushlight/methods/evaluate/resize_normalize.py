@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rushlight.core.arguments import Count, Positive
+from rushlight.core.arguments import Count, Positive, settings
 from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Curves, Findings, Kind, Table, measures
@@ -58,6 +58,7 @@ class Asked:
         return min(self.bank.shape[-2:])
 
 
+@settings
 class ResizeNormalize(Judge):
     """Which resizing and normalisation a backbone wants, and what the wrong one costs."""
 
@@ -76,33 +77,29 @@ class ResizeNormalize(Judge):
         "statistics beat several networks at native size",
     )
 
-    def __init__(
-        self,
-        *,
-        sizes: Sequence[Count] = (),
-        normalisations: Sequence[str] = NORMALISATIONS,
-        neighbours: Count = 5,
-        unit: Positive = 255.0,
-        interpolation: Interpolation = "bilinear",
-        antialias: bool = False,
-        align_corners: bool = True,
-        images: Count = 2000,
-    ):
-        """
-        Args:
-            sizes: of the curve, in pixels; by default five around the encoder's own size.
-            normalisations: of `raw`, `divide`, `standardise`, `min-max`, `own`.
-            neighbours: k.
-            unit: raw values are divided by it (255 for bytes).
-            interpolation, antialias, align_corners: of the resize; the defaults are those of the official code.
-            images: at most so many labelled images are drawn from, and half as many asked about.
-        """
-        unknown = [name for name in normalisations if name not in NORMALISATIONS]
-        if unknown or not normalisations:
-            raise UserError(f"there is no normalisation {unknown or ''}: they are {', '.join(NORMALISATIONS)}")
-        self.sizes, self.normalisations, self.neighbours, self.images = tuple(sizes), normalisations, neighbours, images
-        flags = {"antialias": antialias, "align_corners": align_corners}
-        self.base = Preprocessing(interpolation=interpolation, unit=unit, **flags)
+    sizes: Sequence[Count] = ()
+    """Of the curve, in pixels; by default five around the encoder's own size."""
+    normalisations: Sequence[str] = NORMALISATIONS
+    """Which to try."""
+    neighbours: Count = 5
+    """k, of the nearest neighbours."""
+    unit: Positive = 255.0
+    """Raw values are divided by it (255 for bytes)."""
+    interpolation: Interpolation = "bilinear"
+    """Of the resize, as in the official code."""
+    antialias: bool = False
+    """Of the resize, as in the official code."""
+    align_corners: bool = True
+    """Of the resize, as in the official code."""
+    images: Count = 2000
+    """Labelled images to draw neighbours from, at most; half as many for the test."""
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in self.normalisations if name not in NORMALISATIONS]
+        if wrong or not self.normalisations:
+            raise UserError(f"there is no normalisation {wrong or ''}: they are {', '.join(NORMALISATIONS)}")
+        flags = {"antialias": self.antialias, "align_corners": self.align_corners}
+        self.base = Preprocessing(interpolation=self.interpolation, unit=self.unit, **flags)
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         """The grid, the curve of sizes, the baselines and the recommended contract.

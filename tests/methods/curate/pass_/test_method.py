@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from rushlight.core.arguments import checked
 from rushlight.core.catalogue import load_method
 from rushlight.core.errors import UserError
 from rushlight.data.columns import encode_text
@@ -238,8 +239,8 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match=r"no curation\.csv"):
         run(data, previous=str(tmp_path / "other.csv"))
-    with pytest.raises(UserError, match="'exact', 'near' or 'none'"):
-        Pass(duplicates="all")
+    with pytest.raises(UserError, match="'exact' or 'near' or 'none'"):
+        checked("pass", Pass, {"duplicates": "all"})
     with pytest.raises(UserError, match="threshold"):
         Pass(threshold=0)
 

@@ -105,7 +105,6 @@ def test_choosing_again_and_a_recipe(mixed) -> None:
     [
         ({"target": "own"}, "'labelled' or 'domain:NAME', not 'own'"),
         ({"retrieval": "supervised"}, "no joint-embedding learner"),
-        ({"times": 0}, "at least once"),
     ],
 )
 def test_what_cannot_be_is_told(settings: dict, says: str, mixed) -> None:

@@ -27,7 +27,7 @@ def test_uniformity_is_the_log_of_the_mean_potential_over_pairs(monkeypatch: pyt
     pairs = [math.exp(-2 * float((x[i] - x[j]).square().sum())) for i in range(30) for j in range(30) if i != j]
     expected = math.log(sum(pairs) / len(pairs))
     assert signals.uniformity(features()) == pytest.approx(expected)
-    monkeypatch.setattr(label_free, "BLOCK", 7)
+    monkeypatch.setattr(signals, "BLOCK", 7)
     assert signals.uniformity(features()) == pytest.approx(expected)
 
 

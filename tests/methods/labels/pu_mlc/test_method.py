@@ -17,7 +17,6 @@ from rushlight.data.synthetic import scenes
 from rushlight.methods.labels.pu_mlc import positive_unlabelled as pu
 from rushlight.methods.labels.pu_mlc.method import PUMLC, above
 from rushlight.nets import encoders
-from rushlight.nets.heads import Linear
 from rushlight.run.budget import Budget
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model, ModelInfo
@@ -30,12 +29,18 @@ def compose(n: int, **settings) -> Dataset:
     return scenes.compose(n, size=32, classes=[1, 5, 8], objects=(1, 2), scale=(0.5, 0.8), **settings)
 
 
+def halved(data: Dataset) -> Dataset:
+    """The images at half their size, and their tags."""
+    images = torch.nn.functional.avg_pool2d(data["image"].float(), 2).round().byte()
+    return Dataset({"image": images, "tags": data["tags"]}, data.info)
+
+
 def initial(name: str = "conv16") -> Model:
     return Model(encoders.create(name, image_size=32, seed=0), {}, ModelInfo(image_size=(32, 32), task="tags"))
 
 
 def prepared(data: Dataset, model: Model | None = None, **settings) -> PUMLC:
-    learner = PUMLC(**settings)
+    learner = PUMLC(**{"warm_start": 0.0, **settings})
     learner.prepare(data, model or initial(), TAGS)
     learner.plan = learner.plan_for(Budget(passes=400.0))
     return learner
@@ -81,6 +86,20 @@ def test_a_step_is_the_variational_loss_and_the_consistency_of_mixed_halves(monk
     assert loss.item() == pytest.approx((variational + 0.5 * regular).item(), rel=1e-3)
 
 
+def test_at_first_positives_are_told_from_the_batch_then_the_variational_loss_counts():
+    learner = prepared(compose(48), convolution="plain", warm_start=0.5)
+    batch = learner.draw(16, 0)
+    first = learner.step(batch)
+    assert set(learner._logged) == {"balanced"}
+    positives = batch["all"]["tags"] == 1
+    images = learner.weak(batch["all"]["image"], generator=learner.generator())
+    want = pu.balanced_cross_entropy(learner.model.logits(images), positives)
+    torch.testing.assert_close(first, want, rtol=1e-3, atol=1e-4)
+    learner.step_index = learner.plan.steps // 2 + 1
+    learner.step(batch)
+    assert set(learner._logged) == {"variational", "regular"}
+
+
 def test_every_convolution_but_the_first_is_widened_and_the_model_comes_back(tmp_path: Path):
     data = compose(64)
     stage = PUMLC(batch=16)
@@ -88,7 +107,9 @@ def test_every_convolution_but_the_first_is_widened_and_the_model_comes_back(tmp
     assert model.encoder.name == "conv16+local-global"
     model.save(tmp_path / "model")
     again = Model.load(tmp_path / "model")
-    assert torch.equal(again.predict(data["image"][:8])["tags"], model.predict(data["image"][:8])["tags"])
+    assert all(torch.equal(one, other) for one, other in zip(again.parameters(), model.parameters(), strict=True))
+    found, expected = (each.predict(data["image"][:8])["tags"] for each in (again, model))
+    torch.testing.assert_close(found, expected)  # to rounding: weights in memory are channels-last after training
 
 
 def test_a_widened_encoder_is_created_by_name_and_pays_for_its_branches():
@@ -141,11 +162,10 @@ def test_the_decoupling_head_reads_maps_and_comes_back(tmp_path: Path):
 
 
 def test_it_learns_from_a_third_of_the_positives():
-    train = hide.positives_only(compose(500), 0.3, seed=1)
-    test = compose(200, fold=TEST)
-    model = PUMLC(convolution="plain").run(train, initial(), replace(TAGS, budget=Budget(passes=8000.0))).model
-    untrained = initial()
-    untrained.heads["tags_head"] = Linear(width=64, outputs=3)
-    floor = evaluate(untrained, test, "tags").value
-    found = evaluate(model, test, "tags")
-    assert found.value > max(floor, float((test["tags"] == 1).float().mean())) + 0.08
+    """With the default settings; answering alike for every image has a mean average precision of 0.46."""
+    train, test = halved(hide.positives_only(compose(500), 0.3, seed=1)), halved(compose(300, fold=TEST))
+    start = Model(encoders.create("conv16", image_size=16, seed=0), {}, ModelInfo(image_size=(16, 16), task="tags"))
+    model = PUMLC().run(train, start, replace(TAGS, budget=Budget(passes=16_000.0))).model
+    found, alike = evaluate(model, test, "tags"), float((test["tags"] == 1).float().mean())
+    assert found.value > alike + 0.1
+    assert float(found.parts["scores"].mean()) < 0.9  # it does not answer yes to everything

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rushlight.methods.labels.pu_mlc.positive_unlabelled import (
     adaptive_temperature,
+    balanced_cross_entropy,
     log_targets,
     mix_log,
     mixed_consistency,
@@ -163,3 +164,17 @@ def test_nnpu_equals_plain_loops_on_both_branches(shift):
     same(non_negative(positive, unlabelled, prior=prior, gamma=0.5), want, positive, unlabelled)
     kept = non_negative(positive, unlabelled, prior=prior, beta=1.0)
     same(kept, risk + negative, positive, unlabelled)
+
+
+def test_positives_and_others_weigh_alike_however_few_are_known():
+    logits, positives = draw(12, 3).requires_grad_(), torch.zeros(12, 3, dtype=torch.bool)
+    positives[0, 0] = positives[3:9, 1] = True  # none of the third class
+    want = logits.new_zeros(())
+    for c in range(2):
+        here = [-logits[i, c].sigmoid().log() for i in range(12) if positives[i, c]]
+        there = [-(1 - logits[i, c].sigmoid()).log() for i in range(12) if not positives[i, c]]
+        want = want + sum(here) / len(here) / 2 + sum(there) / len(there) / 2
+    got = balanced_cross_entropy(logits, positives)
+    torch.testing.assert_close(got, want)
+    for one, other in zip(torch.autograd.grad(got, logits), torch.autograd.grad(want, logits), strict=True):
+        torch.testing.assert_close(one, other)

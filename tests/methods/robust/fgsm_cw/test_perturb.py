@@ -7,10 +7,13 @@ import torch
 import torchattacks
 from torch import nn
 
+from rushlight.methods.robust.fgsm_cw.method import PRESETS
 from rushlight.methods.robust.fgsm_cw.perturb import (
+    BOXES,
     FAST,
     FULL,
     CarliniWagner,
+    _to_w,
     carlini_wagner_l2,
     cross_entropy,
     fgsm,
@@ -226,7 +229,7 @@ def test_fast_carlini_wagner_equals_torchattacks_where_that_is_sound(batch, targ
     oracle = torchattacks.CW(net, c=20.0, kappa=0, steps=9, lr=0.02)  # steps // 10 == 0: it may return at any step
     if targeted:
         oracle.set_mode_targeted_by_label(quiet=True)
-    settings = CarliniWagner(c=20.0, steps=9, rate=0.02)
+    settings = CarliniWagner(c=20.0, steps=9, rate=0.02, box="tanh")
     alone = [(images[i : i + 1], goal[i : i + 1]) for i in range(len(images))]
     equal = 0
     for x, y in alone:
@@ -282,11 +285,20 @@ def test_stopping_early_computes_less_at_nearly_no_loss(net, batch):
     assert far[1] < 1.1 * far[0]
 
 
-def test_black_and_white_pixels_move(net, batch):
-    images = batch[0].round()
+def test_black_and_white_pixels_move(net):
+    images = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64).round()
     labels = net(images).argmax(1)
-    got = carlini_wagner_l2(net, images, labels, settings=CarliniWagner(c=10.0, steps=60, rate=0.3))
+    got = carlini_wagner_l2(net, images, labels, settings=PRESETS["standard"])
     assert fooled(net(got), labels).all()
+
+
+@pytest.mark.parametrize("box", ["sine", "tanh"])
+def test_a_box_returns_what_it_was_given(box):
+    images = torch.linspace(0, 1, 24, dtype=torch.float64).view(2, 3, 2, 2)
+    back = (BOXES[box].map(_to_w(images, box)) + 1) / 2
+    torch.testing.assert_close(back, images, rtol=0, atol=1e-4)
+    assert back.min() >= 0
+    assert back.max() <= 1
 
 
 def test_what_cannot_be_fooled_comes_back_unchanged(batch):
@@ -297,7 +309,8 @@ def test_what_cannot_be_fooled_comes_back_unchanged(batch):
 
 
 def test_full_is_the_original_attack():
-    assert CarliniWagner(c=1e-3, confidence=0.0, steps=10_000, rate=0.01, searches=9, stop_early=True) == FULL
+    original = {"c": 1e-3, "confidence": 0.0, "steps": 10_000, "rate": 0.01, "searches": 9}
+    assert CarliniWagner(**original, stop_early=True, box="tanh") == FULL
 
 
 def test_masked_gradients_are_seen_and_honest_ones_are_not(net, batch):

@@ -11,6 +11,7 @@ from rushlight.methods.semi.cw_bass.boundary import (
     boundary_cross_entropy,
     boundary_mask,
     confidence_cross_entropy,
+    confidence_floors,
     decay_confidence,
 )
 
@@ -139,3 +140,17 @@ def test_an_ignored_pixel_is_taken_for_the_last_class_and_breaks_nothing():
     labels[0, :, 3:] = IGNORE
     labels_last = torch.where(labels == IGNORE, 2, labels)
     assert torch.equal(boundary_mask(labels, classes=3), boundary_mask(labels_last, classes=3))
+
+
+def test_floors_equal_plain_loops_and_follow_each_class():
+    confidence, labels = draw_confidence(), torch.tensor([[[0, 0, 1], [0, 2, 2]]])
+    means = [[float(c) for c, k in zip(confidence.flatten(), labels.flatten()) if k == each] for each in range(3)]
+    means = [sum(values) / len(values) for values in means]
+    want = [0.95 * float(confidence.mean()) * mean / max(means) for mean in means]
+    got = confidence_floors(confidence, labels, classes=4)
+    assert got[:3].tolist() == pytest.approx(want)
+    assert float(got[3]) == pytest.approx(min(want))  # a class that does not occur
+
+
+def draw_confidence():
+    return torch.tensor([[[0.9, 0.8, 0.4], [1.0, 0.5, 0.6]]])

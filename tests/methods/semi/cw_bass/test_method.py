@@ -6,17 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from rushlight.augment import policy
+from rushlight.core.arguments import checked
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import scenes as composed
-from rushlight.methods.semi.cw_bass.method import CWBASS
+from rushlight.methods.semi.cw_bass import boundary
+from rushlight.methods.semi.cw_bass.method import CWBASS, _sample
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget
-from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model
 from rushlight.run.stage import RunContext
+from rushlight.tasks import scores
 from rushlight.train.plan import Plan
 
 KNOWN = 12
@@ -39,7 +40,7 @@ def fresh() -> Model:
 
 def prepared(data: Dataset, **settings) -> CWBASS:
     """A learner ready for `step`, whose basic view is the image itself."""
-    learner = CWBASS(**{"batch": 3, "ramp": 0.0, **settings})
+    learner = CWBASS(**{"batch": 3, "ramp": 0.0, "burn_in": 0.0, "class_aware": "off", **settings})
     learner.prepare(data, fresh(), RunContext(seed=3, task="mask"))
     learner.plan = Plan(3, 100, 1.0, 1.0)
     learner.basic = policy.identity(32)
@@ -111,12 +112,59 @@ def test_unlabelled_images_are_those_without_a_mask(few):
     assert learner.rows(few, "unlabelled").tolist() == list(range(KNOWN, 60))
 
 
-def test_the_ramp_starts_at_nothing(few):
-    learner = prepared(few, ramp=0.5)
-    batch = learner.draw(3, 0)
-    loss = learner.step(batch)
-    torch.testing.assert_close(loss.detach(), learner._logged["known"])
+def test_pseudo_labels_wait_for_the_burn_in_and_then_for_the_ramp(few):
+    learner = prepared(few, **{name: getattr(CWBASS, name) for name in ("burn_in", "ramp")})
+    learner.plan = Plan(3, 400, 1.0, 1.0)
+    weights = {}
+    for step in (0, 25, 40, 45, 65, 399):
+        learner.step_index = step
+        weights[step] = learner._weight()
+    assert weights == pytest.approx({0: 0, 25: 0, 40: 0, 45: 0.2, 65: 1, 399: 1})
+    learner.step_index = 39
+    loss = learner.step(learner.draw(3, 0))
+    torch.testing.assert_close(loss.detach(), learner._logged["labelled"])
     assert float(learner._logged["unlabelled"]) > 0
+
+
+@pytest.mark.parametrize(("when", "steps"), [("start", [True, False]), ("always", [True, True]), ("off", [False] * 2)])
+def test_each_class_has_a_floor_of_its_own_at_the_start(few, when, steps):
+    learner = prepared(few, class_aware=when, ramp=0.1)
+    images, inside = few["image"][KNOWN : KNOWN + 2] / 255, torch.ones(2, 32, 32, dtype=torch.bool)
+    for step, floors in zip((5, 50), steps, strict=True):
+        learner.step_index = step
+        pseudo, _ = learner._pseudo_labels(images, inside)
+        assert pseudo.weight is not None
+        own = boundary.confidence_floors(pseudo.weight, pseudo.target, classes=3)
+        limit = own.clamp(min=learner._threshold)[pseudo.target] if floors else learner._threshold
+        assert torch.equal(pseudo.mask, pseudo.weight > limit)
+        assert bool((pseudo.mask != (pseudo.weight > learner._threshold)).any()) == floors
+
+
+def test_the_papers_optimiser_is_plain_sgd_that_decays_everything_from_step_0(few):
+    paper = {"optimiser": "sgd", "schedule": "poly", "learning_rate": 0.001, "head_scale": 10.0}
+    learner = prepared(few, **paper)
+    plain = learner.make_optimiser()
+    assert not plain.defaults["nesterov"]
+    assert plain.defaults["momentum"] == 0.9
+    assert {group["weight_decay"] for group in plain.param_groups} == {1e-4}
+    assert learner.warm_up == 0
+    other = prepared(few, **paper, nesterov=True, decay_all=False, warm_up=0.1)
+    assert other.make_optimiser().defaults["nesterov"]
+    assert {group["weight_decay"] for group in other.groups()} == {1e-4, 0.0}
+    assert other.warm_up == 0.1
+
+
+def test_a_base_above_one_is_accepted():
+    assert CWBASS(**checked("cw-bass", CWBASS, {"base": 1.2, "low": 0.5, "high": 0.95})).base == 1.2
+
+
+def test_images_to_rank_are_sampled_from_all_rows():
+    rows = torch.arange(100, 200)
+    drawn = [_sample(rows, 20, seed) for seed in (0, 1)]
+    assert all(len(each.unique()) == 20 and bool(torch.isin(each, rows).all()) for each in drawn)
+    assert not torch.equal(*drawn)
+    assert all(int(each.max()) > 150 for each in drawn)
+    assert torch.equal(_sample(rows, 200, 0), rows)
 
 
 def test_confidence_falls_with_the_epoch(few):
@@ -134,13 +182,14 @@ def test_what_lies_outside_or_is_cut_out_does_not_count(few):
     learner = prepared(few, views="strong")
     learner.basic = policy.dense_weak(32, scale=(0.5, 0.5))
     images = few["image"][KNOWN:]
-    seen, asked, inside = learner._unlabelled_views(images, torch.Generator().manual_seed(0))
-    assert not bool(seen.masked_select(~inside[:, None] & (seen == 0)).any())
+    u_teacher, u_student, inside = learner._unlabelled_views(images, torch.Generator().manual_seed(0))
+    outside = u_teacher.permute(0, 2, 3, 1)[~inside]
+    assert float((outside == 0).float().mean()) > 0.9  # black, but for a line of pixels along the image
     shown = inside.flatten(1).float().mean(1)
     assert bool((shown <= 0.27).all())
     assert bool((shown < 0.24).any())
-    assert not torch.equal(seen, asked)
-    pseudo, _ = learner._pseudo_labels(seen, inside)
+    assert not torch.equal(u_teacher, u_student)
+    pseudo, _ = learner._pseudo_labels(u_teacher, inside)
     assert not bool((pseudo.mask & ~inside).any())
 
 
@@ -179,14 +228,15 @@ def test_retraining_labels_the_reliable_half_goes_on_after_a_cut_and_keeps_to_it
         assert torch.equal(one, other)
 
 
-def test_it_learns(few):
-    test = composed.compose(60, size=32, classes=["trouser", "bag"], objects=(1, 2), seed=2, fold=1)
-    learner = CWBASS(batch=8)
-    outcome = learner.run(few, fresh(), RunContext(seed=0, task="mask", budget=Budget(passes=3e3)))
-    model = outcome.model
-    learner.prepare(few, fresh(), RunContext(seed=0, task="mask"))
-    untrained = evaluate(learner.model, test, "mask").value
-    trained = evaluate(model, test, "mask").value
-    assert isinstance(model.head("mask"), nn.Module)
-    assert trained > untrained + 0.1
-    assert trained > 0.3
+def test_it_learns():
+    """Forty masks teach more than background everywhere (0.29, and 0.20 near borders); seeds 0 and 1 gain 0.13."""
+    scene = {"size": 32, "classes": ["trouser", "bag"], "objects": (1, 2)}
+    train = some_known(composed.compose(80, **scene, seed=1), 40)
+    test = composed.compose(100, **scene, seed=2, fold=1)
+    ctx = RunContext(seed=0, task="mask", budget=Budget(passes=5e3))
+    model = CWBASS(batch=4).run(train, fresh(), ctx).model
+    predicted, nothing = model.predict(test["image"])["mask"].argmax(1), torch.zeros_like(test["mask"]).long()
+    learned, floor = (scores.mean_iou(scores.confusion(each, test["mask"], 3).sum(0)) for each in (predicted, nothing))
+    assert learned > floor + 0.08
+    learned, floor = (scores.band_iou(each, test["mask"], 3) for each in (predicted, nothing))
+    assert learned > floor + 0.08

@@ -29,7 +29,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rushlight.core.arguments import Count, NotNegative, Share, Whole
+from rushlight.core.arguments import Count, NotNegative, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Findings, Measure, measures
@@ -45,6 +45,7 @@ from rushlight.run.model import Model
 from rushlight.run.stage import Outcome, RunContext, Stage
 
 
+@settings
 class Pass(Stage):
     """Keeps images that may be used, and that show nobody."""
 
@@ -62,56 +63,44 @@ class Pass(Stage):
     )
     spends = False
 
-    def __init__(
-        self,
-        *,
-        licences: Sequence[str] | None = ("CC BY",),
-        attribution: bool = True,
-        smallest: Whole = 16,
-        flat: NotNegative = 3.0,
-        faces: str | None = "lbp",
-        people: str | None = None,
-        person_weights: str | None = None,
-        threshold: Share = 0.5,
-        detectors: Mapping[str, detect.Detector] | None = None,
-        longest: Count | None = 512,
-        duplicates: str = "exact",
-        cap: Count | None = None,
-        review: Whole = 200,
-        verdicts: str | None = None,
-        takedown: str | None = None,
-        previous: str | None = None,
-        thorough: bool = False,
-    ):
-        """
-        Args:
-            licences: that are allowed, where the data have a column `licence`; None allows all.
-            attribution: a `creator` must be named, where the data have that column.
-            smallest: pixels of the shorter side of the original, at least.
-            flat: an image whose channels all deviate by less (of 255) is of a single colour.
-            faces: the detector of faces, or None.
-            people: the detector of people (`retinanet_resnet50_fpn_v2`, …), or None.
-            person_weights: its weights: a safetensors file, or `fetch`.
-            threshold: a detector's score (0 … 1) from which an image is out.
-            detectors: further ones of your own, by name: images → scores.
-            longest: detectors see the original files at up to so many pixels; None: the packed images.
-            duplicates: of images that are equal (`exact`), or look the same (`near`), only the first is kept; `none`.
-            cap: most images of one creator, drawn by the seed.
-            review: how many of the kept images a reviewer is to see, drawn by the seed.
-            verdicts: a CSV file with the columns `name` and `verdict` (keep or remove): the reviewed sample.
-            takedown: a file with the names of images that must go.
-            previous: the `curation.csv` of the version before: what it removed stays removed.
-            thorough: every rule sees every image, so that each image has all its reasons.
-        """
-        if duplicates not in ("exact", "near", "none"):
-            raise UserError(f"duplicates are 'exact', 'near' or 'none', not '{duplicates}'")
-        if not 0 < threshold <= 1:
-            raise UserError(f"a detector's threshold lies above 0, up to 1; {threshold:g} does not")
-        self.licences, self.attribution, self.smallest, self.flat = licences, attribution, smallest, flat
-        self.faces, self.people, self.person_weights, self.threshold = faces, people, person_weights, threshold
-        self.detectors, self.longest, self.duplicates, self.cap = dict(detectors or {}), longest, duplicates, cap
-        self.review, self.verdicts, self.takedown, self.previous = review, verdicts, takedown, previous
-        self.thorough = thorough
+    licences: Sequence[str] | None = ("CC BY",)
+    """Licences that are allowed, where the data have a column `licence`; None allows all."""
+    attribution: bool = True
+    """A `creator` must be named, where the data have that column."""
+    smallest: Whole = 16
+    """Pixels of the shorter side of the original, at least."""
+    flat: NotNegative = 3.0
+    """An image whose channels all deviate by less (of 255) is of a single colour."""
+    faces: str | None = "lbp"
+    """The detector of faces, or None."""
+    people: str | None = None
+    """The detector of people (`retinanet_resnet50_fpn_v2`, …), or None."""
+    person_weights: str | None = None
+    """Its weights: a safetensors file, or `fetch`."""
+    threshold: SomeShare = 0.5
+    """A detector's score from which an image is out."""
+    detectors: Mapping[str, detect.Detector] | None = None
+    """Further detectors of your own, by name: images → scores."""
+    longest: Count | None = 512
+    """Detectors see the original files at up to so many pixels; None: the packed images."""
+    duplicates: Literal["exact", "near", "none"] = "exact"
+    """Keep only the first of images that are equal (`exact`) or look the same (`near`)."""
+    cap: Count | None = None
+    """Most images of one creator, drawn by the seed."""
+    review: Whole = 200
+    """How many of the kept images a reviewer is to see, drawn by the seed."""
+    verdicts: str | None = None
+    """A CSV file with the columns `name` and `verdict` (keep or remove): the reviewed sample."""
+    takedown: str | None = None
+    """A file with the names of images that must go."""
+    previous: str | None = None
+    """The `curation.csv` of the version before: what it removed stays removed."""
+    thorough: bool = False
+    """Every rule sees every image, so that each image has all its reasons."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise UserError(f"a detector's threshold lies above 0, up to 1; {self.threshold:g} does not")
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Return the kept images, and the model as it came; the pool and the findings tell the rest.
@@ -145,7 +134,7 @@ class Pass(Stage):
         found += [self._detected("face", detect.create(self.faces))] if self.faces else []
         if self.people:
             found.append(self._detected("person", detect.create(self.people, self.person_weights, device)))
-        return found + [self._detected(name, each) for name, each in self.detectors.items()]
+        return found + [self._detected(name, each) for name, each in (self.detectors or {}).items()]
 
     # --- one image at a time ---
 
@@ -172,10 +161,10 @@ class Pass(Stage):
     def _equal(self, data: Dataset, rows: Tensor) -> Judged:
         if self.duplicates == "none":
             return {}, {}
-        images = data["image"][rows]
-        pairs = [(group[0], other) for group in duplicates.exact(images) for other in group[1:]]
+        chosen = data.select(rows)
+        pairs = [(group[0], other) for group in duplicates.exact(chosen) for other in group[1:]]
         if self.duplicates == "near" and len(rows) > 1:
-            pairs += [(int(a), int(b)) for a, b in duplicates.near(images)]
+            pairs += [(int(a), int(b)) for a, b in duplicates.near(chosen)]
         return {"duplicate: of an earlier image": rules.not_first(len(rows), pairs)}, {}
 
     def _capped(self, seed: int) -> Rule:

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rushlight.core.arguments import Count, Positive, Share
+from rushlight.core.arguments import Count, Positive, Share, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Findings, Measure
@@ -44,6 +44,7 @@ set is left out unseen."""
 UNSEEN, FAR = "the budget did not reach it", "less similar to the target than what was taken"
 
 
+@settings
 class SimCore(Stage):
     """A coreset of an open set: what lies nearest to the target."""
 
@@ -59,35 +60,23 @@ class SimCore(Stage):
         says="eleven fine-grained sets: +10.5 points by a linear probe against pretraining on the target alone",
     )
 
-    def __init__(
-        self,
-        *,
-        target: str = "labelled",
-        retrieval: str = "simclr",
-        clusters: Count = 100,
-        patience: Count = 20,
-        factor: Share | None = 0.95,
-        most: Positive | None = None,
-        times: Count = 1,
-    ):
-        """
-        Args:
-            target: which rows are X: `labelled`, those with a known class; or `domain:NAME`, those of a domain (its
-                name or its number).
-            retrieval: the learner that is pretrained on X, as in a recipe: `"simclr(temperature=0.07)"`.
-            clusters: k; if X has no more images, each stands for itself.
-            patience: the round that sets the threshold.
-            factor: share of that round's utility below which it stops; None never stops.
-            most: how much is taken at most: up to 1 a share of the open set, above it a number; None takes 50 times X
-                (with a stop), or 1 % of the open set (without).
-            times: how often the choice is made: each time after the first the retrieval network has seen X and the
-                choice before.
-        """
-        if times < 1:
-            raise UserError(f"times={times}: the choice is made at least once")
-        joint(retrieval)
-        self.target, self.retrieval, self.clusters = target, retrieval, clusters
-        self.patience, self.factor, self.most, self.times = patience, factor, most, times
+    target: str = "labelled"
+    """Which rows are X: `labelled`, those with a known class; or `domain:NAME`, those of a domain."""
+    retrieval: str = "simclr"
+    """The learner that is pretrained on X, as in a recipe: `"simclr(temperature=0.07)"`."""
+    clusters: Count = 100
+    """k, the centroids; if X has no more images, each stands for itself."""
+    patience: Count = 20
+    """The round that sets the threshold."""
+    factor: Share | None = 0.95
+    """Share of that round's utility below which it stops; None never stops."""
+    most: Positive | None = None
+    """At most taken: up to 1 a share of the open set, above it a number; None: 50 times X, or 1 % without a stop."""
+    times: Count = 1
+    """How often to choose: each time after the first the retrieval network has seen X and the choice before."""
+
+    def __post_init__(self) -> None:
+        joint(self.retrieval)
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Return X and what was chosen, and the model as it came in.

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rushlight.core.arguments import Count, Positive
+from rushlight.core.arguments import Count, Positive, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError, nearest
 from rushlight.core.findings import Curves, Findings, Measure, Table, measures
@@ -32,13 +32,14 @@ from rushlight.measure.preprocessing import Preprocessing
 from rushlight.methods.evaluate.backbones import benchmark
 from rushlight.methods.evaluate.backbones.benchmark import COMMON, GROUPS, UNTRAINED, Course, Entrant, Net, Simple
 from rushlight.methods.evaluate.backbones.few_label import Tuning
-from rushlight.methods.evaluate.backbones.zscore_ranking import Standings, zscore_ranking
+from rushlight.methods.evaluate.backbones.zscore_ranking import Ranking, zscore_ranking
 from rushlight.run.model import Model
 from rushlight.run.stage import Judge, Progress, RunContext
 
 BASELINES = ("image statistics", "RCF", "MOSAIKS")
 
 
+@settings
 class Backbones(Judge):
     """Backbones ranked by the same tasks on the data at hand."""
 
@@ -56,52 +57,45 @@ class Backbones(Judge):
         "and performance across tasks is strongly correlated",
     )
 
-    def __init__(
-        self,
-        *,
-        tasks: Sequence[str] = COMMON,
-        seeds: Count = 1,
-        shots: Count = 5,
-        images: Count = 2000,
-        scenes: Count = 300,
-        scene_size: Count = 48,
-        rates: Sequence[Positive] = (3e-4, 1e-3, 3e-3),
-        steps: Count = 50,
-        tuning_steps: Count = 200,
-        strong: bool = False,
-        severity: Count = 3,
-        small: Count = 30_000_000,
-    ):
-        """
-        Args:
-            tasks: of `neighbours`, `linear`, `few-label`, `fine-tune` (dear, and left out by default), `retrieval`,
-                `segmentation`, `detection` (the data's own masks and boxes), `scenes` (composed ones), `shift`.
-            seeds: draws of images, few labels, heads and scenes; scores are their means.
-            shots: labels a class (or tag) of `few-label`.
-            images: labelled images to learn from, at most; half as many are asked about.
-            scenes, scene_size: composed scenes to learn from, and their side in pixels.
-            rates: learning rates that a fine-tuning chooses from, on held-out training labels.
-            steps: of each few-label fine-tuning.
-            tuning_steps: of each fine-tuning with all labels.
-            strong: the paper's views for `fine-tune` (RandAugment, mixup, cutmix, smoothing).
-            severity: of the shift, 1 … 5.
-            small: backbones of at most so many parameters are ranked apart, too.
-        """
-        for task in tasks:
+    tasks: Sequence[str] = COMMON
+    """Which to run; `segmentation` and `detection` read the data's masks and boxes, `scenes` composed ones."""
+    seeds: Count = 1
+    """Draws of images, few labels, heads and scenes; scores are their means."""
+    shots: Count = 5
+    """Labels a class (or tag) of `few-label`."""
+    images: Count = 2000
+    """Labelled images to learn from, at most; half as many for the test."""
+    scenes: Count = 300
+    """Composed scenes to learn from."""
+    scene_size: Count = 48
+    """Their side in pixels."""
+    rates: Sequence[Positive] = (3e-4, 1e-3, 3e-3)
+    """Learning rates that a fine-tuning chooses from, on held-out training labels."""
+    steps: Count = 50
+    """Of each few-label fine-tuning."""
+    tuning_steps: Count = 200
+    """Of each fine-tuning with all labels."""
+    strong: bool = False
+    """The paper's views for `fine-tune` (RandAugment, mixup, cutmix, smoothing)."""
+    severity: Count = 3
+    """Of the shift, 1 … 5."""
+    small: Count = 30_000_000
+    """Backbones of at most so many parameters are ranked apart, too."""
+
+    def __post_init__(self) -> None:
+        for task in self.tasks:
             if task not in GROUPS:
                 raise UserError(f"there is no task '{task}'.{nearest(task, GROUPS)} They are {', '.join(GROUPS)}")
-        if seeds < 1 or not tasks:
-            raise UserError("the gauntlet needs at least one task and one seed")
-        self.seeds, self.images, self.small = seeds, images, small
-        self.scenes, self.scene_size = scenes, scene_size
-        few = Tuning(rates=tuple(rates), steps=steps)
+        if not self.tasks:
+            raise UserError("'backbones' needs at least one task")
+        few = Tuning(rates=tuple(self.rates), steps=self.steps)
         self.course = Course(
-            tasks=tuple(tasks),
-            shots=shots,
-            images=images,
-            severity=severity,
+            tasks=tuple(self.tasks),
+            shots=self.shots,
+            images=self.images,
+            severity=self.severity,
             few=few,
-            all=replace(few, steps=tuning_steps, strong=strong),
+            all=replace(few, steps=self.tuning_steps, strong=self.strong),
         )
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
@@ -111,7 +105,7 @@ class Backbones(Judge):
         rivals = found.table("ranking")
         rows = {row.pop("backbone"): row for row in found.table("scores").dicts()}
         numbers = dict(rows[name])
-        blank = f"{UNTRAINED} {gauntlet.architecture(model)}"
+        blank = f"{UNTRAINED} {benchmark.architecture(model)}"
         if blank in rows:
             numbers |= {f"{task}, gain over untrained": score - rows[blank][task] for task, score in rows[name].items()}
         numbers["mean z"] = rivals["mean z"][rivals["backbone"].index(name)]
@@ -178,7 +172,7 @@ class Backbones(Judge):
 
     # The tables -------------------------------------------------------------------------------------------------------
 
-    def _ranking(self, result: Standings, models: Mapping[str, Model]) -> dict[str, list[Any]]:
+    def _ranking(self, result: Ranking, models: Mapping[str, Model]) -> dict[str, list[Any]]:
         order = result.rank.argsort()
         groups: dict[str, list[str]] = {}
         for task in result.tasks:
@@ -197,7 +191,7 @@ class Backbones(Judge):
             "rank among small": [small.index(name) + 1 if name in small else float("nan") for name in names]
         }
 
-    def _notes(self, result: Standings, models: Mapping[str, Model]) -> tuple[str, ...]:
+    def _notes(self, result: Ranking, models: Mapping[str, Model]) -> tuple[str, ...]:
         order = [result.names[i] for i in result.rank.argsort()]
         below = [name for name in order[order.index(next(n for n in order if n in BASELINES)) :] if name in models]
         leads = f"{order[0]} leads {len(order)} backbones with a mean z of {result.mean.max():+.2f}"
@@ -212,7 +206,7 @@ class Backbones(Judge):
         )
 
 
-def _by_task(result: Standings, values: Any) -> dict[str, list[float]]:
+def _by_task(result: Ranking, values: Any) -> dict[str, list[float]]:
     return dict(zip(result.tasks, values.T.tolist(), strict=True))
 
 
@@ -228,7 +222,7 @@ def _records(models: Mapping[str, Model]) -> dict[str, list[Any]]:
     }
 
 
-def _apples(result: Standings, models: Mapping[str, Model]) -> dict[str, list[Any]]:
+def _apples(result: Ranking, models: Mapping[str, Model]) -> dict[str, list[Any]]:
     """Table of backbones that share their architecture, with their lead over its untrained encoder, in mean z."""
     z = dict(zip(result.names, result.mean.tolist(), strict=True))
     rows = [

@@ -18,7 +18,7 @@ Scores = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Standings:
+class Ranking:
     """A contest's result.
 
     Attributes:
@@ -46,7 +46,7 @@ class Standings:
         return _mean(self.z[:, [self.tasks.index(task) for task in tasks if task in self.tasks]])
 
 
-def zscore_ranking(names: Sequence[str], scores: Scores) -> Standings:
+def zscore_ranking(names: Sequence[str], scores: Scores) -> Ranking:
     """z-scores, ranks and correlations; higher scores are better."""
     values = np.array([list(column) for column in scores.values()], dtype=float).reshape(len(scores), len(names)).T
     told = [t for t in range(values.shape[1]) if _spread(values[:, t]) > 0]
@@ -57,7 +57,7 @@ def zscore_ranking(names: Sequence[str], scores: Scores) -> Standings:
     rank = np.empty(len(names), dtype=int)
     rank[order] = np.arange(1, len(names) + 1)
     tasks = tuple(np.array(list(scores), dtype=object)[told])
-    return Standings(tuple(names), tasks, z, mean, rank, _correlations(values, True), _correlations(values, False))
+    return Ranking(tuple(names), tasks, z, mean, rank, _correlations(values, True), _correlations(values, False))
 
 
 def _spread(column: np.ndarray) -> float:

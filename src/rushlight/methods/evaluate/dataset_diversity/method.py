@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rushlight.core.arguments import Count, Positive
+from rushlight.core.arguments import Count, Positive, settings
 from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.core.errors import UserError, nearest
 from rushlight.core.findings import Findings, Kind, Measure, Table, measures
@@ -79,46 +79,41 @@ CARD = Card(
 )
 
 
+@settings
 class DatasetDiversity(Judge):
     """Pools of one domain, of all, and of as few of all, pretrained alike and asked alike."""
 
     card = CARD
     audits = False
 
-    def __init__(
-        self,
-        *,
-        target: str | None = None,
-        learner: str = "dino",
-        passes: Positive = 40_000,
-        tuning: Positive = 10_000,
-        labels: Count | None = None,
-        seeds: Count = 3,
-        cells: Sequence[str] | None = None,
-        foreign: Dataset | str | None = None,
-        pyramid: Count = 64,
-        segment: Count = 32,
-    ):
-        """
-        Args:
-            target: the domain that is asked about; by default the one with most known labels.
-            learner: a recipe that learns without labels.
-            passes: the budget of each pretraining in image passes; 0 trains none.
-            tuning: of each fine-tuning.
-            labels: labelled images of the target to fine-tune on, drawn by the seed; None takes all.
-            seeds: how often everything is repeated.
-            cells: which to run, of `CELLS` and `FURTHER`; by default `CELLS`, with `foreign` where one is given.
-            foreign: a pool of generic images: data, or what `load` reads.
-            pyramid, segment: channels of the head for masks (the paper: 256 and 128).
-        """
-        self.target, self.learner, self.foreign = target, Recipe.parse(learner), foreign
-        self.passes, self.tuning, self.labels, self.seeds = passes, tuning, labels, seeds
-        self.cells = tuple(cells or (*CELLS, *(["foreign"] if foreign is not None else [])))
-        self.pyramid, self.segment = pyramid, segment
-        for cell in self.cells:
+    target: str | None = None
+    """The domain in question; None takes the one with most known labels."""
+    learner: str = "dino"
+    """A recipe that learns without labels."""
+    passes: Positive = 40_000
+    """The budget of each pretraining in image passes; 0 trains none."""
+    tuning: Positive = 10_000
+    """Image passes of each fine-tuning."""
+    labels: Count | None = None
+    """Labelled images of the target to fine-tune on, drawn by the seed; None takes all."""
+    seeds: Count = 3
+    """How often everything is repeated."""
+    cells: Sequence[str] | None = None
+    """Which to run, of `CELLS` and `FURTHER`; None takes `CELLS`, with `foreign` where one is given."""
+    foreign: Dataset | str | None = None
+    """A pool of generic images: data, or what `load` reads."""
+    pyramid: Count = 64
+    """Channels of the pyramid of the head for masks (the paper: 256)."""
+    segment: Count = 32
+    """Channels of its segmentation branches (the paper: 128)."""
+
+    def __post_init__(self) -> None:
+        self.recipe = Recipe.parse(self.learner)
+        self.chosen = tuple(self.cells or (*CELLS, *(["foreign"] if self.foreign is not None else [])))
+        for cell in self.chosen:
             if cell not in CELLS + FURTHER:
                 raise UserError(f"the study has no cell '{cell}'.{nearest(cell, CELLS + FURTHER)}")
-        if foreign is None and any(cell.startswith("foreign") for cell in self.cells):
+        if self.foreign is None and any(cell.startswith("foreign") for cell in self.chosen):
             raise UserError("the cell 'foreign' needs a pool: foreign='a folder of other images'")
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
@@ -136,9 +131,9 @@ class DatasetDiversity(Judge):
             here = RunContext(seed=seed, task=task, device=ctx.device, precision=ctx.precision)
             given = {**pools.pools(data, target, seed), **self._foreign(data)}
             few = pools.labelled(data, target, task, self.labels, seed)
-            for cell in self.cells:
+            for cell in self.chosen:
                 if ctx.on_progress is not None:
-                    ctx.on_progress(Progress(f"{cell}, seed {seed}", len(runs) / (self.seeds * len(self.cells))))
+                    ctx.on_progress(Progress(f"{cell}, seed {seed}", len(runs) / (self.seeds * len(self.chosen))))
                 start, spent = self._pretrained(cell, given, model, here)
                 value, parts = self._asked(start, few, test, here)
                 n = 0 if cell == "start" else len(given[cell.removesuffix(EPOCHS)])
@@ -146,7 +141,7 @@ class DatasetDiversity(Judge):
                              METRIC[task]: value, "parts": parts})  # fmt: skip
         about = (
             f"Target '{pools.name_of(data, target)}': {len(few)} labelled images, {len(test)} test images, "
-            f"{self.seeds} seeds, {self.learner}; no test image in a pool. "
+            f"{self.seeds} seeds, {self.recipe}; no test image in a pool. "
             "Intervals cover seeds, not the choice of test images."
         )
         return self._findings(runs, task, data, about)
@@ -164,7 +159,7 @@ class DatasetDiversity(Judge):
         pool = given[cell.removesuffix(EPOCHS)]
         share = len(pool) / len(given["all"]) if cell.endswith(EPOCHS) else 1.0
         there = replace(ctx, task=None, budget=Budget(passes=self.passes * share))
-        pretrained = self.learner.run(pool, model, there)
+        pretrained = self.recipe.run(pool, model, there)
         return pretrained.model, pretrained.spent
 
     def _asked(self, model: Model, train: Dataset, test: Dataset, ctx: RunContext) -> tuple[float, list[float]]:
@@ -179,7 +174,7 @@ class DatasetDiversity(Judge):
 
     def _findings(self, runs: list[dict[str, Any]], task: str, data: Dataset, about: str) -> Findings:
         metric = METRIC[task]
-        by_cell = {cell: [run[metric] for run in runs if run["cell"] == cell] for cell in self.cells}
+        by_cell = {cell: [run[metric] for run in runs if run["cell"] == cell] for cell in self.chosen}
         means = {f"{cell}: {metric}": sum(values) / len(values) for cell, values in by_cell.items()}
         measured = list(measures(means, "share"))
         gains: list[dict[str, Any]] = []
@@ -198,19 +193,21 @@ class DatasetDiversity(Judge):
             Table.of_rows("gains", gains, kinds=shares, intervals={"gain": ("low", "high")}),
         ]
         if task == "mask":
-            classes = _per_class(runs, self.cells, data)
-            tables.append(Table.of("classes", classes, kinds=dict.fromkeys(self.cells, "share")))
+            classes = _per_class(runs, self.chosen, data)
+            tables.append(Table.of("classes", classes, kinds=dict.fromkeys(self.chosen, "share")))
         return Findings("dataset-diversity", tuple(measured), tuple(tables), notes=(*map(_sentence, gains), about))
 
 
+@settings
 class Tuned(Learner):
     """Fine-tuning, end to end and alike for every start: a pyramid head for masks, a linear one for classes."""
 
     card = CARD
 
-    def __init__(self, *, pyramid: Count, segment: Count):
-        super().__init__()
-        self.pyramid, self.segment = pyramid, segment
+    pyramid: Count
+    """Channels of the pyramid of the head for masks."""
+    segment: Count
+    """Channels of its segmentation branches."""
 
     def build(self, data: Dataset) -> None:
         size, encoder = (data.height, data.width), self.model.encoder

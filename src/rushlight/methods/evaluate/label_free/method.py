@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rushlight.augment import policy
-from rushlight.core.arguments import Count
+from rushlight.core.arguments import Count, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Findings, Table, measures
@@ -42,6 +42,7 @@ BETTER = {"RankMe": 1, "view retrieval": 1, "cluster stability": 1, "alignment +
 """The signals that encoders are ordered by, and their direction."""
 
 
+@settings
 class LabelFree(Judge):
     """Rank encoders without a single label.
 
@@ -66,13 +67,10 @@ class LabelFree(Judge):
         """Models by their mean rank, the best first (see the function of this name)."""
         return ordered(found)
 
-    def __init__(self, *, samples: Count = 2000, clusters: Count = 10):
-        """
-        Args:
-            samples: images drawn, at most.
-            clusters: groups that are looked for; about as many as you expect kinds of images.
-        """
-        self.samples, self.clusters = samples, clusters
+    samples: Count = 2000
+    """Images drawn by the seed, at most."""
+    clusters: Count = 10
+    """Groups to look for; about as many as you expect kinds of images."""
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         """The signals of one model.

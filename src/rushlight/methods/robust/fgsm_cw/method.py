@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rushlight.augment import policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Share
+from rushlight.core.arguments import Count, NotNegative, Positive, Share, settings
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
@@ -84,6 +84,7 @@ class FGSM(Attack):
         return perturb.pgd(logits, images, target, eps=eps, step=eps, steps=1, norm="l2", targeted=targeted)
 
 
+@settings
 class PGD(Attack):
     """Projected gradient steps in an L∞ or L2 ball, from a random start where a generator is given."""
 
@@ -98,13 +99,10 @@ class PGD(Attack):
         says="an undefended CIFAR-10 network falls to 3.5 % accuracy within 8/255",
     )
 
-    def __init__(self, *, steps: Count = 10, step: float | None = None):
-        """
-        Args:
-            steps: how many.
-            step: length of each; 2.5 strength / steps by default.
-        """
-        self.steps, self.step = steps, step
+    steps: Count = 10
+    """How many."""
+    step: float | None = None
+    """Length of each; None takes 2.5 strength / steps."""
 
     def perturb(
         self,
@@ -127,6 +125,7 @@ class PGD(Attack):
         )
 
 
+@settings
 class CarliniWagner(Attack):
     """The nearest image in L2 that fools the network; beyond the threat's strength it does not count."""
 
@@ -141,27 +140,25 @@ class CarliniWagner(Attack):
         says="100 % success on plainly trained and on defensively distilled networks",
     )
 
-    def __init__(
-        self,
-        *,
-        preset: str = "standard",
-        c: float | None = None,
-        confidence: float | None = None,
-        steps: Count | None = None,
-        rate: Positive | None = None,
-        searches: int | None = None,
-    ):
-        """
-        Args:
-            preset: `fast` is c = 1, κ = 0, 50 steps, no search; `full` searches c from 1e-3 nine times,
-                with up to 10,000 steps; `standard` lies between: c from 1, three times 100 steps.
-            c, confidence (κ), steps, rate, searches: instead of the preset's.
-        """
-        named = {"c": c, "confidence": confidence, "steps": steps, "rate": rate, "searches": searches}
-        if preset not in PRESETS:
-            raise UserError(f"carlini-wagner has the presets {', '.join(PRESETS)}, not '{preset}'")
-        base = PRESETS[preset]
-        self.settings = replace(base, **{name: value for name, value in named.items() if value is not None})
+    preset: Literal["fast", "standard", "full"] = "standard"
+    """`fast`: c = 1, 50 steps; `standard`: c from 1, three times 100; `full`: c from 1e-3, nine times 10,000."""
+    c: float | None = None
+    """The price of not fooling the network, at first; None takes the preset's."""
+    confidence: float | None = None
+    """κ, the margin by which it must be fooled; None takes the preset's."""
+    steps: Count | None = None
+    """Of Adam for each c; None takes the preset's."""
+    rate: Positive | None = None
+    """Adam's learning rate; None takes the preset's."""
+    searches: Count | None = None
+    """How many values of c each image tries; None takes the preset's."""
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UserError(f"carlini-wagner has the presets {', '.join(PRESETS)}, not '{self.preset}'")
+        names = ("c", "confidence", "steps", "rate", "searches")
+        written = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        self.settings = replace(PRESETS[self.preset], **written)
 
     def perturb(
         self,
@@ -176,6 +173,7 @@ class CarliniWagner(Attack):
         return torch.where(within[:, None, None, None], found, images)
 
 
+@settings
 class DefensiveDistillation(Learner):
     """A student trained at temperature T on a teacher's softened labels; each gets half of the budget."""
 
@@ -191,30 +189,22 @@ class DefensiveDistillation(Learner):
         says="CIFAR-10: the distilled student withstands FGSM but not Carlini–Wagner (arXiv:2404.04245)",
     )
 
-    def __init__(
-        self,
-        *,
-        temperature: Positive = 100.0,
-        teacher: str | None = None,
-        kd: bool = False,
-        alpha: Share = 0.9,
-        batch: Count = 64,
-        learning_rate: Positive = 2e-3,
-        weight_decay: NotNegative = 5e-4,
-    ):
-        """
-        Args:
-            temperature: T, of teacher and student.
-            teacher: the teacher's encoder by name; None takes the student's.
-            kd: use Hinton's loss α T² KL(q ‖ p_T) + (1 − α) CE(labels) instead of the soft cross-entropy.
-            alpha: α of that loss.
-            batch: labelled images a step.
-            learning_rate: of AdamW, at its peak; an adaptive optimiser, since gradients shrink by 1/T.
-            weight_decay: of AdamW.
-        """
-        super().__init__()
-        self.temperature, self.encoder_name, self.kd, self.alpha = temperature, teacher, kd, alpha
-        self.batch, self.learning_rate, self.weight_decay = batch, learning_rate, weight_decay
+    temperature: Positive = 100.0
+    """T, of teacher and student."""
+    teacher: str | None = None
+    """The teacher's encoder by name; None takes the student's."""
+    kd: bool = False
+    """Learn Hinton's loss α T² KL(q ‖ p_T) + (1 − α) CE(labels) instead of the soft cross-entropy."""
+    alpha: Share = 0.9
+    """α of that loss."""
+    batch: Count = 64
+    """Labelled images a step."""
+    learning_rate: Positive = 2e-3
+    """Of AdamW, at its peak; an adaptive optimiser, since gradients shrink by 1/T."""
+    weight_decay: NotNegative = 5e-4
+    """Of AdamW."""
+
+    def __post_init__(self) -> None:
         self._teachers: list[Model] = []
         self.teaches = False
 
@@ -230,8 +220,8 @@ class DefensiveDistillation(Learner):
 
     def prepare(self, data: Dataset, model: Model, ctx: RunContext) -> None:
         first = model
-        if self.encoder_name is not None and not self._teachers:
-            encoder = encoders.create(self.encoder_name, image_size=max(data.height, data.width), seed=ctx.seed)
+        if self.teacher is not None and not self._teachers:
+            encoder = encoders.create(self.teacher, image_size=max(data.height, data.width), seed=ctx.seed)
             first = Model(encoder, {}, model.info)
         super().prepare(data, first, ctx)
         self.pass_cost = pass_flops(model.encoder, (data.height, data.width))  # the unit stays the student's
@@ -266,6 +256,7 @@ class DefensiveDistillation(Learner):
         return self.source_model.logits(images, "class").float()
 
 
+@settings
 class FgsmCw(Judge):
     """Accuracy under FGSM, PGD and Carlini–Wagner; does a network resist, or only hide its gradient?"""
 
@@ -281,25 +272,19 @@ class FgsmCw(Judge):
         says="both attacks degrade all networks; a distilled student withstands FGSM but not Carlini–Wagner",
     )
 
-    def __init__(
-        self,
-        *,
-        images: Count = 300,
-        strengths: Sequence[float] = GRID,
-        pgd: PGD | None = None,
-        carlini_wagner: CarliniWagner | None = None,
-        temperature: Positive = 100.0,
-    ):
-        """
-        Args:
-            images: at most so many labelled images, drawn by the seed.
-            strengths: of FGSM, L∞.
-            pgd: its settings; it runs at 2, 4, 8, 16 / 255 and 0.1.
-            carlini_wagner: its settings; the preset `standard` by default.
-            temperature: T of the re-run on z/T.
-        """
-        self.images, self.strengths, self.temperature = images, tuple(strengths), temperature
-        self.pgd, self.carlini_wagner = pgd or PGD(), carlini_wagner or CarliniWagner()
+    images: Count = 300
+    """Labelled images to attack, at most, drawn by the seed."""
+    strengths: Sequence[float] = GRID
+    """Of FGSM, L∞."""
+    pgd: PGD | None = None
+    """Its settings; it runs at 2, 4, 8, 16 / 255 and 0.1."""
+    carlini_wagner: CarliniWagner | None = None
+    """Its settings; None takes the preset `standard`."""
+    temperature: Positive = 100.0
+    """T of the re-run on z/T."""
+
+    def __post_init__(self) -> None:
+        self.strengths = tuple(self.strengths)
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         return self.audit({"model": model}, data, ctx)
@@ -316,7 +301,7 @@ class FgsmCw(Judge):
 
     def _attack(self, audit: Audit, seed: int) -> Audit:
         audit.curve("FGSM", FGSM(), self.strengths)
-        audit.curve("PGD", self.pgd, PGD_GRID, seed)
-        audit.nearest("Carlini–Wagner", self.carlini_wagner)
+        audit.curve("PGD", self.pgd or PGD(), PGD_GRID, seed)
+        audit.nearest("Carlini–Wagner", self.carlini_wagner or CarliniWagner())
         audit.diagnose(eps=max(self.strengths), temperature=self.temperature)
         return audit

@@ -177,6 +177,8 @@ class CarliniWagner:
         rate: Adam's learning rate.
         searches: how many values of c each image tries.
         stop_early: give an image up when, over a tenth of the steps, its loss fell by less than 0.01 %.
+        box: the change of variables that keeps pixels in [0, 1]: x' = ½(tanh w + 1) as published, under which black
+            and white pixels need thousands of steps to leave the border, or x' = ½(sin w + 1), where tens are enough.
     """
 
     c: float = 1.0
@@ -185,11 +187,12 @@ class CarliniWagner:
     rate: float = 0.01
     searches: int = 1
     stop_early: bool = False
+    box: Literal["sine", "tanh"] = "sine"
 
 
 FAST = CarliniWagner()
-"""One c and 50 steps, as torchattacks has it by default."""
-FULL = CarliniWagner(c=1e-3, steps=10_000, searches=9, stop_early=True)
+"""One c and 50 steps, torchattacks' defaults."""
+FULL = CarliniWagner(c=1e-3, steps=10_000, searches=9, stop_early=True, box="tanh")
 """The original attack's settings (Carlini and Wagner, arXiv 1608.04644)."""
 
 _MOST = 1e10  # no c above this is tried: an upper bound not yet found
@@ -206,8 +209,7 @@ def carlini_wagner_l2(
     """Carlini and Wagner's L2 attack (arXiv 1608.04644): the nearest image found that fools the network.
 
     Of all iterates of all searches the successful one with the smallest L2 is returned for each image;
-    where none succeeds, the image itself. The start is shrunk by 1e-6 towards grey, so black and white
-    pixels can move.
+    where none succeeds, the image itself.
 
     Args:
         images: in [0, 1].
@@ -226,6 +228,22 @@ def carlini_wagner_l2(
     return best
 
 
+@dataclass(frozen=True)
+class Box:
+    """A map of the real line onto [−1, 1], its inverse, and by how much a start is shrunk towards 0."""
+
+    map: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
+    shrink: float
+
+
+BOXES = {"tanh": Box(torch.tanh, torch.atanh, 1e-6), "sine": Box(torch.sin, torch.asin, 1e-4)}
+
+
+def _to_w(images: Tensor, box: str) -> Tensor:
+    return BOXES[box].inverse((2 * images - 1) * (1 - BOXES[box].shrink))
+
+
 def _search(
     logits_fn: LogitsFn,
     images: Tensor,
@@ -239,12 +257,12 @@ def _search(
     """One run of Adam with each image's c: improves `best` and `distance`, returns who succeeded."""
     success = torch.zeros_like(labels, dtype=torch.bool)
     rows = torch.arange(len(images), device=images.device)
-    w = torch.atanh((2 * images.detach() - 1) * (1 - 1e-6))
+    w = _to_w(images.detach(), settings.box)
     first, second = torch.zeros_like(w), torch.zeros_like(w)
     before, each = torch.full_like(distance, math.inf), max(settings.steps // 10, 1)
     for step in range(settings.steps):
         at, squared, price, loss, gradient = _objective(
-            logits_fn, w, images[rows], labels[rows], c[rows], targeted, settings.confidence
+            logits_fn, w, images[rows], labels[rows], c[rows], targeted, settings
         )
         hit = (price < 0) & (price <= -settings.confidence)
         success[rows] |= hit
@@ -267,15 +285,15 @@ def _objective(
     labels: Tensor,
     c: Tensor,
     targeted: bool,
-    confidence: float,
+    settings: CarliniWagner,
 ) -> tuple[Tensor, ...]:
     """x'(w), ‖x' − x‖², the margin that must become negative, each image's loss, its gradient in w."""
     leaf = w.requires_grad_()
     with torch.enable_grad():
-        at = (torch.tanh(leaf) + 1) / 2
+        at = (BOXES[settings.box].map(leaf) + 1) / 2
         squared = (at - images).square().flatten(1).sum(1)
         price = margin(logits_fn(at), labels) * (-1 if targeted else 1)
-        loss = squared + c * price.clamp(min=-confidence)
+        loss = squared + c * price.clamp(min=-settings.confidence)
     gradient = torch.autograd.grad(loss.sum(), leaf)[0]
     w.requires_grad_(False)
     return at.detach(), squared.detach(), price.detach(), loss.detach(), gradient

@@ -1,4 +1,4 @@
-"""Segmentation near borders: where a label map changes, and losses that weigh pixels by confidence and border.
+"""Segmentation near boundaries: where a label map changes, and losses weighted by confidence and boundary.
 
 CW-BASS' loss on pseudo-labels (arXiv 2502.15152) is a mean over kept pixels of confidence^γ times
 cross-entropy, plus half the plain mean over kept pixels at borders, so that borders, few and uncertain, are
@@ -7,6 +7,7 @@ not swamped.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
@@ -20,7 +21,7 @@ Confidence = Float[Tensor, "batch h w"]
 
 
 def boundary_mask(labels: LabelMap, *, classes: int, zero_padding: bool = False) -> Bool[Tensor, "batch h w"]:
-    """Where the 3×3 Sobel response of any class's indicator is not 0.
+    """Return where the 3×3 Sobel response of any class's indicator is not 0.
 
     Take it from pseudo-labels before unsure pixels are dropped, or the holes' edges count as borders. Ignored
     pixels count as the last class, as in the official code.
@@ -43,7 +44,7 @@ def boundary_mask(labels: LabelMap, *, classes: int, zero_padding: bool = False)
 def confidence_cross_entropy(
     logits: PixelLogits, targets: LabelMap, confidence: Confidence, *, gamma: float = 1.0
 ) -> Float[Tensor, ""]:
-    """Σ c^γ CE / number of pixels that are not ignored (0 if all are): CW-BASS' L_cw, γ = 1."""
+    """Return L_cw = Σ c^γ·CE / number of pixels that are not ignored (0 if all are)."""
     kept = targets != IGNORE
     return (confidence**gamma * _pixel_cross_entropy(logits, targets) * kept).sum() / kept.sum().clamp(min=1)
 
@@ -51,13 +52,28 @@ def confidence_cross_entropy(
 def boundary_cross_entropy(
     logits: PixelLogits, targets: LabelMap, boundary: Bool[Tensor, "batch h w"]
 ) -> Float[Tensor, ""]:
-    """The mean cross-entropy of pixels at borders that are not ignored (0 if there are none): L_b."""
+    """Return L_b, the mean cross-entropy of boundary pixels that are not ignored (0 if there are none)."""
     kept = boundary & (targets != IGNORE)
     return (_pixel_cross_entropy(logits, targets) * kept).sum() / kept.sum().clamp(min=1)
 
 
+def confidence_floors(
+    confidence: Confidence, labels: LabelMap, *, classes: int, scale: float = 0.95
+) -> Float[Tensor, "classes"]:
+    """Return each class's floor s·c̄·c̄_k / max_j c̄_j, c̄ the batch's mean confidence, c̄_k that of pixels labelled k.
+
+    At the start a teacher calls nearly every pixel background, and is surest of it; a single threshold keeps those
+    alone (the collapse that CW-BASS-v2 reports). A class that does not occur gets the floor of the least sure one.
+    """
+    each = F.one_hot(labels.long().flatten(), classes).to(confidence.dtype)
+    counts = each.sum(0)
+    means = (confidence.flatten() @ each) / counts.clamp(min=1)
+    means = torch.where(counts > 0, means, torch.where(counts > 0, means, torch.inf).amin())
+    return scale * confidence.mean() * means / means.amax()
+
+
 def decay_confidence(confidence: Confidence, *, factor: float = 0.9, epoch: int | None = None) -> Confidence:
-    """δ·c as in the official code, or δ^epoch·c, the progressive decay of the paper, if an epoch is given."""
+    """Return δ·c as in the official code, or δ^epoch·c, the paper's progressive decay, if an epoch is given."""
     return confidence * (factor if epoch is None else factor**epoch)
 
 

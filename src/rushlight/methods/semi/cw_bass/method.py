@@ -1,24 +1,11 @@
-"""CW-BASS: segmentation from few masks, with pseudo-labels that are weighed by confidence and taught at
-borders.
+"""CW-BASS: segmentation from few masks, with pseudo-labels weighted by confidence and learned at boundaries.
 
-Self-training segments couple to their first labels, repeat their own errors, and blur objects' edges. A
-teacher (the running average of the student) labels each unlabelled image u: confidence c = max softmax, class
-ŷ. Four cheap changes to the loss on these labels:
+Self-training couples to its first labels, repeats its own errors and blurs the edges of objects. A teacher (the running
+average of the student) labels each unlabelled image; four cheap changes of the loss on these labels address this. As an
+option, ST++'s retraining: the images on which the checkpoints of a first training agree are labelled for a second one.
 
-    b   = Sobel(one-hot ŷ) ≠ 0, before anything is filtered             borders of what the teacher sees
-    T   = clamp(T₀ / (1 + exp(−β(mean c − ½))), low, high)              a threshold that follows the batch
-    V   = pixels with c > T; the others count nowhere
-    c   ← δ·c (or δ^epoch·c), if asked for                              confidence decay
-    L_u = Σ_V c^γ·CE / |V|  +  ½ · Σ_{V∩b} CE / |V∩b|                   confidence-weighted, boundary-aware
-    L   = CE on the known pixels + λ·ramp·L_u
-
-Student and teacher see the same basic view (scale, crop, flip); or the student a strong one that lies on it
-pixel for pixel (jitter, grey, blur, cut-out). As an option ST++'s retraining: self-training with half of the
-budget, the images on which its checkpoints agreed are labelled, and the training starts anew with them.
-
-Shared: views, the losses and the threshold, the teacher, the decoder, the choice of reliable images.
-Tarubinga et al., IJCNN 2025, arXiv:2502.15152; code: psychofict/CW-BASS. ST++: Yang et al., 2022,
-arXiv:2106.05095.
+Tarubinga et al., IJCNN 2025, arXiv:2502.15152; code: psychofict/CW-BASS, with the confidence floor of its successor
+CW-BASS-v2. ST++: Yang et al., 2022, arXiv:2106.05095.
 """
 
 from __future__ import annotations
@@ -33,14 +20,16 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from rushlight.augment import mix, policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Share
+from rushlight.core.arguments import Count, NotNegative, Positive, Share, settings
 from rushlight.core.card import Card, Needs, some
+from rushlight.core.seeds import mix as mixed
 from rushlight.data.dataset import Dataset
 from rushlight.losses import consistency, supervised
 from rushlight.methods.semi.cw_bass import boundary, reliable
 from rushlight.run.budget import Spent, count_flops, pass_flops
 from rushlight.run.model import Model
 from rushlight.run.stage import Outcome, RunContext, Stage
+from rushlight.train import optim
 from rushlight.train.learner import Batch, Learner
 from rushlight.train.optim import OptimiserName, ScheduleName
 from rushlight.train.pseudo_labels import PseudoLabels
@@ -50,6 +39,7 @@ EARLIER = 2
 """Checkpoints before the last one, at equal distances, that reliable images are chosen by."""
 
 
+@settings
 class CWBASS(Learner):
     """Semi-supervised segmentation with confidence-weighted, boundary-aware pseudo-labels."""
 
@@ -66,64 +56,68 @@ class CWBASS(Learner):
         says="Pascal VOC with 1/8 of the masks: 75.81 mIoU; Cityscapes with 100 masks: 65.9 (a later version)",
     )
 
-    def __init__(
-        self,
-        *,
-        base: Share = 0.6,
-        sensitivity: NotNegative = 0.5,
-        low: Share = 0.3,
-        high: Share = 0.8,
-        gamma: NotNegative = 1.0,
-        boundary_weight: NotNegative = 0.5,
-        unlabelled_weight: NotNegative = 1.0,
-        ramp: Share = 5 / 80,
-        decay: Literal["off", "constant", "epoch"] = "off",
-        decay_factor: Share = 0.9,
-        views: Literal["basic", "strong"] = "basic",
-        zero_padding: bool = False,
-        retrain: bool = False,
-        reliable_share: Share = 0.5,
-        ratio: Count = 1,
-        momentum: Share = 0.999,
-        batch: Count = 16,
-        optimiser: OptimiserName = "adamw",
-        schedule: ScheduleName = "cosine",
-        learning_rate: Positive = 2e-3,
-        weight_decay: NotNegative = 1e-4,
-        head_scale: NotNegative = 1.0,
-    ):
-        """
-        Args:
-            base: T₀, sensitivity: β, low, high: of the threshold. With the paper's values it stays between
-                0.30
-                and 0.337 and drops almost nothing; watch `kept`.
-            gamma: γ, the power of the confidence as a weight; 0 weighs all pixels alike.
-            boundary_weight: of the loss at borders.
-            unlabelled_weight: λ.
-            ramp: share of the training in which λ rises from 0 (the paper: 5 of 80 epochs).
-            decay: of the confidence: by `decay_factor` in each step alike (the released code), or by its
-                power, the number of the epoch (the paper's text).
-            views: what the student sees of unlabelled images: the teacher's view, or a strong one on it.
-            zero_padding: of the Sobel filter, as released: the frame of each image counts as a border.
-            retrain: ST++'s second training, with the `reliable_share` most reliable images labelled.
-            ratio: unlabelled images for each labelled one.
-            momentum: of the teacher.
-            batch: labelled images a step.
-            optimiser, schedule, learning_rate, head_scale: the paper: sgd, poly, 0.001 (Cityscapes 0.004),
-            and
-                10 times that for the decoder, on an encoder that is pretrained.
-            weight_decay: of weights.
-        """
-        super().__init__()
-        self.base, self.sensitivity, self.low, self.high = base, sensitivity, low, high
-        self.gamma, self.boundary_weight, self.unlabelled_weight = gamma, boundary_weight, unlabelled_weight
-        self.ramp, self.decay, self.decay_factor = ramp, decay, decay_factor
-        self.views, self.zero_padding, self.momentum = views, zero_padding, momentum
-        self.retrain, self.reliable_share = retrain, reliable_share
-        self.parts = {"labelled": 1, "unlabelled": ratio}
-        self.batch, self.smallest_batch = batch, min(batch, 8)
-        self.optimiser, self.schedule, self.head_scale = optimiser, schedule, head_scale
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+    base: Positive = 0.6
+    """T₀ of the threshold; with the paper's values it stays between 0.30 and 0.337 and drops almost nothing."""
+    sensitivity: NotNegative = 0.5
+    """β of the threshold."""
+    low: Share = 0.3
+    """The threshold's lower limit."""
+    high: Share = 0.8
+    """The threshold's upper limit."""
+    class_aware: Literal["off", "start", "always"] = "start"
+    """Whether each class has a confidence floor of its own: never, until λ is full, or always."""
+    gamma: NotNegative = 1.0
+    """γ, the power of the confidence as a weight; 0 weighs all pixels alike."""
+    boundary_weight: NotNegative = 0.5
+    """Of the loss at boundaries."""
+    unlabelled_weight: NotNegative = 1.0
+    """λ, the weight of L_u."""
+    burn_in: Share = 0.1
+    """Share of the training before pseudo-labels count (the paper: 0, from pretrained weights)."""
+    ramp: Share = 5 / 80
+    """Share of the training in which λ then rises from 0 (the paper: 5 of 80 epochs)."""
+    decay: Literal["off", "constant", "epoch"] = "off"
+    """Of the confidence: by `decay_factor` in each step alike (released code), or to the power of the epoch (paper)."""
+    decay_factor: Share = 0.9
+    """δ, of the confidence's decay."""
+    views: Literal["basic", "strong"] = "basic"
+    """What the student sees of unlabelled images: the teacher's view, or a strong one that lies on it."""
+    zero_padding: bool = False
+    """Pad the Sobel filter with zeros, as released: the frame of each image then counts as a boundary."""
+    retrain: bool = False
+    """Train a second time, with the most reliable images labelled (ST++)."""
+    reliable_share: Share = 0.5
+    """Share of the unlabelled images that are labelled for the second training."""
+    ratio: Count = 1
+    """Unlabelled images for each labelled one."""
+    momentum: Share = 0.999
+    """Of the teacher."""
+    batch: Count = 16
+    """Labelled images a step."""
+    optimiser: OptimiserName = "adamw"
+    """The paper: `sgd`, with plain momentum of 0.9."""
+    schedule: ScheduleName = "cosine"
+    """The paper: `poly`, from the first step."""
+    learning_rate: Positive = 2e-3
+    """At its peak (the paper: 0.001, Cityscapes 0.004, from a pretrained encoder)."""
+    weight_decay: NotNegative = 1e-4
+    """Of weights; see `decay_all`."""
+    head_scale: NotNegative = 1.0
+    """Times the learning rate, for the decoder (the paper: 10)."""
+    nesterov: bool = False
+    """Nesterov's form of the momentum, with `sgd`."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises; `poly` has none unless this is written."""
+    decay_all: bool | None = None
+    """Decay biases and norms too; None does so with `sgd`, as the paper's code."""
+
+    def __post_init__(self) -> None:
+        self.parts = {"labelled": 1, "unlabelled": self.ratio}
+        self.smallest_batch = min(self.batch, 8)
+        if self.schedule == "poly" and "warm_up" not in self.explicit:
+            self.warm_up = 0.0
+        if self.decay_all is None:
+            self.decay_all = self.optimiser == "sgd"
         self.keeps_earlier, self.relied = False, torch.empty(0, dtype=torch.long)
 
     def build(self, data: Dataset) -> None:
@@ -145,62 +139,73 @@ class CWBASS(Learner):
 
     def step(self, batch: Batch) -> Tensor:
         generator, labelled = self.generator(), batch["labelled"]
-        images, view = self.basic.with_view(labelled["image"], generator=generator)
-        seen, asked, inside = self._unlabelled_views(batch["unlabelled"]["image"], generator)
-        pseudo, border = self._pseudo_labels(seen, inside)
-        known, guess = self.model.logits(torch.cat([images, asked])).split([len(images), len(asked)])
-        known_loss = supervised.masks(known, view.masks(labelled["mask"]))
-        unlabelled_loss = self._unlabelled_loss(guess.float(), pseudo, border)
-        self.log(known=known_loss, unlabelled=unlabelled_loss, kept=pseudo.kept,
-                  border=border.float().mean(), threshold=self._threshold)  # fmt: skip
+        x, view = self.basic.with_view(labelled["image"], generator=generator)
+        u_teacher, u_student, inside = self._unlabelled_views(batch["unlabelled"]["image"], generator)
+        pseudo, boundaries = self._pseudo_labels(u_teacher, inside)
+        logits_x, logits_u = self.model.logits(torch.cat([x, u_student])).split([len(x), len(u_student)])
+        loss_x = supervised.masks(logits_x, view.masks(labelled["mask"]))
+        loss_u = self._unlabelled_loss(logits_u.float(), pseudo, boundaries)
+        self.log(labelled=loss_x, unlabelled=loss_u, kept=pseudo.kept, border=boundaries.float().mean(),
+                 threshold=self._threshold, weight=self._weight())  # fmt: skip
         if "reliable" in batch:
-            known_loss = (known_loss + self._reliable_loss(batch["reliable"], generator)) / 2
-        weight = self.unlabelled_weight * consistency.linear_ramp(self.progress, self.ramp)
-        return known_loss + weight * unlabelled_loss
+            loss_x = (loss_x + self._reliable_loss(batch["reliable"], generator)) / 2
+        return loss_x + self._weight() * loss_u  # L = L_s + λ·ramp·L_u
+
+    def _weight(self) -> float:
+        """Return λ: 0 during the burn-in, then rising."""
+        if self.progress < self.burn_in:
+            return 0.0
+        return self.unlabelled_weight * consistency.linear_ramp(self.progress - self.burn_in, self.ramp)
 
     def groups(self) -> list[dict]:
-        """Encoder and heads apart: the heads' learning rate is `head_scale` times the encoder's."""
+        """Return encoder and heads apart: the heads' learning rate is `head_scale` times the encoder's."""
         heads = {id(parameter) for parameter in self.model.heads.parameters()}
         parted = []
-        for group in super().groups():
+        for group in optim.parameter_groups(self, self.weight_decay, exclude=not self.decay_all):
             for scale, inside in ((1.0, False), (self.head_scale, True)):
                 chosen = [p for p in group["params"] if (id(p) in heads) == inside]
                 parted.append({**group, "params": chosen, "scale": scale})
         return parted
 
     def _unlabelled_views(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """What the teacher sees, what the student sees, and the pixels of it that show something."""
-        seen, view = self.basic.with_view(images, generator=generator)
+        """Return the teacher's view, the student's, and the pixels of it that show something."""
+        u_teacher, view = self.basic.with_view(images, generator=generator)
         if self.views == "basic":
-            return seen, seen, view.inside()
-        asked, _ = self.strong.with_view(images, generator=generator, like=view)
-        asked, visible = _cutout(asked, generator)
-        return seen, asked, view.inside() & visible
+            return u_teacher, u_teacher, view.inside()
+        u_student, _ = self.strong.with_view(images, generator=generator, like=view)
+        u_student, visible = _cutout(u_student, generator)
+        return u_teacher, u_student, view.inside() & visible
 
     @torch.no_grad()
     def _pseudo_labels(self, images: Tensor, inside: Tensor) -> tuple[PseudoLabels, Tensor]:
-        """The teacher's classes, where they count, and their (decayed) confidence; and its borders."""
+        """Return the teacher's classes, where they count and their (decayed) confidence; and its boundaries."""
         logits = self.teacher.network.logits(images).float()
         confidence, target = logits.softmax(1).max(1)
-        border = boundary.boundary_mask(target, classes=logits.shape[1], zero_padding=self.zero_padding)
+        # b = Sobel(one-hot ŷ) ≠ 0, before anything is filtered
+        boundaries = boundary.boundary_mask(target, classes=logits.shape[1], zero_padding=self.zero_padding)
+        # T = clamp(T₀ / (1 + exp(−β(mean c − ½))), low, high)
         limits = {"base": self.base, "sensitivity": self.sensitivity, "low": self.low, "high": self.high}
-        self._threshold = consistency.dynamic_threshold(confidence, **limits)
-        mask = (confidence > self._threshold) & inside
+        self._threshold = threshold = consistency.dynamic_threshold(confidence, **limits)
+        if self.class_aware == "always" or (self.class_aware == "start" and self._weight() < self.unlabelled_weight):
+            floors = boundary.confidence_floors(confidence, target, classes=logits.shape[1])
+            threshold = floors.clamp(min=threshold)[target]
+        mask = (confidence > threshold) & inside
         if self.decay != "off":
             epoch = self._epoch() if self.decay == "epoch" else None
             confidence = boundary.decay_confidence(confidence, factor=self.decay_factor, epoch=epoch)
-        return PseudoLabels(target, mask, confidence), border
+        return PseudoLabels(target, mask, confidence), boundaries
 
-    def _unlabelled_loss(self, logits: Tensor, pseudo: PseudoLabels, border: Tensor) -> Tensor:
+    def _unlabelled_loss(self, logits: Tensor, pseudo: PseudoLabels, boundaries: Tensor) -> Tensor:
+        """Return L_u = Σ_V c^γ·CE / |V| + ½·Σ_{V∩b} CE / |V∩b|, V the pixels above the threshold."""
         assert pseudo.weight is not None
         target = pseudo.target.masked_fill(~pseudo.mask, boundary.IGNORE)
         weighted = boundary.confidence_cross_entropy(logits, target, pseudo.weight, gamma=self.gamma)
         if not self.boundary_weight:
             return weighted
-        return weighted + self.boundary_weight * boundary.boundary_cross_entropy(logits, target, border)
+        return weighted + self.boundary_weight * boundary.boundary_cross_entropy(logits, target, boundaries)
 
     def _epoch(self) -> int:
-        """How many times all unlabelled images were seen."""
+        """Return how many times all unlabelled images were seen."""
         seen = self.step_index * self.plan.batch * self.parts["unlabelled"]
         return int(seen // max(len(self._rows["unlabelled"]), 1))
 
@@ -223,7 +228,7 @@ class CWBASS(Learner):
                     earlier.load_state_dict(self.teacher.network.state_dict())
 
     def _reliable_loss(self, labelled: TensorDict, generator: torch.Generator) -> Tensor:
-        """Cross-entropy on the labels of reliable images, in strong views."""
+        """Return the cross-entropy on the labels of reliable images, in strong views."""
         images, view = self.strong.with_view(labelled["image"], generator=generator)
         images, visible = _cutout(images, generator)
         target = view.masks(labelled["mask"]).masked_fill(~visible, boundary.IGNORE)
@@ -231,7 +236,7 @@ class CWBASS(Learner):
 
 
 class Labelling(Stage):
-    """ST++'s first half: self-training, and the masks of the images on which its checkpoints agreed."""
+    """ST++'s first half: self-training, then the masks of the images on which its checkpoints agree."""
 
     def __init__(self, learner: CWBASS):
         self.card = learner.card  # type: ignore[misc]
@@ -246,17 +251,22 @@ class Labelling(Stage):
         price = len(checkpoints) * count_flops(lambda: trained.model.logits(image))
         a_pass = pass_flops(trained.model.encoder, (data.height, data.width))
         if ctx.budget.passes is not None:  # ranking costs at most a fifth of this half of the budget
-            rows = rows[: max(int(0.2 * ctx.budget.passes * a_pass / price), 2)]
+            rows = _sample(rows, max(int(0.2 * ctx.budget.passes * a_pass / price), 2), mixed(ctx.seed, 5))
         labelled, _ = reliable.label_reliable(data, checkpoints, rows, share=self.learner.reliable_share)
         ranked = Spent(len(rows) * price / a_pass, len(rows) * price)
         return replace(trained.charged(ranked), data=labelled)
 
 
+def _sample(rows: Int[Tensor, "n"], most: int, seed: int) -> Int[Tensor, "kept"]:
+    """Return at most so many of the rows, drawn by the seed, in order."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    return rows[order[:most].sort().values]
+
+
 def _cutout(
     images: Float[Tensor, "batch 3 h w"], generator: torch.Generator
 ) -> tuple[Float[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]]:
-    """ST++'s cut-out: in half of the images a box of 2 to 40 % of the area is noise; and what is left to
-    see."""
+    """Return ST++'s cut-out (noise in a box of 2 to 40 % of the area, in half of the images) and what stays visible."""
     n, size = len(images), (images.shape[2], images.shape[3])
     boxes = mix.cutmix(n, size, generator=generator, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3)).pasted
     drawn = torch.rand(n, 1, 1, generator=generator, device=images.device) < 0.5
