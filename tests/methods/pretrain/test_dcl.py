@@ -92,8 +92,8 @@ def test_among_views_it_is_equation_6(photos, settings):
             losses.append(-w[i] * s[i] / T + (u + (0 if settings.get("decoupled", True) else own)).log())
     equal(learner, batch, sum(losses) / 12)
     q = torch.stack(multipliers).detach()
-    torch.testing.assert_close(learner._logged["q"], q.mean())
-    torch.testing.assert_close(learner._logged["q_variance"], q.var())
+    torch.testing.assert_close(learner.logged["q"], q.mean())
+    torch.testing.assert_close(learner.logged["q_variance"], q.var())
 
 
 @pytest.mark.parametrize("decoupled", [True, False])
@@ -146,7 +146,7 @@ def test_more_images_bring_q_nearer_to_one(photos):
     learner, found = prepared(photos, decoupled=False), []
     for rows in (4, 32, 256):
         learner.step(learner.draw(rows, 0))
-        found.append(float(learner._logged["q"]))
+        found.append(float(learner.logged["q"]))
     assert found == sorted(found)
     assert found[0] < 0.95 < found[-1]
 

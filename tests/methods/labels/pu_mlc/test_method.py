@@ -90,14 +90,14 @@ def test_at_first_positives_are_told_from_the_batch_then_the_variational_loss_co
     learner = prepared(compose(48), convolution="plain", warm_start=0.5)
     batch = learner.draw(16, 0)
     first = learner.step(batch)
-    assert set(learner._logged) == {"balanced"}
+    assert set(learner.logged) == {"balanced"}
     positives = batch["all"]["tags"] == 1
     images = learner.weak(batch["all"]["image"], generator=learner.generator())
     want = pu.balanced_cross_entropy(learner.model.logits(images), positives)
     torch.testing.assert_close(first, want, rtol=1e-3, atol=1e-4)
     learner.step_index = learner.plan.steps // 2 + 1
     learner.step(batch)
-    assert set(learner._logged) == {"variational", "regular"}
+    assert set(learner.logged) == {"variational", "regular"}
 
 
 def test_every_convolution_but_the_first_is_widened_and_the_model_comes_back(tmp_path: Path):

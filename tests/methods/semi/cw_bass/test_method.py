@@ -98,8 +98,8 @@ def test_its_step_equals_plain_loops_in_value_and_gradient(few, settings, decay)
         learner.low = float(seen.softmax(1).amax(1).median())
     want, got = plainly(learner, batch, decay), learner.step(batch)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
-    assert float(learner._logged["border"]) > 0
-    assert 0 < float(learner._logged["kept"]) < 1 or "high" not in settings
+    assert float(learner.logged["border"]) > 0
+    assert 0 < float(learner.logged["kept"]) < 1 or "high" not in settings
     weights = [p for p in learner.model.parameters() if p.ndim == 4]
     pairs = zip(torch.autograd.grad(got, weights), torch.autograd.grad(want, weights), strict=True)
     for mine, plain in pairs:
@@ -122,8 +122,8 @@ def test_pseudo_labels_wait_for_the_burn_in_and_then_for_the_ramp(few):
     assert weights == pytest.approx({0: 0, 25: 0, 40: 0, 45: 0.2, 65: 1, 399: 1})
     learner.step_index = 39
     loss = learner.step(learner.draw(3, 0))
-    torch.testing.assert_close(loss.detach(), learner._logged["labelled"])
-    assert float(learner._logged["unlabelled"]) > 0
+    torch.testing.assert_close(loss.detach(), learner.logged["labelled"])
+    assert float(learner.logged["unlabelled"]) > 0
 
 
 @pytest.mark.parametrize(("when", "steps"), [("start", [True, False]), ("always", [True, True]), ("off", [False] * 2)])

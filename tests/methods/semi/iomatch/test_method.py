@@ -79,8 +79,8 @@ def test_its_step_equals_plain_loops_in_value_and_gradient(open_photos, open_fro
     want = plainly(learner, batch, learner.history, 0)
     got = learner.step(batch)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
-    assert 0 < float(learner._logged["kept"]) < 1
-    assert 0 < float(learner._logged["sure"]) < 1
+    assert 0 < float(learner.logged["kept"]) < 1
+    assert 0 < float(learner.logged["sure"]) < 1
     trained = [p for p in learner.parameters() if p.requires_grad]
     pairs = zip(
         torch.autograd.grad(got, trained, allow_unused=True),
@@ -110,9 +110,9 @@ def test_detectors_rule_which_images_teach_the_closed_classifier(open_photos, in
     learner = prepared(open_photos.fold(0), closed_threshold=0.0)
     learner.detectors = Certain(7, inlier)
     learner.step(learner.draw(4, 0))
-    assert float(learner._logged["kept"]) == float(inlier)
-    assert float(learner._logged["outliers"]) == float(not inlier)
-    assert float(learner._logged["inliers"] > 0) == float(inlier)
+    assert float(learner.logged["kept"]) == float(inlier)
+    assert float(learner.logged["outliers"]) == float(not inlier)
+    assert float(learner.logged["inliers"] > 0) == float(inlier)
 
 
 def test_alignment_can_be_off_and_its_history_is_part_of_the_state(open_photos):
