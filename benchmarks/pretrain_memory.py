@@ -20,8 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rushlight.losses.contrastive import against_queue, in_batch, info_nce
-from rushlight.losses.redundancy import barlow_twins, vicreg
+from rushlight.losses.contrastive_blocks import (
+    against_queue_by_blocks as against_queue,
+)
+from rushlight.losses.contrastive_blocks import (
+    in_batch_by_blocks as in_batch,
+)
+from rushlight.losses.contrastive_blocks import (
+    info_nce_by_blocks as info_nce,
+)
+from rushlight.losses.redundancy import barlow_twins_by_columns, vicreg_by_columns
 
 
 def plain_info_nce(views: list[Tensor]) -> Tensor:
@@ -37,8 +45,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "info_nce, decoupled and weighted": lambda a, b: info_nce([a, b], denominator="none", sigma=0.5),
     "in_batch": lambda a, b: in_batch(a, b),
     "against_queue": lambda a, b: against_queue(a, b.detach(), b.detach()),
-    "barlow_twins": barlow_twins,
-    "vicreg": vicreg,
+    "barlow_twins": barlow_twins_by_columns,
+    "vicreg": vicreg_by_columns,
     "info_nce, usual": lambda a, b: plain_info_nce([a, b]),
 }
 

@@ -43,15 +43,32 @@ def test_coarse_masks_are_whole_blocks_of_a_rounded_up_count():
         coarse_patches(1, (5, 4), block=2, generator=generator())
 
 
+def edges(masked):
+    """Neighbours of which one is masked and the other is not."""
+    return (masked[:, 1:] != masked[:, :-1]).sum((1, 2)) + (masked[:, :, 1:] != masked[:, :, :-1]).sum((1, 2))
+
+
 def test_block_masks_never_exceed_their_share_and_come_near_it():
     masked = block_patches(500, (14, 14), ratio=0.3, generator=generator())
     counts = masked.flatten(1).sum(1)
     assert counts.max() <= int(0.3 * 196)
-    assert counts.float().mean() > 0.85 * 0.3 * 196
-    one = block_patches(300, (10, 12), ratio=0.3, blocks=1, generator=generator())
+    assert counts.float().mean() > 0.95 * 0.3 * 196
+    one = block_patches(300, (10, 12), ratio=0.3, rounds=1, generator=generator())
     rows, columns = one.any(2).sum(1), one.any(1).sum(1)
     assert torch.equal(one.flatten(1).sum(1), rows * columns)
+    assert int(rows.max()) < 10
+    assert int(columns.max()) < 12
     assert not block_patches(3, (2, 2), ratio=0.1, generator=generator()).any()
+
+
+@pytest.mark.parametrize(
+    ("grid", "ratio", "count", "boundary"),  # means over 3,000 masks of the official loop (bytedance/ibot, loader.py)
+    [((14, 14), 0.3, 57.27, 35.06), ((14, 14), 0.5, 97.54, 42.69), ((7, 7), 0.3, 13.93, 16.03), ((4, 4), 0.5, 8, 9.06)],
+)
+def test_block_masks_are_as_large_and_as_compact_as_the_official_ones(grid, ratio, count, boundary):
+    masked = block_patches(1500, grid, ratio=ratio, generator=generator())
+    assert float(masked.flatten(1).sum(1).float().mean()) == pytest.approx(count, rel=0.01)
+    assert float(edges(masked).float().mean()) == pytest.approx(boundary, rel=0.03)  # deviation of the mean: 0.5 %
 
 
 def test_masked_pixels_are_those_of_masked_patches():

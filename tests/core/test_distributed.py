@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from rushlight.core.distributed import all_gather, all_sum, world_size
-from rushlight.losses.redundancy import barlow_twins, vicreg
+from rushlight.losses.redundancy import barlow_twins, barlow_twins_by_columns, vicreg, vicreg_by_columns
 
+OBJECTIVES = [barlow_twins, barlow_twins_by_columns, vicreg, vicreg_by_columns]
 WORKER = """
 import sys, torch, torch.distributed as dist
 from rushlight.core.distributed import all_gather, all_sum
-from rushlight.losses.redundancy import barlow_twins, vicreg
+from rushlight.losses import redundancy
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 out = {}
@@ -23,8 +24,8 @@ for dim in (5, 40):
     a, b = torch.load(f"{folder}/in{dim}.pt", weights_only=True)
     weights = torch.eye(dim, dtype=torch.float64, requires_grad=True)
     mine = slice(rank * 8, rank * 8 + 8)
-    for name, objective in (("barlow_twins", barlow_twins), ("vicreg", vicreg)):
-        loss = objective(a[mine] @ weights, b[mine] @ weights)
+    for name in ("barlow_twins", "barlow_twins_by_columns", "vicreg", "vicreg_by_columns"):
+        loss = getattr(redundancy, name)(a[mine] @ weights, b[mine] @ weights)
         gradient, = torch.autograd.grad(loss, weights)
         dist.all_reduce(gradient)  # as DistributedDataParallel does: the average of the workers' gradients
         out[name, dim] = loss.detach(), gradient / 2
@@ -52,7 +53,7 @@ def workers(tmp_path_factory):
     return data, [torch.load(folder / f"out{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-@pytest.mark.parametrize("objective", [barlow_twins, vicreg])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("dim", [5, 40])
 def test_two_workers_have_the_loss_and_gradient_of_the_whole_batch(workers, dim, objective):
     data, outs = workers

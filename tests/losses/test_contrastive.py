@@ -1,18 +1,15 @@
-"""Contrast beside lightly's losses and plain loops, in value and gradient; its identities; blocks; two processes."""
+"""Contrast beside lightly's losses and plain loops, in value and gradient, in both forms; identities."""
 
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 from lightly.loss import DCLLoss, DCLWLoss, NTXentLoss
 
-from rushlight.losses import contrastive
+from rushlight.losses import contrastive, contrastive_blocks
 from rushlight.losses.contrastive import (
     against_queue,
     contrast,
@@ -25,6 +22,15 @@ from rushlight.losses.contrastive import (
 )
 
 T = 0.3
+
+
+@pytest.fixture(params=["plain", "by blocks"], autouse=True)
+def form(request, monkeypatch) -> None:
+    """Every test sees both forms by the plain one's names."""
+    for name in ("info_nce", "against_queue", "in_batch"):
+        blocks = getattr(contrastive_blocks, f"{name}_by_blocks")
+        chosen = getattr(contrastive, name) if request.param == "plain" else blocks
+        monkeypatch.setitem(globals(), name, chosen)
 
 
 def embeddings(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -260,23 +266,6 @@ def test_nearest_is_by_cosine():
 # How it is computed ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block", [1, 40, 10**6])
-def test_blocks_change_nothing(monkeypatch, block):
-    views, queue = [embeddings(5, 6, seed=seed) for seed in range(2)], embeddings(4, 6, seed=9)
-    losses = (
-        lambda: info_nce(views, temperature=T, per_view=True),
-        lambda: against_queue(*views, queue, temperature=T),
-        lambda: in_batch(*views, temperature=T),
-    )
-    inputs = (*views, queue)
-    whole = [(loss(), torch.autograd.grad(loss(), inputs, allow_unused=True)) for loss in losses]
-    monkeypatch.setattr(contrastive, "BLOCK", block)
-    for loss, (value, gradients) in zip(losses, whole, strict=True):
-        torch.testing.assert_close(loss(), value, rtol=1e-12, atol=1e-12)
-        for mine, theirs in zip(torch.autograd.grad(loss(), inputs, allow_unused=True), gradients, strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
-
-
 def test_gradients_are_those_of_differences():
     views = two(4, 3)
     assert torch.autograd.gradcheck(lambda *x: 3 * info_nce(x, temperature=T), views)
@@ -315,59 +304,3 @@ def test_each_anchors_loss_can_be_watched():
     assert not seen[0].requires_grad
     torch.testing.assert_close(seen[0].mean(), loss.detach())
     torch.testing.assert_close(global_mean(seen[0]), loss.detach())
-
-
-# Two processes --------------------------------------------------------------------------------------------------------
-
-CASES = """
-import torch
-from rushlight.losses.contrastive import against_queue, in_batch, info_nce
-def losses(a, b, queue):
-    return {
-        "views": info_nce([a, b], temperature=0.3),
-        "per view": info_nce([a, b], temperature=0.3, per_view=True),
-        "three views": info_nce([a, b, a + b], temperature=0.3, denominator="all"),
-        "dclw": info_nce([a, b], temperature=0.3, denominator="none", sigma=0.5, detach_weight=False),
-        "queue": against_queue(a, b, queue, sigma=0.5, denominator="none"),
-        "batch": in_batch(a, b),
-        "batch, dclw": in_batch(a, b, denominator="none", sigma=0.5),
-    }
-"""
-WORKER = (
-    CASES
-    + """
-import sys, torch.distributed as dist
-rank, folder = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-a, b, queue = torch.load(f"{folder}/in.pt", weights_only=True)
-mine = slice(rank * 4, rank * 4 + 4)
-weights = torch.eye(5, dtype=torch.float64, requires_grad=True)
-out = {}
-for name, loss in losses(a[mine] @ weights, b[mine] @ weights, queue).items():
-    gradient, = torch.autograd.grad(loss, weights, retain_graph=True)
-    dist.all_reduce(gradient)  # as DistributedDataParallel does: the average of the workers' gradients
-    out[name] = loss.detach(), gradient / 2
-torch.save(out, f"{folder}/out{rank}.pt")
-dist.destroy_process_group()
-"""
-)
-
-
-def test_two_processes_have_the_loss_and_gradient_of_the_joined_batch(tmp_path):
-    a, b = (x.detach() for x in two(8))
-    given = (a, b, embeddings(6, 5, seed=4).detach())
-    torch.save(given, tmp_path / "in.pt")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-c", WORKER]
-    running = [subprocess.Popen([*command, str(rank), str(tmp_path)], env=environment) for rank in range(2)]
-    assert [process.wait(120) for process in running] == [0, 0]
-    space: dict = {}
-    exec(CASES, space)
-    weights = torch.eye(5, dtype=torch.float64, requires_grad=True)
-    alone = space["losses"](a @ weights, b @ weights, given[2])
-    for rank in range(2):
-        out = torch.load(tmp_path / f"out{rank}.pt", weights_only=True)
-        for name, loss in alone.items():
-            (gradient,) = torch.autograd.grad(loss, weights, retain_graph=True)
-            torch.testing.assert_close(out[name][0], loss.detach(), rtol=1e-10, atol=1e-10, msg=name)
-            torch.testing.assert_close(out[name][1], gradient, rtol=1e-9, atol=1e-10, msg=name)

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from lightly.loss import BarlowTwinsLoss
 
 from rushlight.losses import redundancy
-from rushlight.losses.redundancy import barlow_twins, standardise, vicreg
+from rushlight.losses.redundancy import (
+    barlow_twins,
+    barlow_twins_by_columns,
+    covariance_loss,
+    invariance_loss,
+    standardise,
+    variance_loss,
+    vicreg,
+    vicreg_by_columns,
+)
+
+FORMS = [(barlow_twins, barlow_twins_by_columns), (vicreg, vicreg_by_columns)]
 
 
 def views(rows: int, dim: int, seed: int = 0, dtype=torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,12 +58,13 @@ def value_and_gradients(loss, *inputs):
 
 @settings(max_examples=12, deadline=None)
 @given(rows=st.integers(2, 7), dim=st.integers(1, 7), weight=st.floats(0, 1), seed=st.integers(0, 99))
-def test_equals_plain_loops_in_value_and_gradient_on_both_sides_of_the_gram_form(rows, dim, weight, seed):
+def test_equals_plain_loops_in_value_and_gradient_in_both_forms(rows, dim, weight, seed):
     a, b = views(rows, dim, seed)
-    got = value_and_gradients(barlow_twins(a, b, weight=weight), a, b)
     want = value_and_gradients(by_loops(a, b, weight), a, b)
-    for x, y in zip(got, want, strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-9)
+    for form in (barlow_twins, barlow_twins_by_columns):
+        got = value_and_gradients(form(a, b, weight=weight), a, b)
+        for x, y in zip(got, want, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(64, 32), (32, 32), (16, 96)])
@@ -101,7 +113,7 @@ def test_independent_gaussians_cost_what_theory_says(rows, dim):
     assert both - on == pytest.approx(dim * (dim - 1) / rows, rel=0.05)
 
 
-@pytest.mark.parametrize("loss", [barlow_twins, vicreg])
+@pytest.mark.parametrize("loss", [barlow_twins_by_columns, vicreg_by_columns])
 def test_wide_embeddings_need_no_more_than_twice_their_own_memory(loss, monkeypatch):
     monkeypatch.setattr(redundancy, "BLOCK", 64 * 64)
     a, b = views(64, 4096, dtype=torch.float32)
@@ -109,16 +121,17 @@ def test_wide_embeddings_need_no_more_than_twice_their_own_memory(loss, monkeypa
 
 
 @pytest.mark.parametrize("block", [1, 40, 10**6])
-@pytest.mark.parametrize("loss", [barlow_twins, vicreg])
-def test_blocks_of_columns_change_nothing(loss, block, monkeypatch):
-    a, b = views(6, 17)
-    whole = value_and_gradients(loss(a, b), a, b)
+@pytest.mark.parametrize("shape", [(6, 17), (17, 6)])
+@pytest.mark.parametrize(("plain", "by_columns"), FORMS)
+def test_columns_in_blocks_of_any_size_are_the_plain_form(plain, by_columns, shape, block, monkeypatch):
+    a, b = views(*shape)
     monkeypatch.setattr(redundancy, "BLOCK", block)
-    for mine, theirs in zip(value_and_gradients(loss(a, b), a, b), whole, strict=True):
+    got, want = (value_and_gradients(form(a, b), a, b) for form in (by_columns, plain))
+    for mine, theirs in zip(got, want, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("loss", [barlow_twins, vicreg])
+@pytest.mark.parametrize("loss", [form for pair in FORMS for form in pair])
 def test_gradients_are_scaled_and_go_to_what_is_trained_alone(loss):
     a, b = views(6, 17)
     (want,) = torch.autograd.grad(loss(a, b), a)
@@ -166,14 +179,15 @@ def plain_vicreg(a: torch.Tensor, b: torch.Tensor, sim: float, std: float, cov: 
     return total
 
 
+@pytest.mark.parametrize("form", [vicreg, vicreg_by_columns])
 @pytest.mark.parametrize("shape", [(9, 4), (5, 12)])
-def test_vicreg_is_plain_loops_and_lightlys_by_either_gram_matrix(shape):
+def test_vicreg_is_plain_loops_and_lightlys_in_both_forms(shape, form):
     from lightly.loss import VICRegLoss
 
     torch.manual_seed(1)
     a, b = (0.7 * torch.randn(*shape, dtype=torch.float64) for _ in range(2))
     a.requires_grad_(), b.requires_grad_()
-    loss, expected = vicreg(a, b), plain_vicreg(a, b, 25.0, 25.0, 1.0)
+    loss, expected = form(a, b), plain_vicreg(a, b, 25.0, 25.0, 1.0)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(loss, VICRegLoss()(a, b))
     for mine, theirs in zip(torch.autograd.grad(loss, (a, b)), torch.autograd.grad(expected, (a, b)), strict=True):
@@ -182,6 +196,12 @@ def test_vicreg_is_plain_loops_and_lightlys_by_either_gram_matrix(shape):
 
 def test_vicregs_terms_each_do_their_part():
     constant, spread = torch.ones(8, 4), 5 * torch.randn(8, 4)
+    torch.testing.assert_close(
+        vicreg(spread, constant, invariance=3.0, variance=4.0, covariance=5.0),
+        3 * invariance_loss(spread, constant)
+        + 2 * (variance_loss(spread) + variance_loss(constant))
+        + 5 * (covariance_loss(spread) + covariance_loss(constant)),
+    )
     alone = {"invariance": 0.0, "variance": 0.0, "covariance": 0.0}
     assert float(vicreg(constant, constant, **(alone | {"variance": 1.0}))) == pytest.approx(0.99, abs=1e-3)
     assert float(vicreg(spread, spread, **(alone | {"variance": 1.0}))) < 0.2

@@ -1,28 +1,17 @@
 """Contrast: one masked log-softmax of which InfoNCE and its relatives are cases.
 
-For an anchor i with scaled similarities sᵢₖ = ⟨zᵢ, zₖ⟩/τ to keys k, positives P(i) and negatives N(i),
+For an anchor i with similarities sᵢₖ = ⟨zᵢ, zₖ⟩/τ to keys k, positives P(i) and negatives N(i),
 
     ℓᵢ = 1/|P(i)| Σ_{p ∈ P(i)} [ −sᵢₚ + log( Dᵢₚ + Σ_{n ∈ N(i)} exp sᵢₙ ) ]
 
-and what Dᵢₚ is, is told by `denominator`:
-
-    own        exp sᵢₚ: InfoNCE (SimCLR, MoCo, NNCLR, CLIP); each pair stands alone against the negatives
-    none       0: decoupled contrastive learning (DCL); the loss may be negative
-    all        Σ_{q ∈ P(i)} exp sᵢ_q: supervised contrast
-
-`contrast` is this, for masks of any kind. The cases whose positives stand in aligned rows are made for speed and
-memory: the negatives are all views of all other images, those of the same view alone, or a queue, and the matrix of
-similarities is never held whole. A block of anchors at a time gives its loss and its gradients, so memory grows with
-the embeddings, not with the square of the batch. They are over the joined batch of all processes.
-
-InfoNCE's gradient is DCL's times q = U/(exp s + U), the negative-positive coupling, where U sums over the negatives.
+with D by `denominator`: `own` exp sᵢₚ, InfoNCE (SimCLR, MoCo, NNCLR, CLIP); `none` 0, decoupled contrast (DCL), which
+may be negative; `all` Σ_{q ∈ P(i)} exp sᵢ_q, supervised contrast. Embeddings are normalised here, and compared with
+those of all processes. `losses.contrastive_blocks` has the same losses without the whole matrix of similarities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -31,11 +20,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rushlight.core.distributed import all_gather, all_sum, rank, world_size
-from rushlight.losses.forward_gradients import BLOCK, with_gradients
 
 Denominator = Literal["own", "none", "all"]
 Watch = Callable[[Tensor], None]
 """Called with each anchor's loss, without gradient and before any weight: for what is logged."""
+LARGE = 2**22
+"""Similarities (anchors × keys) from which the whole matrix is worth avoiding: 16 MB in float32."""
 
 
 def contrast(
@@ -44,15 +34,15 @@ def contrast(
     negatives: Bool[Tensor, "anchors keys"],
     *,
     denominator: Denominator = "own",
-    weight: Float[Tensor, "anchors keys"] | None = None,
+    weight: Float[Tensor, "anchors #keys"] | None = None,
 ) -> Float[Tensor, "anchors"]:
-    """The loss of each anchor (see the module); of one without a positive, 0.
+    """Return the loss of each anchor (see the module); of one without a positive, 0.
 
     Args:
         similarities: already divided by the temperature.
         weight: of each pair's positive term −sᵢₚ (DCLW); 1 by default.
     """
-    against = torch.where(negatives, similarities, -torch.inf).logsumexp(1, keepdim=True)
+    against = torch.where(negatives, similarities, -torch.inf).logsumexp(1, keepdim=True)  # log Σ_n exp sᵢₙ
     match denominator:
         case "own":
             normaliser = torch.logaddexp(similarities, against)
@@ -75,20 +65,31 @@ def info_nce(
     detach_weight: bool = True,
     watch: Watch | None = None,
 ) -> Float[Tensor, ""]:
-    """Contrast of the views of a batch with each other, the mean over anchors (SimCLR's NT-Xent for two views).
+    """Contrast the views of a batch with each other; return the mean over anchors (SimCLR's NT-Xent for two views).
 
-    An anchor's positives are the other views of its image; its negatives all views of all other images of all
-    processes, or with `per_view` only those of its own view (batch styles standardization).
+    An anchor's positives are the other views of its image; its negatives all views of all other images, or with
+    `per_view` only those of its own view (batch styles standardization).
 
     Args:
-        views: embeddings of each view, normalised here; row i of all is the same image.
+        views: embeddings of each view; row i of all is the same image.
         sigma: weigh each pair's positive term by `hardness` (DCLW); None weighs all alike.
         detach_weight: no gradient through that weight.
     """
-    every = range(len(views))
-    cast = [Role([w for w in every if w != v], [v] if per_view else list(every)) for v in every]
-    pairs = [(v, w) for v in every for w in every if v < w]
-    return _compared(cast, temperature, denominator, watch, views, harder=_Harder.of(sigma, detach_weight, pairs))
+    with torch.autocast(views[0].device.type, enabled=False):
+        z = torch.stack([_unit(view) for view in views], 1)  # [batch, views, dim]
+        anchors, keys = z.flatten(0, 1), all_gather(z).flatten(0, 1)
+        key = torch.arange(len(keys), device=z.device)
+        anchor = key[rank() * len(anchors) :][: len(anchors), None]
+        same_image, same_view = anchor // len(views) == key // len(views), anchor % len(views) == key % len(views)
+        positives = same_image & ~same_view
+        negatives = ~same_image & same_view if per_view else ~same_image
+        weight = None
+        if sigma is not None:
+            cosines = torch.einsum("bvd,bwd->bvw", z, z)  # of each image's views
+            weight = (
+                hardness(cosines, sigma=sigma, detach=detach_weight).flatten(0, 1).repeat(1, len(keys) // len(views))
+            )
+        return _mean(anchors @ keys.T / temperature, positives, negatives, denominator, weight, watch)
 
 
 def against_queue(
@@ -102,14 +103,18 @@ def against_queue(
     detach_weight: bool = True,
     watch: Watch | None = None,
 ) -> Float[Tensor, ""]:
-    """MoCo: each query's own key is its positive, and a queue of past keys its negatives. Normalised here.
+    """Contrast each query's own key, its positive, with a queue of past keys (MoCo).
 
     Args:
         sigma, detach_weight: see `info_nce`.
     """
-    cast = [Role([0], [1], aligned=False)]
-    harder = _Harder.of(sigma, detach_weight, [(0, 0)])
-    return _compared(cast, temperature, denominator, watch, [queries], [keys, queue], shared=False, harder=harder)
+    with torch.autocast(queries.device.type, enabled=False):
+        q, k, past = _unit(queries), _unit(keys), _unit(queue)
+        own = (q * k).sum(1)
+        similarities = torch.cat([own[:, None], q @ past.T], 1) / temperature
+        positives = (torch.arange(1 + len(past), device=q.device) == 0).expand_as(similarities)
+        weight = None if sigma is None else hardness(own, sigma=sigma, detach=detach_weight)[:, None]
+        return _mean(similarities, positives, ~positives, denominator, weight, watch)
 
 
 def in_batch(
@@ -122,248 +127,62 @@ def in_batch(
     detach_weight: bool = True,
     watch: Watch | None = None,
 ) -> Float[Tensor, ""]:
-    """Row i of the keys is query i's positive, all other keys of all processes its negatives (MoCo-v3, CLIP,
-    NNCLR). Normalised here.
+    """Contrast row i of the keys, query i's positive, with all other keys of all processes (MoCo-v3, CLIP, NNCLR).
 
     Args:
         sigma, detach_weight: see `info_nce`.
     """
-    harder = _Harder.of(sigma, detach_weight, [(0, 0)])
-    return _compared([Role([0], [0])], temperature, denominator, watch, [queries], [keys], harder=harder)
+    with torch.autocast(queries.device.type, enabled=False):
+        q, k = _unit(queries), _unit(keys)
+        joined = all_gather(k)
+        key = torch.arange(len(joined), device=q.device)
+        positives = key[rank() * len(q) :][: len(q), None] == key
+        weight = None if sigma is None else hardness((q * k).sum(1), sigma=sigma, detach=detach_weight)[:, None]
+        return _mean(q @ joined.T / temperature, positives, ~positives, denominator, weight, watch)
 
 
-def hardness(cosines: Float[Tensor, "pairs"], *, sigma: float = 0.5, detach: bool = True) -> Float[Tensor, "pairs"]:
-    """DCLW's weight of each positive pair: w = 2 − exp(s/σ) / mean exp(s/σ), over the pairs of all processes.
-
-    Its mean is 1; pairs that lie far apart have more.
-    """
+def hardness(cosines: Float[Tensor, "pairs *more"], *, sigma: float = 0.5, detach: bool = True) -> Tensor:
+    """Return DCLW's weight of each positive pair of all processes: far pairs have more, the mean is 1."""
     cosines = cosines.detach() if detach else cosines
     raised = (cosines / sigma).exp()
-    return 2 - raised / global_mean(raised)
+    mean = all_sum(raised.sum(0)) / (len(raised) * world_size())
+    return 2 - raised / mean  # w = 2 − exp(s/σ) / mean exp(s/σ)
 
 
 def coupling(losses: Float[Tensor, "anchors"], *, decoupled: bool) -> Float[Tensor, "anchors"]:
-    """The multiplier q = U/(exp s + U) by which InfoNCE's gradient is smaller than DCL's, from the losses of anchors
-    with one positive each: 1 − exp(−InfoNCE) = sigmoid(DCL)."""
+    """Return the q = U/(exp s + U) by which InfoNCE's gradient is smaller than DCL's.
+
+    From the losses of anchors with one positive each: 1 − exp(−InfoNCE) = sigmoid(DCL); U sums over the negatives.
+    """
     return losses.sigmoid() if decoupled else -torch.expm1(-losses)
 
 
 def nearest(embeddings: Float[Tensor, "batch dim"], support: Float[Tensor, "size dim"]) -> Int[Tensor, "batch"]:
-    """The number of the support vector with the highest cosine."""
+    """Return the number of the support vector with the highest cosine."""
     return (F.normalize(embeddings.float(), dim=1) @ F.normalize(support.float(), dim=1).T).argmax(1)
 
 
 def global_mean(losses: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
-    """The mean over the anchors of all processes: each process returns the same number, and the gradients that
+    """Return the mean over the anchors of all processes: each returns the same number, and the gradients that
     DistributedDataParallel averages are exact."""
     return all_sum(losses.sum()) / (len(losses) * world_size())
 
 
-def _full(values: Tensor) -> Tensor:
-    return values.float() if values.dtype.itemsize < 4 else values
+def _unit(x: Tensor) -> Tensor:
+    return F.normalize(x.float() if x.dtype.itemsize < 4 else x, dim=1)
 
 
-# Block by block -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Role:
-    """What the keys, by their numbers, are to one view's anchors.
-
-    Attributes:
-        positives: their rows of the anchors' own images are positives.
-        negatives: their rows are negatives,
-        aligned: but for those of the anchors' own images; False: no row is.
-    """
-
-    positives: Sequence[int]
-    negatives: Sequence[int]
-    aligned: bool = True
-
-
-@dataclass(frozen=True)
-class _Harder:
-    """Hard pairs weigh more (DCLW): which numbers of anchors and of keys are pairs, and how `hardness` is told."""
-
-    sigma: float
-    detach: bool
-    pairs: Sequence[tuple[int, int]]
-
-    @classmethod
-    def of(cls, sigma: float | None, detach: bool, pairs: Sequence[tuple[int, int]]) -> _Harder | None:
-        return None if sigma is None else cls(sigma, detach, pairs)
-
-
-class _Side:
-    """Embeddings as they are, with their lengths; gradients with respect to their directions gather here.
-
-    Directions are not kept: dividing a block of similarities by lengths is cheaper than a copy of the embeddings.
-    """
-
-    def __init__(self, raw: Tensor, trained: bool):
-        self.raw = raw
-        self.length = self.raw.norm(dim=1).clamp(min=1e-12)
-        self.gradient = torch.zeros_like(self.raw) if trained else None
-        self.first = 0  # the row of this process's first image
-
-    def __len__(self) -> int:
-        return len(self.raw)
-
-    def directions(self, rows: slice) -> Tensor:
-        return self.raw[rows] / self.length[rows, None]
-
-    def own(self, rows: slice) -> slice:
-        """Where these rows of this process are."""
-        return slice(self.first + rows.start, self.first + rows.stop)
-
-    def gathered(self) -> _Side:
-        """That of all processes, one below the other."""
-        if world_size() == 1:
-            return self
-        whole = _Side(all_gather(self.raw), self.gradient is not None)
-        whole.first = rank() * len(self)
-        return whole
-
-    def take_back(self, whole: _Side) -> None:
-        """Add the gradients that all processes found for these rows of the gathered side."""
-        if whole is not self and self.gradient is not None and whole.gradient is not None:
-            self.gradient += all_sum(whole.gradient)[whole.own(slice(0, len(self)))]
-
-    def to_raw(self, scale: float) -> None:
-        """From the gradient of directions to that of the embeddings, in place."""
-        if self.gradient is None:
-            return
-        step = max(BLOCK // self.raw.shape[1], 1)
-        for start in range(0, len(self), step):
-            rows = slice(start, start + step)
-            gradient, directions = self.gradient[rows], self.directions(rows)
-            gradient -= directions * (directions * gradient).sum(1, keepdim=True)
-            gradient *= (scale / self.length[rows])[:, None]
-
-
-def _mean_loss(
-    cast: list[Role],
-    temperature: float,
+def _mean(
+    similarities: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
     denominator: Denominator,
-    shared: bool,
-    harder: _Harder | None,
+    weight: Tensor | None,
     watch: Watch | None,
-    needs: Sequence[bool],
-    *embeddings: Tensor,
-) -> tuple[Tensor, list[Tensor | None]]:
-    """The mean loss of all anchors and its gradients, which are made where a block of similarities is at hand."""
-    sides = [_Side(raw, need) for raw, need in zip(embeddings, needs, strict=True)]
-    asked = sides[: len(cast)]
-    given = sides[len(cast) :] or asked
-    keys = [side.gathered() for side in given] if shared else given
-    losses = [
-        _block(side, rows, role, keys, temperature, denominator)
-        for side, role in zip(asked, cast, strict=True)
-        for rows in _blocks(len(side), sum(len(keys[number]) for number in role.negatives))
-    ]
-    for side, whole in zip(given, keys, strict=True):
-        side.take_back(whole)
-    count = sum(map(len, asked)) * world_size()
-    loss = all_sum(torch.cat(losses).sum()) / count
-    if harder is not None:
-        scale = count / len(harder.pairs)
-        added = [_reweighted(asked[one], given[other], temperature, harder, scale) for one, other in harder.pairs]
-        loss += torch.stack(added).mean()
-    for side in sides:
-        side.to_raw(1 / count)
+) -> Tensor:
+    """Return the mean contrast; whoever watches sees it without weights."""
+    losses = contrast(similarities, positives, negatives, denominator=denominator, weight=weight)
     if watch is not None:
-        watch(torch.cat(losses))
-    return loss, [side.gradient for side in sides]
-
-
-def _reweighted(one: _Side, other: _Side, temperature: float, harder: _Harder, scale: float) -> Float[Tensor, ""]:
-    """What the weights add to the loss of these pairs, the mean of (1 − w)·s/τ; the sides gather its gradients, times
-    the scale."""
-    cosines = torch.linalg.vecdot(one.raw, other.raw) / (one.length * other.length)
-    with torch.enable_grad():
-        cosines.requires_grad_()
-        weights = hardness(cosines, sigma=harder.sigma, detach=harder.detach)
-        loss = global_mean((1 - weights) * cosines) / temperature
-    # The sum over processes gives each the gradient of all of them, who have the same loss.
-    slopes = torch.autograd.grad(loss, cosines)[0] * (scale / world_size())
-    for rows in _blocks(len(one), one.raw.shape[1]):
-        _add(one, rows, slopes[rows, None] * other.directions(rows))
-        _add(other, rows, slopes[rows, None] * one.directions(rows))
-    return loss.detach()
-
-
-def _blocks(rows: int, keys: int) -> list[slice]:
-    step = max(BLOCK // max(keys, 1), 1)
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
-
-
-def _block(
-    side: _Side, rows: slice, role: Role, keys: list[_Side], temperature: float, denominator: Denominator
-) -> Float[Tensor, "anchors"]:
-    """The losses of some anchors; the sides gather their gradients."""
-    anchors = side.directions(rows)
-    mates = [(keys[number], keys[number].own(rows)) for number in role.positives]
-    others = [keys[number] for number in role.negatives]
-    positive = torch.stack([(anchors * key.directions(own)).sum(1) for key, own in mates], 1) / temperature
-    negative = torch.cat([(anchors / temperature) @ key.raw.T / key.length for key in others], 1)
-    if role.aligned:
-        for key, part in zip(others, negative.split([len(key) for key in others], 1), strict=True):
-            part[:, key.own(rows)].fill_diagonal_(-torch.inf)
-    against = negative.logsumexp(1)
-    loss, pull, push = _slopes(positive, against, denominator)
-    if any(each.gradient is not None for each in (side, *keys)):
-        finite = against.clamp(min=torch.finfo(against.dtype).min)  # where there is no negative at all
-        slopes = negative.sub_(finite[:, None]).exp_().mul_((push / temperature)[:, None])
-        for (key, own), slope in zip(mates, (pull / temperature).unbind(1), strict=True):
-            _add(side, rows, slope[:, None] * key.directions(own))
-            _add(key, own, slope[:, None] * anchors)
-        for key, slope in zip(others, slopes.split([len(key) for key in others], 1), strict=True):
-            if key.gradient is not None:
-                key.gradient.addmm_(slope.T, anchors)
-            _add(side, rows, (slope / key.length) @ key.raw)
-    return loss
-
-
-def _slopes(
-    positive: Float[Tensor, "anchors positives"], against: Float[Tensor, "anchors"], denominator: Denominator
-) -> tuple[Float[Tensor, "anchors"], Float[Tensor, "anchors positives"], Float[Tensor, "anchors"]]:
-    """(loss, its derivative by each positive's similarity, and by the negatives' log-sum-exp)."""
-    share = 1 / positive.shape[1]
-    match denominator:
-        case "own":
-            apart = against[:, None] - positive
-            q = apart.sigmoid() * share
-            return F.softplus(apart).mean(1), -q, q.sum(1)
-        case "all":
-            normaliser = torch.logaddexp(against, positive.logsumexp(1))
-            pull = (positive - normaliser[:, None]).exp() - share
-            return normaliser - positive.mean(1), pull, (against - normaliser).exp()
-        case "none":
-            return against - positive.mean(1), torch.full_like(positive, -share), torch.ones_like(against)
-
-
-def _add(side: _Side, rows: slice, gradient: Tensor) -> None:
-    if side.gradient is not None:
-        side.gradient[rows] += gradient
-
-
-def _compared(
-    cast: list[Role],
-    temperature: float,
-    denominator: Denominator,
-    watch: Watch | None,
-    anchors: Sequence[Tensor],
-    keys: Sequence[Tensor] = (),
-    *,
-    shared: bool = True,
-    harder: _Harder | None = None,
-) -> Float[Tensor, ""]:
-    """The mean loss of the anchors against the keys; without keys, against the anchors themselves.
-
-    Args:
-        shared: the keys of all processes are compared with.
-        harder: positive pairs are weighed by hardness; None weighs all alike.
-    """
-    with torch.autocast(anchors[0].device.type, enabled=False):
-        make = partial(_mean_loss, cast, temperature, denominator, shared, harder, watch)
-        return with_gradients(make, *(_full(x) for x in (*anchors, *keys)))
+        seen = similarities.detach()
+        watch(losses.detach() if weight is None else contrast(seen, positives, negatives, denominator=denominator))
+    return global_mean(losses)

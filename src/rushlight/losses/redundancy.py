@@ -1,14 +1,7 @@
-"""Redundancy reduction: each embedding dimension agrees over two views and is uncorrelated with every other.
+"""Redundancy reduction: an embedding's dimensions agree over two views, and do not repeat each other.
 
-With both views' embeddings standardised over the batch, C = Âᵀ B̂ / N is their cross-correlation (D×D), and
-the loss is Σᵢ (1 − Cᵢᵢ)² + λ Σᵢ Σⱼ≠ᵢ Cᵢⱼ². A constant embedding costs D, so no negatives, predictors or
-momentum are needed.
-
-When D exceeds the batch, C is larger than what it is made of. Its squared Frobenius norm is also
-⟨G_A, G_B⟩ / N² with the N×N Gram matrices G_A = Â Âᵀ, and its diagonal needs no product of matrices at all: the
-same loss and the same gradients from less memory. (No precision is lost: with D > N the off-diagonal part cannot
-come near zero.) A block of columns at a time adds to the Gram matrices, and once they are there gives its gradients,
-∂⟨G_A, G_B⟩/∂Â = 2 G_B Â; standardised embeddings are never held whole.
+Barlow Twins' loss and VICReg's, first as the papers have them, then column by column: where D exceeds the batch of N,
+the D×D matrices are larger than what they are made of, and N×N Gram matrices have the same sums of squares.
 """
 
 from __future__ import annotations
@@ -25,10 +18,12 @@ from rushlight.core.distributed import all_gather, all_sum, world_size
 from rushlight.losses.forward_gradients import BLOCK, with_gradients
 
 EPS = 1e-5
+WIDE = 2048
+"""Dimensions from which a D×D matrix is worth avoiding: 16 MB in float32."""
 
 
 def standardise(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-    """Each dimension with mean 0 and biased variance 1 over the global batch (ε = 1e-5 within the root)."""
+    """Give each dimension mean 0 and biased variance 1 over the global batch (ε = 1e-5 within the root)."""
     if world_size() == 1:
         return F.batch_norm(x, None, None, training=True, eps=EPS)
     centred = centre(x)
@@ -37,101 +32,145 @@ def standardise(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
 
 
 def centre(x: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-    """Each dimension with mean 0 over the global batch."""
+    """Give each dimension mean 0 over the global batch."""
     return x - all_sum(x.sum(0)) / (len(x) * world_size())
 
 
 def barlow_twins(
-    a: Float[Tensor, "batch dim"], b: Float[Tensor, "batch dim"], *, weight: float = 0.0051
+    z_a: Float[Tensor, "batch dim"], z_b: Float[Tensor, "batch dim"], *, weight: float = 0.0051
 ) -> Float[Tensor, ""]:
-    """Barlow Twins' loss (arXiv 2103.03230, equation 1), a sum over dimensions.
+    """Return Barlow Twins' loss (arXiv:2103.03230), a sum over dimensions; a constant embedding costs D.
+
+    With several processes the batch is the global one, each returns the same loss, and the gradients that
+    DistributedDataParallel averages are exact. Half precision is computed in float32.
 
     Args:
-        a: projector outputs of one view; row i of both is the same image.
-        b: projector outputs of the other view.
+        z_a, z_b: projector outputs of the two views; row i of both is the same image.
         weight: λ, the price of redundancy.
 
-    Half-precision inputs are computed in float32. With several workers the batch is the global one, each
-    worker returns the same loss, and gradients averaged by DistributedDataParallel are exact.
-
     Raises:
-        ValueError: if the batch is a single row (its variance is zero).
+        ValueError: the batch is a single row (its variance is zero).
     """
-    with torch.autocast(a.device.type, enabled=False):
-        a, b = (x.float() if x.dtype.itemsize < 4 else x for x in (a, b))
-        rows = len(a) * world_size()
-        if a.shape[1] > rows:
-            return with_gradients(partial(_by_columns, standardise, partial(_barlow_columns, weight, rows)), a, b)
-        correlation = all_sum(standardise(a).T @ standardise(b)) / rows
-        return _barlow(weight, correlation.diagonal(), correlation.square().sum())
-
-
-def _barlow(weight: float, diagonal: Tensor, total: Tensor) -> Tensor:
-    return (1 - diagonal).square().sum() + weight * (total - diagonal.square().sum())
-
-
-def _barlow_columns(weight: float, rows: int, a: Tensor, b: Tensor, gram_a: Tensor, gram_b: Tensor) -> Tensor:
-    a, b = standardise(a), standardise(b)
-    diagonal = all_sum(torch.linalg.vecdot(a, b, dim=0)) / rows
-    return _barlow(weight, diagonal, (_share(a, gram_b) + _share(b, gram_a)) / rows**2)
+    with torch.autocast(z_a.device.type, enabled=False):
+        z_a, z_b = _full(z_a), _full(z_b)
+        rows = len(z_a) * world_size()
+        correlation = all_sum(standardise(z_a).T @ standardise(z_b)) / rows  # C = ẑ_Aᵀ ẑ_B / N        (eq. 2)
+        diagonal = correlation.diagonal()
+        invariance = (1 - diagonal).square().sum()  # Σᵢ (1 − Cᵢᵢ)²
+        redundancy = correlation.square().sum() - diagonal.square().sum()  # Σᵢ Σⱼ≠ᵢ Cᵢⱼ²
+        return invariance + weight * redundancy  # eq. 1
 
 
 def vicreg(
-    a: Float[Tensor, "batch dim"],
-    b: Float[Tensor, "batch dim"],
+    z_a: Float[Tensor, "batch dim"],
+    z_b: Float[Tensor, "batch dim"],
     *,
     invariance: float = 25.0,
     variance: float = 25.0,
     covariance: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """VICReg's loss (arXiv 2105.04906, equation 6): views agree, each dimension varies, no two vary together.
+    """Return VICReg's loss (arXiv:2105.04906): views agree, each dimension varies, no two vary together.
 
     Args:
-        a, b: expander outputs of the two views; row i of both is the same image.
-        invariance: λ, of their mean squared difference.
-        variance: μ, of the hinge that asks each dimension for a standard deviation of at least 1 over the joined batch.
-        covariance: ν, of the squared covariances of different dimensions, divided by their number D.
+        z_a, z_b: expander outputs of the two views; row i of both is the same image.
+        invariance, variance, covariance: λ, μ and ν, the weights of the three terms.
 
     Raises:
-        ValueError: if the joined batch is a single row.
+        ValueError: the joined batch is a single row.
     """
-    with torch.autocast(a.device.type, enabled=False):
-        a, b = (x.float() if x.dtype.itemsize < 4 else x for x in (a, b))
-        rows = len(a) * world_size()
-        if rows < 2:
-            raise ValueError("VICReg needs two images a batch: one has no variance")
-        terms = partial(_vicreg, (invariance, variance, covariance), rows, a.shape[1])
-        if a.shape[1] > rows:  # the smaller Gram matrices have the same sums of squares
-            return with_gradients(partial(_by_columns, centre, terms), a, b)
-        return terms(a, b, None, None)
+    with torch.autocast(z_a.device.type, enabled=False):
+        z_a, z_b = _full(z_a), _full(z_b)
+        v = variance_loss(z_a) + variance_loss(z_b)
+        c = covariance_loss(z_a) + covariance_loss(z_b)
+        # ℓ = λ·s(z, z′) + μ·[v(z) + v(z′)]/2 + ν·[c(z) + c(z′)]                                   (eq. 6)
+        return invariance * invariance_loss(z_a, z_b) + variance * v / 2 + covariance * c
 
 
-def _vicreg(
-    weights: tuple[float, float, float],
-    rows: int,
-    dim: int,
-    a: Tensor,
-    b: Tensor,
-    gram_a: Tensor | None,
-    gram_b: Tensor | None,
+def invariance_loss(z_a: Float[Tensor, "batch dim"], z_b: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+    """Return the views' mean squared difference (eq. 5; the official code's mean over dimensions, too)."""
+    # s(z, z′) = 1/(N·D) Σᵢ ‖zᵢ − z′ᵢ‖²
+    return all_sum((z_a - z_b).square().sum()) / (z_a.numel() * world_size())
+
+
+def variance_loss(z: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+    """Return the mean hinge that asks each dimension for a standard deviation of 1 over the joined batch (eq. 1)."""
+    variances = all_sum(centre(z).square().sum(0)) / (_rows(z) - 1)
+    # v(z) = 1/D Σⱼ max(0, 1 − √(Var(zʲ) + ε))
+    return (1 - (variances + 1e-4).sqrt()).relu().mean()
+
+
+def covariance_loss(z: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+    """Return the squared covariances of different dimensions, their sum divided by D (eq. 4)."""
+    centred = centre(z)
+    cov = all_sum(centred.T @ centred) / (_rows(z) - 1)  # C(z)                                     (eq. 3)
+    # c(z) = 1/D Σ_{i≠j} C(z)²ᵢⱼ
+    return (cov.square().sum() - cov.diagonal().square().sum()) / z.shape[1]
+
+
+def _full(z: Tensor) -> Tensor:
+    return z.float() if z.dtype.itemsize < 4 else z
+
+
+def _rows(z: Tensor) -> int:
+    """Return the rows of the joined batch, two at least."""
+    rows = len(z) * world_size()
+    if rows < 2:
+        raise ValueError("VICReg needs two images a batch: one has no variance")
+    return rows
+
+
+# Column by column: the same losses for D > N --------------------------------------------------------------------------
+
+
+def barlow_twins_by_columns(
+    z_a: Float[Tensor, "batch dim"], z_b: Float[Tensor, "batch dim"], *, weight: float = 0.0051
+) -> Float[Tensor, ""]:
+    """Return `barlow_twins` without the D×D matrix: ‖C‖² = ⟨ẑ_A ẑ_Aᵀ, ẑ_B ẑ_Bᵀ⟩ / N².
+
+    A block of columns at a time adds to the N×N Gram matrices, and once they are there gives its gradients
+    (∂⟨G_A, G_B⟩/∂ẑ_A = 2 G_B ẑ_A); standardised embeddings are never held whole. No precision is lost: with D > N the
+    off-diagonal part cannot come near zero.
+    """
+    with torch.autocast(z_a.device.type, enabled=False):
+        terms = partial(_barlow_columns, weight, len(z_a) * world_size())
+        return with_gradients(partial(_by_columns, standardise, terms), _full(z_a), _full(z_b))
+
+
+def _barlow_columns(weight: float, rows: int, a: Tensor, b: Tensor, gram_a: Tensor, gram_b: Tensor) -> Tensor:
+    a, b = standardise(a), standardise(b)
+    diagonal = all_sum(torch.linalg.vecdot(a, b, dim=0)) / rows
+    total = (_share(a, gram_b) + _share(b, gram_a)) / rows**2
+    return (1 - diagonal).square().sum() + weight * (total - diagonal.square().sum())
+
+
+def vicreg_by_columns(
+    z_a: Float[Tensor, "batch dim"],
+    z_b: Float[Tensor, "batch dim"],
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Return `vicreg` without D×D matrices: ‖C(z)‖² is that of the N×N Gram matrix of centred embeddings."""
+    with torch.autocast(z_a.device.type, enabled=False):
+        z_a, z_b = _full(z_a), _full(z_b)
+        terms = partial(_vicreg_columns, (invariance, variance, covariance), _rows(z_a), z_a.shape[1])
+        return with_gradients(partial(_by_columns, centre, terms), z_a, z_b)
+
+
+def _vicreg_columns(
+    weights: tuple[float, float, float], rows: int, dim: int, a: Tensor, b: Tensor, gram_a: Tensor, gram_b: Tensor
 ) -> Tensor:
-    """The share of some columns, out of `dim`, in the loss."""
+    """Return the share of some columns, out of `dim`, in the loss."""
     invariance, variance, covariance = weights
-    alike = all_sum((a - b).square().sum()) / (rows * dim)
-    spreads = [_spread(x, rows, gram) for x, gram in ((a, gram_a), (b, gram_b))]
-    hinge, shared = (sum(parts) for parts in zip(*spreads, strict=True))
-    return invariance * alike + variance * hinge / (2 * dim) + covariance * shared / dim
-
-
-def _spread(x: Tensor, rows: int, gram: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The sum of the hinges of the columns' standard deviations, and of squared covariances of different columns."""
-    centred = centre(x)
-    variances = all_sum(centred.square().sum(0)) / (rows - 1)
-    total = all_sum(centred.T @ centred).square().sum() if gram is None else 2 * _share(centred, gram)
-    return (1 - (variances + 1e-4).sqrt()).relu().sum(), total / (rows - 1) ** 2 - variances.square().sum()
-
-
-# Column by column -----------------------------------------------------------------------------------------------------
+    loss = invariance * all_sum((a - b).square().sum()) / (rows * dim)
+    for x, gram in ((a, gram_a), (b, gram_b)):
+        centred = centre(x)
+        variances = all_sum(centred.square().sum(0)) / (rows - 1)
+        hinge = (1 - (variances + 1e-4).sqrt()).relu().sum()
+        shared = 2 * _share(centred, gram) / (rows - 1) ** 2 - variances.square().sum()
+        loss = loss + variance * hinge / (2 * dim) + covariance * shared / dim
+    return loss
 
 
 def _by_columns(
@@ -140,7 +179,7 @@ def _by_columns(
     needs: Sequence[bool],
     *views: Float[Tensor, "batch dim"],
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """A loss that is a sum over blocks of columns, given both views' Gram matrices, and its gradients.
+    """Return a loss that is a sum over blocks of columns, given both views' Gram matrices, and its gradients.
 
     Args:
         prepare: what the Gram matrices are made of, from a block of columns.
@@ -171,8 +210,10 @@ def _by_columns(
 
 
 def _share(columns: Float[Tensor, "batch columns"], gram: Float[Tensor, "rows rows"]) -> Float[Tensor, ""]:
-    """What some columns S of one view, with Gram matrix G = Σ S Sᵀ, have in half of ⟨G, H⟩; its gradient is that of
-    the whole, 2 H S, for `gram` H is no function of theirs."""
+    """Return the part of some columns S of one view, with Gram matrix G = Σ S Sᵀ, in half of ⟨G, H⟩.
+
+    Its gradient is that of the whole, 2 H S, for `gram` H is no function of theirs.
+    """
     whole = all_gather(columns)
     twice = torch.vdot(whole.flatten(), (gram @ whole).flatten())
     return twice - twice.detach() / 2

@@ -100,6 +100,21 @@ class JointEmbedding(Learner):
             return super().pick(part, batch, step, seed)
         return self.balance.draw(batch, torch.Generator().manual_seed(mix(seed, step)))
 
+    def expected(self, cost: float) -> tuple[int, float]:
+        """Return the batch and the number of steps that the budget gives, where an image costs so many passes.
+
+        For defaults that follow the number of steps, before the plan counts what a step really costs. Without a
+        budget in passes: the batch as it is, and no end of steps.
+        """
+        batch, passes = self.batch, getattr(getattr(self.ctx, "budget", None), "passes", None)
+        if passes is None:
+            return batch, math.inf
+        while passes / (batch * cost) < self.enough_steps and batch // 2 >= self.smallest_batch:
+            if "batch" in self.explicit:
+                break
+            batch //= 2
+        return batch, passes / (batch * cost)
+
     def views(self, batch: Batch) -> list[Float[Tensor, "batch 3 height width"]]:
         """The views of this step's images, one list entry a policy."""
         return self.look(self.policies, batch["views"], self.generator())

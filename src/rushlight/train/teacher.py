@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ class Teacher(nn.Module):
     """
 
     step: torch.Tensor
+    network: Any
 
     def __init__(self, student: nn.Module, *, momentum: float = 0.999, warm: bool = True, own_statistics: bool = False):
         super().__init__()

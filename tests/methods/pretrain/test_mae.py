@@ -43,7 +43,7 @@ def test_the_loss_is_the_papers_in_value_and_gradient() -> None:
     learner = prepared(MAE, encoder="vit64-p7").double()
     images, masked = torch.rand(3, 3, 28, 28, dtype=torch.float64), random_mask(3, (4, 4))
     said = []
-    learner.decoder.register_forward_hook(lambda module, given, result: said.append(result))
+    learner.patch_decoder.register_forward_hook(lambda module, given, result: said.append(result))
     loss = learner.loss(images, masked)
     expected = official(learner.model.encoder.normalise(images), said[0], masked, 7)
     torch.testing.assert_close(loss, expected)
@@ -67,7 +67,7 @@ def test_a_masked_patch_is_told_from_the_visible_ones_alone() -> None:
     learner = prepared(MAE, encoder="vit64-p7").eval()
     images, masked = torch.rand(1, 3, 28, 28), random_mask(1, (4, 4))
     said = []
-    learner.decoder.register_forward_hook(lambda module, given, result: said.append(result))
+    learner.patch_decoder.register_forward_hook(lambda module, given, result: said.append(result))
     learner.loss(images, masked)
     learner.loss(images.where(~mask.masked_pixels(masked, 7)[:, None], 0.0), masked)
     torch.testing.assert_close(said[0], said[1])
@@ -77,7 +77,7 @@ def test_without_normalisation_targets_are_pixels() -> None:
     learner = prepared(MAE, encoder="vit64-p7", normalise=False).double()
     images, masked = torch.rand(2, 3, 28, 28, dtype=torch.float64), random_mask(2, (4, 4))
     said = []
-    learner.decoder.register_forward_hook(lambda module, given, result: said.append(result))
+    learner.patch_decoder.register_forward_hook(lambda module, given, result: said.append(result))
     target = patchify(learner.model.encoder.normalise(images), 7)
     expected = (said_loss := learner.loss(images, masked)) * 0 + (said[0] - target)[masked.flatten(1)].square().mean()
     torch.testing.assert_close(said_loss, expected)

@@ -1,26 +1,21 @@
-"""BYOL: features without labels, from predicting a slow copy's embedding of another view. No negatives.
+"""BYOL: a network predicts its own slow copy's embedding of another view. No negatives.
 
-An online network (encoder f, projector g, predictor q) sees one view of an image, a target network (f′, g′: a moving
-average of the online one) the other. The online network predicts the target's embedding:
+A constant would solve it, and is not found: no gradient flows into the target, and the predictor, which the target
+lacks, keeps the online network ahead of it.
 
-    ℓ(x, x′) = ‖ q(g(f(x)))‾ − g′(f′(x′))‾ ‖² = 2 − 2·cos( q(g(f(x))), g′(f′(x′)) )          (eq. 2)
-    θ′ ← m·θ′ + (1 − m)·θ                                                                  (eq. 1)
-
-for both orders of the two views. A constant would solve it, and is not found: gradients do not flow into the target,
-and the predictor, which the target lacks, keeps the online network ahead of it.
-
-Shared: the two policies, the moving average (of parameters; the target's batch statistics are its own), MLPs, LARS.
 Grill et al., 2020, arXiv:2006.07733; code: google-deepmind/deepmind-research.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from rushlight.augment import policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare
+from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.losses.contrastive import global_mean
@@ -31,10 +26,11 @@ from rushlight.train.optim import OptimiserName
 from rushlight.train.teacher import Teacher, rising
 
 
+@settings
 class BYOL(JointEmbedding):
     """Features without labels: a network predicts its own slow copy's view of the same image."""
 
-    card = Card(
+    card: ClassVar = Card(
         id="byol",
         title="Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning",
         paper="arXiv:2006.07733",
@@ -46,42 +42,31 @@ class BYOL(JointEmbedding):
         says="ImageNet, ResNet-50, 1000 epochs: 74.3 % top-1 by a linear probe",
         tags=("self-distillation", "view distillation"),
     )
+    smallest_batch = 32
 
-    def __init__(
-        self,
-        *,
-        hidden: Count | None = None,
-        outputs: Count = 256,
-        momentum: Share = 0.996,
-        scale: tuple[SomeShare, SomeShare] | None = None,
-        flip: bool = True,
-        batch: Several = 256,
-        optimiser: OptimiserName = "adamw",
-        learning_rate: Positive | None = None,
-        weight_decay: NotNegative = 1.5e-6,
-        warm_up: Share = 0.05,
-    ):
-        """
-        Args:
-            hidden: width of the projector's and the predictor's hidden layer; None takes four times the encoder's, at
-                most the paper's 4096.
-            outputs: width of the embeddings.
-            momentum: m at the start; it rises to 1 by a half cosine, and is no more than (1 + t)/(10 + t) at step t.
-            scale: share of the image's area that a view shows; None takes the paper's 0.08 to 1, but no crop of
-                less than 16×16 pixels' area.
-            flip: mirror half of the views.
-            batch: images a step (two views each).
-            optimiser: `adamw`; `lars` is the paper's.
-            learning_rate: at its peak; None takes 2e-3, and for LARS 0.2, which is multiplied by batch/256.
-            weight_decay: of weights.
-            warm_up: share of the steps in which the learning rate rises (the paper: 10 of 1000 epochs).
-        """
-        super().__init__()
-        self.hidden, self.outputs, self.momentum = hidden, outputs, momentum
-        self.scale, self.flip = scale, flip
-        self.batch, self.smallest_batch = batch, min(batch, 32)
-        self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
-        self.learning_rate = learning_rate or (0.2 if optimiser == "lars" else 2e-3)
+    hidden: Count | None = None
+    """Of projector and predictor; None: four times the encoder's width, at most the paper's 4096."""
+    outputs: Count = 256
+    """Width of the embeddings."""
+    momentum: Share = 0.996
+    """m at the start; it rises to 1 by a half cosine, and is at most (1 + t)/(10 + t) at step t."""
+    scale: tuple[SomeShare, SomeShare] | None = None
+    """A view's share of the image's area; None: 0.08 to 1, of 16×16 pixels at least."""
+    flip: bool = True
+    """Mirror half of the views."""
+    batch: Several = 256
+    """Images a step (two views each)."""
+    optimiser: OptimiserName = "adamw"
+    """`adamw`; `lars` is the paper's."""
+    learning_rate: Positive | None = None  # type: ignore[assignment]
+    """At its peak; None: 2e-3, for LARS 0.2 times batch/256."""
+    weight_decay: NotNegative = 1.5e-06
+    """Of weights."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises (the paper: 10 of 1000 epochs)."""
+
+    def __post_init__(self) -> None:
+        self.learning_rate = self.learning_rate or (0.2 if self.optimiser == "lars" else 2e-3)
 
     def build(self, data: Dataset) -> None:
         width, size = self.model.encoder.width, (data.height, data.width)

@@ -1,29 +1,22 @@
-"""MAE: features without labels, from rebuilding an image of which a quarter is seen. Masked autoencoders.
+"""MAE: rebuild an image of which a quarter of the patches is seen.
 
-Three quarters of the patches are left out, at random. The encoder sees the others alone, which makes it several times
-as cheap; a light decoder gets their tokens, a mask token in each empty place, and positions, and says the pixels of
-every patch. With the patches p of the image, M the masked ones, and each target normalised by
-its own mean and variance:
+The encoder sees the visible patches alone, which makes it several times as cheap; a light decoder gets their tokens and
+a mask token in each empty place, and predicts the pixels of every patch. So much is hidden that neighbours do not give
+it away. The decoder is thrown away; pooled features are the mean of the patches' tokens.
 
-    ℓ = 1/|M| Σ_{i ∈ M}  mean ( p̂ᵢ − (pᵢ − μᵢ)/√(σᵢ² + 10⁻⁶) )²
-
-So much is hidden that neighbours do not give it away: the network must know what things look like. Crops and flips
-are all the augmentation. The decoder is thrown away; pooled features are the mean of the patches' tokens.
-
-Shared: masks, the token core with its decoder and positions.
 He et al., 2021, arXiv:2111.06377; code: facebookresearch/mae.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rushlight.augment import mask
 from rushlight.augment.policy import Policy
-from rushlight.core.arguments import Count, NotNegative, Part, Positive, Share, SomeShare
+from rushlight.core.arguments import Count, NotNegative, Part, Positive, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.losses.contrastive import global_mean
@@ -41,10 +34,11 @@ from rushlight.train.joint_embedding import crop_scale
 from rushlight.train.learner import Batch, Learner
 
 
+@settings
 class MAE(Learner):
     """Features without labels: an image is rebuilt from a quarter of its patches."""
 
-    card = Card(
+    card: ClassVar = Card(
         id="mae",
         title="Masked Autoencoders Are Scalable Vision Learners",
         paper="arXiv:2111.06377",
@@ -57,49 +51,37 @@ class MAE(Learner):
         tags=("generative", "pixel reconstruction"),
         encoder="vit",
     )
+    parts = {"views": 1}
+    reads = ("image",)
+    smallest_batch = 64
 
-    def __init__(
-        self,
-        *,
-        ratio: Part = 0.75,
-        normalise: bool = True,
-        decoder: tuple[Count, Count, Count] | None = None,
-        scale: tuple[SomeShare, SomeShare] | None = None,
-        flip: bool = True,
-        batch: Count = 256,
-        learning_rate: Positive = 1.5e-3,
-        weight_decay: NotNegative = 0.05,
-        warm_up: Share = 0.05,
-    ):
-        """
-        Args:
-            ratio: share of the patches that is masked.
-            normalise: targets by each patch's own mean and variance.
-            decoder: its width, blocks and heads; None takes the paper's 512, 8 and 16 for a ViT-B, and less for
-                smaller encoders (`nets.vit.decoder_size`).
-            scale: share of the image's area that is seen; None takes the paper's 0.2 to 1, but no crop of less than
-                16×16 pixels' area.
-            flip: mirror half of the images.
-            batch: images a step.
-            learning_rate: at its peak (the paper: 1.5e-4 · batch/256 at a batch of 4096).
-            weight_decay: of weights.
-            warm_up: share of the steps in which the learning rate rises (the paper: 40 of 800 epochs).
-        """
-        super().__init__()
-        self.ratio, self.normalise, self.size = ratio, normalise, decoder
-        self.scale, self.flip = scale, flip
-        self.parts, self.reads = {"views": 1}, ("image",)
-        self.batch, self.smallest_batch = batch, min(batch, 64)
-        self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
+    ratio: Part = 0.75
+    """Share of the patches that is masked."""
+    normalise: bool = True
+    """Targets by each patch's own mean and variance."""
+    decoder: tuple[Count, Count, Count] | None = None
+    """Its width, blocks and heads; None: 512, 8 and 16 for a ViT-B, less for smaller encoders."""
+    scale: tuple[SomeShare, SomeShare] | None = None
+    """A view's share of the image's area; None: 0.2 to 1, of 16×16 pixels at least."""
+    flip: bool = True
+    """Mirror half of the images."""
+    batch: Count = 256
+    """Images a step."""
+    learning_rate: Positive = 0.0015
+    """At its peak (the paper: 1.5e-4 · batch/256 at a batch of 4096)."""
+    weight_decay: NotNegative = 0.05
+    """Of weights."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises (the paper: 40 of 800 epochs)."""
 
     def build(self, data: Dataset) -> None:
         encoder: Any = self.model.encoder
         encoder.pool_by_mean()
         fix_positions(encoder)
         size = decoder_size(encoder)
-        if self.size is not None:
-            size = dict(zip(("width", "depth", "heads"), self.size, strict=True))
-        self.decoder = PatchDecoder(inputs=encoder.model.embed_dim, outputs=3 * patch_size(encoder) ** 2, **size)
+        if self.decoder is not None:
+            size = dict(zip(("width", "depth", "heads"), self.decoder, strict=True))
+        self.patch_decoder = PatchDecoder(inputs=encoder.model.embed_dim, outputs=3 * patch_size(encoder) ** 2, **size)
         seen = (data.height, data.width)
         scale = self.scale or crop_scale(*seen, smallest=0.2)
         self.view = Policy(seen, crop_scale=scale, flip=0.5 if self.flip else 0.0, padding="border")
@@ -115,11 +97,11 @@ class MAE(Learner):
     def loss(
         self, images: Float[Tensor, "batch 3 height width"], masked: Bool[Tensor, "batch rows columns"]
     ) -> Float[Tensor, ""]:
-        """The mean squared error of the masked patches, for images in [0, 1]."""
-        encoder = self.model.encoder
+        """Return the mean squared error of the masked patches, for images in [0, 1]."""
+        encoder: Any = self.model.encoder
         rows = mask.visible(masked)
         prefix, tokens = encode(encoder, images, visible=rows)
-        predicted = self.decoder(prefix, tokens, rows, masked.shape[1:]).float()
+        predicted = self.patch_decoder(prefix, tokens, rows, masked.shape[1:]).float()
         target = patchify(encoder.normalise(images.float()), patch_size(encoder))
         target = normalised_patches(target) if self.normalise else target
         error, hidden = (predicted - target).square().mean(2), masked.flatten(1)

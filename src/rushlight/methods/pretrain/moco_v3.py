@@ -1,35 +1,24 @@
-"""MoCo-v3: features without labels, from a slow copy's keys within the batch; made to train vision transformers.
+"""MoCo-v3: contrast of each view with a slow copy's keys of the other view, made stable for vision transformers.
 
-With batches as large as today's the queue of MoCo is not needed: the keys of the other images of the batch are
-negatives enough. Two different policies see each image. The query side has a predictor more, q = p(g(f(x))); the key
-side is a moving average of the query side without it, k = g′(f′(x)). Both are normalised, and each view asks for the
-other (algorithm 1):
+Large batches give negatives enough, so there is no queue. A predictor stands on the query side alone, and the patch
+projection of a vision transformer keeps its random weights: where its gradient spikes, training breaks.
 
-    ctr(q, k) = −2τ · mean_i log( exp(⟨qᵢ, kᵢ⟩/τ) / Σ_j exp(⟨qᵢ, k_j⟩/τ) )
-    ℓ = ctr(q₁, k₂) + ctr(q₂, k₁)
-    θ′ ← m·θ′ + (1 − m)·θ,    m from 0.99 to 1 by half a cosine
-
-The factor 2τ makes the gradient's size independent of τ. Vision transformers trained so have dips of accuracy, which
-begin in the first layer: its gradients explode first. So their patch projection stays as it was drawn; their positions
-are fixed sines.
-
-Shared: the two policies, the masked log-softmax (keys of all processes), the moving average (of parameters; batch
-statistics are each side's own), the MLPs, the fixed positions.
 Chen, Xie & He, 2021, arXiv:2104.02057; code: facebookresearch/moco-v3.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from rushlight.augment import policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare
+from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
-from rushlight.losses.contrastive import in_batch
+from rushlight.losses.contrastive import LARGE, in_batch
+from rushlight.losses.contrastive_blocks import in_batch_by_blocks
 from rushlight.nets.heads import MLP
 from rushlight.nets.vit import fix_positions, is_vit
 from rushlight.train.joint_embedding import JointEmbedding, crop_scale
@@ -38,10 +27,11 @@ from rushlight.train.optim import OptimiserName
 from rushlight.train.teacher import Teacher, rising
 
 
+@settings
 class MoCoV3(JointEmbedding):
     """Features without labels: each view asks a slow copy's keys for the other view of its image."""
 
-    card = Card(
+    card: ClassVar = Card(
         id="moco-v3",
         title="An Empirical Study of Training Self-Supervised Vision Transformers",
         paper="arXiv:2104.02057",
@@ -54,50 +44,35 @@ class MoCoV3(JointEmbedding):
         tags=("contrastive", "instance discrimination"),
     )
 
-    def __init__(
-        self,
-        *,
-        temperature: Positive = 0.2,
-        momentum: Share = 0.99,
-        hidden: Count | None = None,
-        width: Count = 256,
-        freeze_patches: bool = True,
-        fixed_positions: bool = True,
-        scale: tuple[SomeShare, SomeShare] | None = None,
-        flip: bool = True,
-        batch: Several = 256,
-        optimiser: OptimiserName = "adamw",
-        learning_rate: Positive | None = None,
-        weight_decay: NotNegative = 0.1,
-        warm_up: Share = 0.13,
-    ):
-        """
-        Args:
-            temperature: τ.
-            momentum: m of the key side at the start; it rises to 1.
-            hidden: width of the hidden layers of projector and predictor; None takes eight times the encoder's, at
-                most the paper's 4096.
-            width: of the embeddings.
-            freeze_patches: a vision transformer's patch projection is not trained.
-            fixed_positions: a vision transformer's positions are sines and cosines that are not trained; False keeps
-                its own, as one that comes trained needs them.
-            scale: share of the image's area that a view shows; None takes the paper's 0.08 to 1, but no crop of
-                less than 16×16 pixels' area.
-            flip: mirror half of the views.
-            batch: images a step (two views each).
-            optimiser: `adamw`, the paper's for vision transformers; `lars` for convolutional networks.
-            learning_rate: at its peak; None takes 2e-3 (the paper: 1.5e-4·batch/256, which is 2.4e-3 at 4096), and for
-                LARS 0.3, which is multiplied by batch/256.
-            weight_decay: of weights (the paper with LARS: 1e-6).
-            warm_up: share of the steps in which the learning rate rises (the paper: 40 of 300 epochs).
-        """
-        super().__init__()
-        self.temperature, self.momentum, self.hidden, self.width = temperature, momentum, hidden, width
-        self.freeze_patches, self.fixed_positions = freeze_patches, fixed_positions
-        self.scale, self.flip = scale, flip
-        self.batch, self.smallest_batch = batch, min(batch, 64)
-        self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
-        self.learning_rate = learning_rate or (0.3 if optimiser == "lars" else 2e-3)
+    temperature: Positive = 0.2
+    """τ."""
+    momentum: Share = 0.99
+    """m of the key side at the start; it rises to 1."""
+    hidden: Count | None = None
+    """Of projector and predictor; None: eight times the encoder's width, at most the paper's 4096."""
+    width: Count = 256
+    """Of the embeddings."""
+    freeze_patches: bool = True
+    """A vision transformer's patch projection is not trained."""
+    fixed_positions: bool = True
+    """A ViT's positions are fixed sines and cosines; False keeps its own, as one that comes trained needs."""
+    scale: tuple[SomeShare, SomeShare] | None = None
+    """A view's share of the image's area; None: 0.08 to 1, of 16×16 pixels at least."""
+    flip: bool = True
+    """Mirror half of the views."""
+    batch: Several = 256
+    """Images a step (two views each)."""
+    optimiser: OptimiserName = "adamw"
+    """`adamw`, the paper's for vision transformers; `lars` for convolutional networks."""
+    learning_rate: Positive | None = None  # type: ignore[assignment]
+    """At its peak; None: 2e-3 (paper: 1.5e-4·batch/256), for LARS 0.3 times batch/256."""
+    weight_decay: NotNegative = 0.1
+    """Of weights (the paper with LARS: 1e-6)."""
+    warm_up: Share = 0.13
+    """Share of the steps in which the learning rate rises (the paper: 40 of 300 epochs)."""
+
+    def __post_init__(self) -> None:
+        self.learning_rate = self.learning_rate or (0.3 if self.optimiser == "lars" else 2e-3)
 
     def build(self, data: Dataset) -> None:
         encoder = self.model.encoder
@@ -129,7 +104,8 @@ class MoCoV3(JointEmbedding):
 
     def ctr(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Each query is told which of the keys of all processes is its own."""
-        return 2 * self.temperature * in_batch(queries, keys, temperature=self.temperature)
+        loss = in_batch_by_blocks if len(queries) ** 2 * self.processes > LARGE else in_batch
+        return 2 * self.temperature * loss(queries, keys, temperature=self.temperature)
 
     def after_step(self) -> None:
         """The key side follows: before the next keys are made, with the next step's momentum, as published."""

@@ -1,18 +1,9 @@
-"""MSN: features without labels, from masked views that must be assigned as the whole image is. Masked siamese networks.
+"""MSN: masked views are assigned to prototypes as the whole image is. Masked siamese networks.
 
-A masked view of an image (some of its patches dropped, so it is cheap) and small focal views pass the network; the
-whole image in another view passes a slow copy. Both are compared with K prototypes, and the anchors' assignments p must
-match the target's p⁺, sharpened, and balanced over the batch:
+A masked view of an image (some patches dropped, so it is cheap) and small focal views pass the network; another view,
+whole, passes a slow copy. The anchors' assignments must match the target's, sharpened and balanced over the batch; a
+second term keeps all prototypes in use. Nothing is rebuilt. On a convolutional encoder patches are painted grey.
 
-    p = softmax(⟨z, Q⟩/τ),  p⁺ₖ ∝ softmax(⟨z⁺, Q⟩/τ)ₖ^{1/T}, then Sinkhorn                      (eq. 1)
-    ℓ = mean H(p⁺, p) + λ·(log K − H(p̄)),  p̄ the mean of all anchors' p                          (eq. 2)
-
-Nothing is rebuilt: what is hidden matters only as far as it changes the assignment. The second term (mean entropy,
-maximal) keeps all prototypes in use. Targets carry no gradient, also not to the prototypes.
-
-On a convolutional encoder patches cannot be dropped: they are painted grey, which hides them but saves nothing.
-
-Shared: policies, the token core, Sinkhorn, the cross-entropy, the moving average, the head's parts.
 Assran et al., 2022, arXiv:2204.07141; code: facebookresearch/msn.
 """
 
@@ -20,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from rushlight.augment import mask, policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole
+from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.distributed import all_sum, world_size
 from rushlight.data.dataset import Dataset
@@ -39,10 +31,11 @@ from rushlight.train.learner import Batch
 from rushlight.train.teacher import Teacher
 
 
+@settings
 class MSN(JointEmbedding):
     """Features without labels: masked views are assigned to prototypes as the whole image is."""
 
-    card = Card(
+    card: ClassVar = Card(
         id="msn",
         title="Masked Siamese Networks for Label-Efficient Learning",
         paper="arXiv:2204.07141",
@@ -54,57 +47,44 @@ class MSN(JointEmbedding):
         says="ImageNet with 1 % of the labels, ViT-B/4: 75.7 % top-1; ViT-S/16: 76.9 % by a linear probe on all",
         tags=("hybrid", "masked view distillation"),
     )
+    smallest_batch = 32
 
-    def __init__(
-        self,
-        *,
-        prototypes: Count | None = None,
-        outputs: Count = 256,
-        hidden: Count | None = None,
-        temperature: Positive = 0.1,
-        sharpening: Positive = 0.25,
-        entropy_weight: NotNegative = 1.0,
-        drop: Share = 0.15,
-        focal: Whole = 10,
-        scale: tuple[SomeShare, SomeShare] | None = None,
-        focal_scale: tuple[SomeShare, SomeShare] | None = None,
-        flip: bool = True,
-        momentum: Share = 0.996,
-        batch: Several = 256,
-        learning_rate: Positive = 1e-3,
-        weight_decay: NotNegative = 0.04,
-        last_weight_decay: NotNegative | None = 0.4,
-        clip: Positive | None = 3.0,
-        warm_up: Share = 0.05,
-    ):
-        """
-        Args:
-            prototypes: K; None takes the paper's 1024, or one for about 16 images of a smaller set, 256 at least.
-            outputs: width of the embeddings.
-            hidden: width of the head; None takes six times the encoder's, at most 2048.
-            temperature: τ.
-            sharpening: T.
-            entropy_weight: λ.
-            drop: share of the patches that the anchor lacks.
-            focal: small views.
-            scale, focal_scale: a large and a focal view's share of the image's area; None takes the paper's 0.3 to 1
-                and 0.05 to 0.3, but no large crop of less than 16×16 pixels' area, and no focal one of less than 8×8.
-            flip: mirror half of the views.
-            momentum: of the teacher at the start; it rises to 1 in a straight line, and is no more than
-                (1 + t)/(10 + t) at step t.
-            batch: images a step.
-            learning_rate: at its peak.
-            weight_decay, last_weight_decay: at the start and at the end, by a half cosine.
-            clip: largest norm of each parameter's gradient.
-            warm_up: share of the steps in which the learning rate rises (the paper: 15 of 800 epochs).
-        """
-        super().__init__()
-        self.prototypes, self.outputs, self.hidden = prototypes, outputs, hidden
-        self.temperature, self.sharpening, self.entropy_weight = temperature, sharpening, entropy_weight
-        self.drop, self.focal, self.scale, self.focal_scale, self.flip = drop, focal, scale, focal_scale, flip
-        self.momentum, self.batch, self.smallest_batch = momentum, batch, min(batch, 32)
-        self.learning_rate, self.weight_decay, self.last_weight_decay = learning_rate, weight_decay, last_weight_decay
-        self.clip, self.warm_up = clip, warm_up
+    prototypes: Count | None = None
+    """K; None: the paper's 1024, at most the images of a step, and one for about 16 images of the set."""
+    outputs: Count = 256
+    """Width of the embeddings."""
+    hidden: Count | None = None
+    """Width of the head; None takes six times the encoder's, at most 2048."""
+    temperature: Positive = 0.1
+    """τ."""
+    sharpening: Positive = 0.25
+    """T."""
+    entropy_weight: NotNegative = 1.0
+    """λ."""
+    drop: Share = 0.15
+    """Share of the patches that the anchor lacks."""
+    focal: Whole = 10
+    """Small views."""
+    scale: tuple[SomeShare, SomeShare] | None = None
+    """A large view's share of the image's area; None: 0.3 to 1, of 16×16 pixels at least."""
+    focal_scale: tuple[SomeShare, SomeShare] | None = None
+    """A small view's share of the image's area; None: 0.05 to 0.3, of 8×8 pixels at least."""
+    flip: bool = True
+    """Mirror half of the views."""
+    momentum: Share = 0.996
+    """Of the teacher at the start; it rises to 1 in a straight line, at most (1 + t)/(10 + t) at step t."""
+    batch: Several = 256
+    """Images a step."""
+    learning_rate: Positive = 0.001
+    """At its peak."""
+    weight_decay: NotNegative = 0.04
+    """At the start."""
+    last_weight_decay: NotNegative | None = 0.4
+    """At the end, by a half cosine."""
+    clip: Positive | None = 3.0
+    """Largest norm of all the encoder's gradients together."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises (the paper: 15 of 800 epochs)."""
 
     def build(self, data: Dataset) -> None:
         encoder, size = self.model.encoder, (data.height, data.width)
@@ -112,7 +92,11 @@ class MSN(JointEmbedding):
         head = MLP(widths=[encoder.width, hidden, hidden, self.outputs], activation="gelu")
         self.add_head("projector", head)
         self.teacher = Teacher(self.model, momentum=self.momentum, own_statistics=True)
-        self.centres = Prototypes(width=self.outputs, outputs=self.prototypes or prototypes_for(len(data), 1024))
+        self.centres = Prototypes(
+            width=self.outputs,
+            outputs=self.prototypes or self.balanced(data),
+            std=(3 * self.outputs) ** -0.5,  # of U(−1/√d, 1/√d), the official one
+        )
         large = policy.self_supervised(
             size, scale=self.scale or crop_scale(*size, smallest=0.3), flip=self.flip, jitter=(0.4, 0.4, 0.4, 0.1)
         )
@@ -123,6 +107,13 @@ class MSN(JointEmbedding):
             jitter=(0.4, 0.4, 0.4, 0.1),
         )
         self.policies: Sequence[policy.Policy] = [large, large, *[small] * self.focal]
+
+    def balanced(self, data: Dataset) -> int:
+        """Return a K, a power of two, of which each prototype can have an equal share of a step's images."""
+        size = (data.height, data.width)
+        share = math.prod(local_size(self.model.encoder, *size)) / math.prod(size)
+        batch, _ = self.expected(1 / 3 + (1 - self.drop) + self.focal * share)  # target, anchor, focal views
+        return min(prototypes_for(len(data), 1024), 2 ** int(math.log2(batch)))
 
     def step(self, batch: Batch) -> Tensor:
         target, anchor, *focal = self.views(batch)
@@ -145,7 +136,7 @@ class MSN(JointEmbedding):
 
     def masked(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """The head's outputs of images that lack some patches; one draw of patches for the whole batch."""
-        generator, encoder = self.joint_generator(1), self.model.encoder
+        generator, encoder = self.joint_generator(1), cast(Any, self.model.encoder)
         if is_vit(encoder):
             rows, columns = grid_of(encoder, *images.shape[-2:])
             hidden = mask.random_patches(1, (rows, columns), ratio=self.drop, generator=generator)
@@ -156,6 +147,18 @@ class MSN(JointEmbedding):
         hidden = mask.random_patches(1, grid, ratio=self.drop, generator=generator)
         grey = encoder.mean.to(images.dtype)
         return self.model.logits(torch.where(mask.masked_pixels(hidden, side)[:, None], grey, images), "projector")
+
+    def groups(self) -> list[dict]:
+        """Return the parameter groups: prototypes are not decayed."""
+        weights, plain = super().groups()
+        weights["params"] = [each for each in weights["params"] if each is not self.centres.weight]
+        plain["params"].append(self.centres.weight)
+        return [weights, plain]
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Clip the norm of all the network's gradients together; the prototypes' are left as they are."""
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
 
     def after_step(self) -> None:
         self.teacher.update(self.model, self.momentum + (1 - self.momentum) * self.progress)

@@ -1,21 +1,15 @@
-"""SimMIM: features without labels, from rebuilding masked blocks by one linear layer. Simple masked image modelling.
+"""SimMIM: rebuild masked blocks of an image by one linear layer.
 
-Blocks of an image are masked: their patches' embeddings are replaced by one learnable mask token, and the whole
-sequence passes the encoder. One linear layer (a 1×1 convolution and a pixel shuffle) says each patch's pixels. With x
-the normalised image and M the masked pixels:
+The patches of masked blocks are replaced by a mask token, the whole sequence passes the encoder, and one linear layer
+predicts pixels. No decoder, no normalised targets, no tokeniser; large blocks keep the network from copying
+neighbours. Pooled features are the mean of the patches' tokens.
 
-    ℓ = 1/(|M|·3) Σ_{pixels ∈ M} | x̂ − x |
-
-Nothing else: no decoder, no normalised targets, no tokeniser. Large blocks keep the network from copying neighbours.
-Pooled features are the mean of the patches' tokens.
-
-Shared: masks, the token core.
 Xie et al., 2021, arXiv:2111.09886; code: microsoft/SimMIM.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,7 +17,7 @@ from torch import Tensor, nn
 
 from rushlight.augment import mask
 from rushlight.augment.policy import Policy
-from rushlight.core.arguments import Count, NotNegative, Part, Positive, Share, SomeShare
+from rushlight.core.arguments import Count, NotNegative, Part, Positive, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.losses.contrastive import global_mean
@@ -35,10 +29,11 @@ BLOCK = 32 / 192
 """Side of a masked block as a share of the image's: the paper's 32 of 192 pixels."""
 
 
+@settings
 class SimMIM(Learner):
     """Features without labels: masked blocks are rebuilt by one linear layer."""
 
-    card = Card(
+    card: ClassVar = Card(
         id="simmim",
         title="SimMIM: A Simple Framework for Masked Image Modeling",
         paper="arXiv:2111.09886",
@@ -51,42 +46,30 @@ class SimMIM(Learner):
         tags=("generative", "pixel reconstruction"),
         encoder="vit",
     )
+    parts = {"views": 1}
+    reads = ("image",)
+    smallest_batch = 64
 
-    def __init__(
-        self,
-        *,
-        ratio: Part = 0.6,
-        block: Count | None = None,
-        drop_path: Share = 0.1,
-        scale: tuple[SomeShare, SomeShare] | None = None,
-        flip: bool = True,
-        batch: Count = 256,
-        learning_rate: Positive = 1e-3,
-        weight_decay: NotNegative = 0.05,
-        clip: Positive | None = 5.0,
-        warm_up: Share = 0.05,
-    ):
-        """
-        Args:
-            ratio: share of the blocks that is masked, rounded up.
-            block: its side in patches; None takes the paper's sixth of the image, or less where that does not divide
-                the grid.
-            drop_path: of the encoder's blocks, while it is pretrained.
-            scale: share of the image's area that is seen; None takes the paper's 0.67 to 1, but no crop of less than
-                16×16 pixels' area.
-            flip: mirror half of the images.
-            batch: images a step.
-            learning_rate: at its peak (the paper: 1e-4 · batch/512 at 2048).
-            weight_decay: of weights.
-            clip: largest norm of each parameter's gradient (the paper: 5, of all of them).
-            warm_up: share of the steps in which the learning rate rises (the paper: 20 of 800 epochs).
-        """
-        super().__init__()
-        self.ratio, self.block, self.drop_path = ratio, block, drop_path
-        self.scale, self.flip = scale, flip
-        self.parts, self.reads = {"views": 1}, ("image",)
-        self.batch, self.smallest_batch = batch, min(batch, 64)
-        self.learning_rate, self.weight_decay, self.clip, self.warm_up = learning_rate, weight_decay, clip, warm_up
+    ratio: Part = 0.6
+    """Share of the blocks that is masked, rounded up."""
+    block: Count | None = None
+    """Its side in patches; None: the paper's sixth of the image, or less where that does not divide the grid."""
+    drop_path: Share = 0.1
+    """Of the encoder's blocks, while it is pretrained."""
+    scale: tuple[SomeShare, SomeShare] | None = None
+    """A view's share of the image's area; None: 0.67 to 1, of 16×16 pixels at least."""
+    flip: bool = True
+    """Mirror half of the images."""
+    batch: Count = 256
+    """Images a step."""
+    learning_rate: Positive = 0.001
+    """At its peak (the paper: 1e-4 · batch/512 at 2048)."""
+    weight_decay: NotNegative = 0.05
+    """Of weights."""
+    clip: Positive | None = 5.0
+    """Largest norm of each parameter's gradient (the paper: 5, of all of them)."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises (the paper: 20 of 800 epochs)."""
 
     def build(self, data: Dataset) -> None:
         encoder: Any = self.model.encoder
@@ -111,8 +94,8 @@ class SimMIM(Learner):
     def loss(
         self, images: Float[Tensor, "batch 3 height width"], masked: Bool[Tensor, "batch rows columns"]
     ) -> Float[Tensor, ""]:
-        """The mean absolute error of the masked pixels, for images in [0, 1]."""
-        encoder = self.model.encoder
+        """Return the mean absolute error of the masked pixels, for images in [0, 1]."""
+        encoder: Any = self.model.encoder
         _, tokens = encode(encoder, images, masked=masked, mask_token=self.mask_token)
         target = patchify(encoder.normalise(images.float()), patch_size(encoder))
         error, hidden = (self.predict(tokens).float() - target).abs().mean(2), masked.flatten(1)

@@ -1,16 +1,9 @@
-"""SwAV: features without labels, from views that predict each other's assignment to prototypes.
+"""SwAV: views predict each other's assignment to prototypes.
 
-Instead of comparing images with images, SwAV compares them with K prototypes C. A view's embedding z (length 1) is
-assigned to them by a code q: softly, and such that each prototype gets an equal share of the batch, which rules out
-collapse. Each view must predict the codes of the large views of its image:
+A view's embedding is assigned to K prototypes by a code: softly, and such that each prototype gets an equal share of
+the batch, which rules out collapse. Each view predicts the codes of the large views of its image. Small views are
+predicted from, not assigned; small batches take past embeddings from a queue into the assignment.
 
-    max over Q of  Tr(Qᵀ Cᵀ Z) + ε·H(Q),  Q with equal rows and equal columns                 (eq. 3)
-    ℓ = −mean over large i, all v ≠ i of  Σₖ q_iₖ log softmax(z_v·C/τ)ₖ                       (eq. 1, 6)
-
-The first problem is solved by three rounds of Sinkhorn–Knopp, without gradient. Small views (multi-crop) cost little
-and are predicted from, not assigned. Small batches take past embeddings from a queue into the assignment.
-
-Shared: Sinkhorn (over all processes), the loss, the queue, one forward for all views of one size.
 Caron et al., 2020, arXiv:2006.09882; code: facebookresearch/swav.
 """
 
@@ -18,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rushlight.augment import policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole
+from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
 from rushlight.losses.self_distillation import across_views
@@ -40,10 +33,11 @@ LARGE = 2
 """How many views are assigned to prototypes."""
 
 
+@settings
 class SwAV(JointEmbedding):
     """Features without labels: views predict each other's assignment to prototypes."""
 
-    card = Card(
+    card: ClassVar = Card(
         id="swav",
         title="Unsupervised Learning of Visual Features by Contrasting Cluster Assignments",
         paper="arXiv:2006.09882",
@@ -55,65 +49,52 @@ class SwAV(JointEmbedding):
         says="ImageNet, ResNet-50, 800 epochs: 75.3 % top-1 by a linear probe",
         tags=("clustering", "swapped assignments"),
     )
+    smallest_batch = 32
 
-    def __init__(
-        self,
-        *,
-        prototypes: Count | None = None,
-        temperature: Positive = 0.1,
-        epsilon: Positive = 0.05,
-        iterations: Count = 3,
-        queue: Whole | None = None,
-        queue_from: Share = 0.15,
-        freeze: Share = 0.005,
-        projector: Sequence[Count] | None = None,
-        local: Whole = 6,
-        scale: tuple[SomeShare, SomeShare] | None = None,
-        small_scale: tuple[SomeShare, SomeShare] | None = None,
-        flip: bool = True,
-        batch: Several = 256,
-        optimiser: OptimiserName = "adamw",
-        learning_rate: Positive | None = None,
-        weight_decay: NotNegative = 1e-6,
-        warm_up: Share = 0.05,
-    ):
-        """
-        Args:
-            prototypes: K; None takes the paper's 3000, or one for about 16 images of a smaller set, 256 at least.
-            temperature: τ.
-            epsilon: of Sinkhorn–Knopp.
-            iterations: of it.
-            queue: past embeddings that are assigned with the batch; None takes the paper's 3840, but at most one for
-                every fourth image; 0 is none.
-            queue_from: share of the training after which the queue is used (the paper: 15 of 100 epochs and more).
-            freeze: share of the training in which the prototypes rest (the paper: 313 steps).
-            projector: widths of its layers; None takes the encoder's width, then 128.
-            local: small views.
-            scale, small_scale: a large and a small view's share of the image's area; None takes the paper's 0.14 to 1
-                and 0.05 to 0.14, but no large crop of less than 16×16 pixels' area, and no small one of less than 8×8.
-            flip: mirror half of the views.
-            batch: images a step.
-            optimiser: `adamw`; `lars` is the paper's.
-            learning_rate: at its peak; None takes 2e-3, and for LARS 0.3, which is multiplied by batch/256 (the
-                paper: 4.8 at 4096).
-            weight_decay: of weights.
-            warm_up: share of the steps in which the learning rate rises (the paper: 10 epochs).
-        """
-        super().__init__()
-        self.prototypes, self.temperature, self.epsilon, self.iterations = prototypes, temperature, epsilon, iterations
-        self.wanted, self.queue_from, self.freeze = queue, queue_from, freeze
-        self.projector = list(projector) if projector is not None else None
-        self.local, self.scale, self.small_scale, self.flip = local, scale, small_scale, flip
-        self.batch, self.smallest_batch = batch, min(batch, 32)
-        self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
-        self.learning_rate = learning_rate or (0.3 if optimiser == "lars" else 2e-3)
+    prototypes: Count | None = None
+    """K; None: the paper's 3000, or one for about 16 images of a smaller set, 256 at least."""
+    temperature: Positive = 0.1
+    """τ."""
+    epsilon: Positive = 0.05
+    """Of Sinkhorn–Knopp."""
+    iterations: Count = 3
+    """Of it."""
+    queue: Whole | None = None
+    """Past embeddings assigned with the batch; None: 3840, at most one for four images; 0 is none."""
+    queue_from: Share = 0.15
+    """Share of the training after which the queue is used (the paper: 15 of 100 epochs and more)."""
+    freeze: Share = 0.005
+    """Share of the training in which the prototypes rest (the paper: 313 steps)."""
+    projector: Sequence[Count] | None = None
+    """Widths of its layers; None takes the encoder's width, then 128."""
+    local: Whole = 6
+    """Small views."""
+    scale: tuple[SomeShare, SomeShare] | None = None
+    """A large view's share of the image's area; None: 0.14 to 1, of 16×16 pixels at least."""
+    small_scale: tuple[SomeShare, SomeShare] | None = None
+    """A small view's share of the image's area; None: 0.05 to 0.14, of 8×8 pixels at least."""
+    flip: bool = True
+    """Mirror half of the views."""
+    batch: Several = 256
+    """Images a step."""
+    optimiser: OptimiserName = "adamw"
+    """`adamw`; `lars` is the paper's."""
+    learning_rate: Positive | None = None  # type: ignore[assignment]
+    """At its peak; None: 2e-3, for LARS 0.3 times batch/256 (the paper: 4.8 at 4096)."""
+    weight_decay: NotNegative = 1e-06
+    """Of weights."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises (the paper: 10 epochs)."""
+
+    def __post_init__(self) -> None:
+        self.learning_rate = self.learning_rate or (0.3 if self.optimiser == "lars" else 2e-3)
 
     def build(self, data: Dataset) -> None:
         encoder, size = self.model.encoder, (data.height, data.width)
-        widths = self.projector or [encoder.width, 128]
+        widths = list(self.projector or [encoder.width, 128])
         self.add_head("projector", MLP(widths=[encoder.width, *widths]))
         self.centres = Prototypes(width=widths[-1], outputs=self.prototypes or prototypes_for(len(data), 3000))
-        length = 0 if self.wanted == 0 else sized(self.wanted, len(data) // 4, self.batch, largest=3840)
+        length = 0 if self.queue == 0 else sized(self.queue, len(data) // 4, self.batch, largest=3840)
         self.queues = nn.ModuleList(MemoryBank(length, widths[-1]) for _ in range(LARGE if length else 0))
         self.policies = views(
             size,

@@ -1,41 +1,34 @@
-"""VICReg: features without labels, from views that agree while every dimension varies for itself.
+"""VICReg: views agree, every dimension varies, and no two vary together.
 
-Two views' embeddings should be alike; that alone is met by a constant. VICReg names what a constant lacks, and asks
-each branch for it, separately: every dimension must vary over the batch, and no two may vary together. With z, z′ the
-expander's outputs of N images, D wide, and C(z) their covariance over the batch:
+Agreement alone is met by a constant. VICReg names what a constant lacks and demands it of each branch separately. No
+negatives, no teacher, no normalisation of the embeddings; the branches need not even share weights.
 
-    s(z, z′) = 1/(N·D) Σᵢ ‖zᵢ − z′ᵢ‖²                                                    (eq. 5)
-    v(z)     = 1/D Σⱼ max(0, 1 − √(Var(zʲ) + ε))                                         (eq. 1)
-    c(z)     = 1/D Σ_{i≠j} C(z)²ᵢⱼ                                                        (eq. 4)
-    ℓ = λ·s(z, z′) + μ·[v(z) + v(z′)]/2 + ν·[c(z) + c(z′)]                                (eq. 6)
-
-No negatives, no teacher, no normalisation of the embeddings; the branches need not even share weights.
-
-Shared: the two policies, the loss (exact over all processes), the expander's MLP, LARS.
 Bardes et al., 2021, arXiv:2105.04906; code: facebookresearch/vicreg.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
 from rushlight.augment import policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare
+from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
-from rushlight.losses.redundancy import vicreg
+from rushlight.losses.redundancy import WIDE, vicreg, vicreg_by_columns
 from rushlight.nets.heads import MLP
 from rushlight.train.joint_embedding import JointEmbedding, crop_scale
 from rushlight.train.learner import Batch
 from rushlight.train.optim import OptimiserName
 
 
+@settings
 class VICReg(JointEmbedding):
     """Features without labels: views agree, each dimension varies, and none varies with another."""
 
-    card = Card(
+    card: ClassVar = Card(
         id="vicreg",
         title="VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning",
         paper="arXiv:2105.04906",
@@ -48,44 +41,31 @@ class VICReg(JointEmbedding):
         tags=("redundancy reduction", "instance discrimination"),
     )
 
-    def __init__(
-        self,
-        *,
-        invariance: NotNegative = 25.0,
-        variance: NotNegative = 25.0,
-        covariance: NotNegative = 1.0,
-        projector: Sequence[Count] | None = None,
-        scale: tuple[SomeShare, SomeShare] | None = None,
-        flip: bool = True,
-        batch: Several = 256,
-        optimiser: OptimiserName = "adamw",
-        learning_rate: Positive | None = None,
-        weight_decay: NotNegative = 1e-6,
-        warm_up: Share = 0.05,
-    ):
-        """
-        Args:
-            invariance: λ.
-            variance: μ.
-            covariance: ν.
-            projector: widths of the expander's layers; None takes three of four times the encoder's width, at most
-                8192 (the paper's 8192-8192-8192 for a ResNet-50).
-            scale: share of the image's area that a view shows; None takes the paper's 0.08 to 1, but no crop of
-                less than 16×16 pixels' area.
-            flip: mirror half of the views.
-            batch: images a step (two views each).
-            optimiser: `adamw`; `lars` is the paper's.
-            learning_rate: at its peak; None takes 2e-3, and for LARS 0.2, which is multiplied by batch/256.
-            weight_decay: of weights.
-            warm_up: share of the steps in which the learning rate rises (the paper: 10 of 1000 epochs).
-        """
-        super().__init__()
-        self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
-        self.projector = list(projector) if projector is not None else None
-        self.scale, self.flip = scale, flip
-        self.batch, self.smallest_batch = batch, min(batch, 64)
-        self.optimiser, self.weight_decay, self.warm_up = optimiser, weight_decay, warm_up
-        self.learning_rate = learning_rate or (0.2 if optimiser == "lars" else 2e-3)
+    invariance: NotNegative = 25.0
+    """λ, of the views' mean squared difference."""
+    variance: NotNegative = 25.0
+    """μ, of the hinge on each dimension's deviation."""
+    covariance: NotNegative = 1.0
+    """ν, of squared covariances."""
+    projector: Sequence[Count] | None = None
+    """Widths of the expander; None: three of four times the encoder's, at most 8192 (the paper's for a ResNet-50)."""
+    scale: tuple[SomeShare, SomeShare] | None = None
+    """A view's share of the image's area; None: 0.08 to 1, of 16×16 pixels at least."""
+    flip: bool = True
+    """Mirror half of the views."""
+    batch: Several = 256
+    """Images a step (two views each)."""
+    optimiser: OptimiserName = "adamw"
+    """`adamw`; `lars` is the paper's."""
+    learning_rate: Positive | None = None  # type: ignore[assignment]
+    """At its peak; None: 2e-3, for LARS 0.2 times batch/256."""
+    weight_decay: NotNegative = 1e-06
+    """Of weights."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises (the paper: 10 of 1000 epochs)."""
+
+    def __post_init__(self) -> None:
+        self.learning_rate = self.learning_rate or (0.2 if self.optimiser == "lars" else 2e-3)
 
     def build(self, data: Dataset) -> None:
         width, size = self.model.encoder.width, (data.height, data.width)
@@ -94,5 +74,7 @@ class VICReg(JointEmbedding):
         self.policies = policy.barlow_pair(size, scale=self.scale or crop_scale(*size), flip=self.flip)
 
     def step(self, batch: Batch) -> Tensor:
-        one, other = (self.model.logits(view, "projector") for view in self.views(batch))
-        return vicreg(one, other, **self.weights)
+        z_a, z_b = (self.model.logits(view, "projector") for view in self.views(batch))
+        weights = {"invariance": self.invariance, "variance": self.variance, "covariance": self.covariance}
+        loss = vicreg_by_columns if WIDE < z_a.shape[1] > len(z_a) * self.processes else vicreg
+        return loss(z_a, z_b, **weights)

@@ -1,21 +1,9 @@
 """The survey of self-supervised learning for vision transformers: one taxonomy, and one comparison of its members.
 
-Self-supervised methods for ViTs differ by what they learn a representation with, and by the task that they make up
-for it. The survey orders them so; here the order is data. A system says with its card's `tags` where it stands, first
-its family, then its pretext task, and `taxonomy()` puts every system of the catalogue in its place:
+A card's `tags` say where a method stands, first its family, then its pretext task; `taxonomy()` lists all of them. The
+survey trains nothing; the judge below does: members of several families start from the same encoder, see the same
+images without labels and spend the same budget, and are then measured alike, beside the encoder they started from.
 
-    contrastive           tell images apart by their views
-    self-distillation     predict what a slow copy of oneself says of another view
-    clustering            agree on the group that a view belongs to
-    redundancy reduction  agree, with dimensions that do not repeat each other
-    generative            rebuild what was hidden
-    hybrid                several of these at once
-
-The survey trains nothing. The judge below does: members of several families start from the same encoder, see the
-same images without labels, and spend the same budget; then they answer the same questions (nearest neighbours, a
-linear probe, fine-tuning on few labels, effective rank), beside the encoder that they started from.
-
-Shared: the members, each a system of its own; probes; RankMe's spectrum.
 Khan et al., 2024, arXiv:2408.17059.
 """
 
@@ -23,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from rushlight.core.arguments import Count, Positive
+from rushlight.core.arguments import Count, Positive, settings
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.catalogue import cards
 from rushlight.core.findings import Findings, Kind, Measure, Table
@@ -121,11 +110,12 @@ def taxonomy() -> dict[str, list[str]]:
     return rows
 
 
+@settings
 class VitSslSurvey(Judge):
     """Members of every family of self-supervised learning, at an equal budget, on the data at hand."""
 
     audits = False
-    card = Card(
+    card: ClassVar = Card(
         id="vit-ssl-survey",
         title="A Survey of the Self Supervised Learning Mechanisms for Vision Transformers",
         paper="arXiv:2408.17059",
@@ -137,27 +127,21 @@ class VitSslSurvey(Judge):
         "the survey itself trains nothing",
     )
 
-    def __init__(
-        self,
-        *,
-        members: Sequence[str] = MEMBERS,
-        budget: str = "40k",
-        labels: Count = 50,
-        fine_tuning: str = "10k",
-        neighbours: Count = 20,
-        temperature: Positive = 0.07,
-    ):
-        """
-        Args:
-            members: recipes without labels, e.g. `["dino", "mae(ratio=0.6)"]`.
-            budget: of each member's pretraining.
-            labels: a class for fine-tuning; classes with fewer known labels keep what they have.
-            fine_tuning: the budget of each fine-tuning.
-            neighbours, temperature: of the nearest neighbours' votes.
-        """
-        self.members = [Recipe.parse(member) for member in members]
-        self.budget, self.fine_tuning = Budget.parse(budget), Budget.parse(fine_tuning)
-        self.labels, self.neighbours, self.temperature = labels, neighbours, temperature
+    members: Sequence[str] = MEMBERS
+    """Recipes without labels, e.g. `["dino", "mae(ratio=0.6)"]`."""
+    budget: str = "40k"
+    """Of each member's pretraining."""
+    labels: Count = 50
+    """A class for fine-tuning; classes with fewer known labels keep what they have."""
+    fine_tuning: str = "10k"
+    """The budget of each fine-tuning."""
+    neighbours: Count = 20
+    """That vote."""
+    temperature: Positive = 0.07
+    """Of their votes."""
+
+    def __post_init__(self) -> None:
+        self.recipes = [Recipe.parse(member) for member in self.members]
 
     @staticmethod
     def taxonomy() -> dict[str, list[str]]:
@@ -177,10 +161,10 @@ class VitSslSurvey(Judge):
         train, test = held.fold(TRAIN), held.fold(TEST)
         test = test.select(test.known("class"))
         runs = {"untrained": (model, 0.0, 0.0)}
-        for number, member in enumerate(self.members):
+        for number, member in enumerate(self.recipes):
             if ctx.on_progress is not None:
-                ctx.on_progress(Progress(str(member), number / len(self.members)))
-            trained = member.run(train.hide(), model, _bare(ctx, self.budget))
+                ctx.on_progress(Progress(str(member), number / len(self.recipes)))
+            trained = member.run(train.hide(), model, _bare(ctx, Budget.parse(self.budget)))
             runs[str(member)] = (trained.model, trained.spent.passes, trained.spent.seconds)
         rows = [self._row(name, *run, train, test, ctx) for name, run in runs.items()]
         kinds: dict[str, Kind] = dict.fromkeys(ASKED[:3], "share")
@@ -197,10 +181,9 @@ class VitSslSurvey(Judge):
         seen = train.select(train.known("class"))
         bank, asked = (pooled(model, part["image"]) for part in (seen, test))
         labels, true = seen["class"], test["class"]
-        vote = {"k": self.neighbours, "temperature": self.temperature}
         return {
             "member": name,
-            "neighbours": knn.accuracy(bank, labels, asked, true, **vote),
+            "neighbours": knn.accuracy(bank, labels, asked, true, k=self.neighbours, temperature=self.temperature),
             "linear": linear.accuracy(bank, labels, asked, true),
             "fine-tuned": self._fine_tuned(model, train, test, ctx),
             "rank": float(spectrum.effective_rank(spectrum.singular_values(asked))),
@@ -211,7 +194,7 @@ class VitSslSurvey(Judge):
     def _fine_tuned(self, model: Model, train: Dataset, test: Dataset, ctx: RunContext) -> float:
         counts = train["class"][train.known("class")].bincount()
         few = hide.per_class(train, min(self.labels, int(counts[counts > 0].min())), seed=ctx.seed)
-        tuned = Recipe.parse("supervised").run(few, model, _bare(ctx, self.fine_tuning, "class"))
+        tuned = Recipe.parse("supervised").run(few, model, _bare(ctx, Budget.parse(self.fine_tuning), "class"))
         return evaluate(tuned.model, test, "class").value
 
 

@@ -30,7 +30,7 @@ def test_labels_are_the_nearest_clusters_and_stay() -> None:
     assert learner.labels.shape == (1500, 3)
     assert int(learner.labels.max()) < 40
     assert all(len(set(row)) == 3 for row in learner.labels[:50].tolist())
-    features = torch.nn.functional.normalize(pooled(learner.given, photos()["image"]), dim=1)
+    features = torch.nn.functional.normalize(pooled(learner.source_model, photos()["image"]), dim=1)
     first = learner.labels[:, 0]
     same = first[:, None] == first
     cosine = features @ features.T
@@ -60,7 +60,7 @@ def test_only_active_clusters_get_gradients() -> None:
 def test_the_student_starts_anew_unless_told() -> None:
     for restart in (True, False):
         learner = prepared(MLCD, clusters=40, restart=restart)
-        same = torch.equal(next(learner.model.encoder.parameters()), next(learner.given.encoder.parameters()))
+        same = torch.equal(next(learner.model.encoder.parameters()), next(learner.source_model.encoder.parameters()))
         assert same is not restart
 
 

@@ -137,11 +137,22 @@ def test_subsets_leave_modalities_out_and_unavailable_ones_are_never_kept() -> N
     masked = mask.dirichlet_tokens(500, [16] * 3, available=available, **drawn)
     assert bool(masked[:, 16:32].all())
     assert bool(((~masked).sum(1) == 8).all())
-    some = mask.dirichlet_tokens(500, [16] * 3, subsets=True, **drawn)
-    alone = torch.stack([(~part).sum(1) == 8 for part in some.chunk(3, 1)], 1).any(1)
-    assert alone.float().mean() > 0.3
     with pytest.raises(ValueError, match="fewer than 40 tokens"):
         mask.dirichlet_tokens(2, [16] * 3, available=available[:2], kept=40, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("available", [(True, True, True), (True, False, True), (False, True, False)])
+def test_all_non_empty_subsets_of_what_is_there_are_alike(available: tuple[bool, ...]) -> None:
+    n, several = 14_000, 2 ** sum(available) - 1
+    there = torch.tensor(available).expand(n, 3)
+    masked = mask.dirichlet_tokens(n, [16] * 3, kept=8, alpha=1e3, available=there, subsets=True,
+                                   generator=torch.Generator().manual_seed(0))  # fmt: skip
+    seen = torch.stack([(~part).any(1) for part in masked.chunk(3, 1)], 1)  # equal shares: 8, 4 + 4 or 3 + 3 + 2
+    sets, counts = (seen * torch.tensor([4, 2, 1])).sum(1).unique(return_counts=True)
+    assert len(sets) == several
+    assert bool((~seen | there).all())
+    spread = (1 / several * (1 - 1 / several) / n) ** 0.5
+    assert float((counts / n - 1 / several).abs().max()) <= 5 * spread  # all three modalities: 1/7, once 2/8
 
 
 def test_unknown_values_are_neither_seen_nor_asked_for_and_gradients_stay_finite(whole: Dataset) -> None:
@@ -220,6 +231,14 @@ def test_uncertainties_weigh_the_losses(whole: Dataset) -> None:
 def test_it_goes_without_images_and_on_patches_of_fourteen(whole: Dataset) -> None:
     learner = ready(whole, modalities=["depth"], targets=["image"])
     learner.step(learner.draw(8, 0)).backward()
+    for names in (["depth"], ["mask"], ["depth", "mask"]):  # no image at all, neither seen nor asked for
+        alone = ready(whole, modalities=names)
+        shapes = []
+        alone.model.encoder.model.blocks.register_forward_hook(lambda m, given, out: shapes.append(given[0].shape))
+        alone.step(alone.draw(8, 0)).backward()
+        assert shapes[-1] == (8, 1 + 8, 64)  # half of one modality's 16 tokens
+        assert alone.model.encoder.model.patch_embed.proj.weight.grad is None
+        assert all(p.grad is not None for p in alone.parameters() if p.requires_grad)  # as DDP asks
     pixels = {"image": torch.ones(2, 32, 32, dtype=torch.bool), "depth": torch.zeros(2, 32, 32, dtype=torch.bool)}
     pixels["depth"][0, 3, 3] = True
     assert learner.available(pixels).tolist() == [[False, True], [False, True]]

@@ -88,10 +88,18 @@ def test_depth_is_standardised_by_its_middle_and_by_nothing_else() -> None:
     found, known = standardise_depth(depth)
     assert bool(known.all())
     for image, result in zip(depth, found, strict=True):
-        middle = image.flatten().sort().values[6:-6]
+        middle = image.flatten().sort().values[6:54]  # int(0.1·60) … int(0.9·60)
         expected = (image - middle.mean()) / (middle.var(unbiased=True) + 1e-6).sqrt()
         torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(standardise_depth(7 * depth + 3)[0], found, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("n", [7, 11, 15, 64, 1024])
+def test_the_middle_of_depth_are_the_official_ranks(n: int) -> None:
+    depth = torch.rand(1, 1, n, generator=torch.Generator().manual_seed(n))
+    ranked = depth.flatten().sort().values[int(0.1 * n) : int(0.9 * n)]  # run_pretraining_multimae.py
+    expected = (depth - ranked.mean()) / (ranked.var() + 1e-6).sqrt()
+    torch.testing.assert_close(standardise_depth(depth)[0], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_unknown_depth_is_zero_and_told() -> None:

@@ -1,23 +1,10 @@
-"""Self-supervision for histology: what tissue looks like, told to any joint-embedding learner, and judged on slides.
+"""Self-supervision for histology: what tissue looks like, for any joint-embedding learner, and a judge of slides.
 
-Recipes were tuned on photographs. Tissue has no upright, no single object, a stain that varies by laboratory, and a
-meaning that depends on magnification. So the learner's views are changed:
+Tissue has no upright, no single object, a stain that varies by laboratory, and a meaning that depends on
+magnification. So views take all eight symmetries, narrow crops and random stains, and patches are drawn evenly over
+studies, slides and magnifications. `Slides` judges features as they are used: only the slide, a bag of patches, has
+a label.
 
-    dihedral        any of the eight symmetries of a square
-    narrow crops    0.4 to 1 of the area, so that magnification keeps its meaning (photographs: 0.08 to 1)
-    stain           RandStainNA: each view with the channel means a ~ N(A_m, A_s(1 + h)) and deviations
-                    d ~ N(D_m, D_s(1 + h)) of a virtual slide, x′ = (x − mean)·d/std + a, in Lab;
-                    or each stain's concentration jittered, in HED
-    magnification   with a probability, the last large view shows the same centre from twice as near
-
-Patches are drawn study → slide (`domain`) → magnification → patch, evenly at each level whose column is there, so
-that none dominates; those without tissue are left out. Hue and saturation are left to the stain; brightness and
-contrast vary little. The base is SimCLR, MSN, DINO, …
-
-`slides` judges features as they are used: a slide is a bag of patches, and only the slide has a label. Learning from
-bags (mean, or gated attention) on frozen features, divided by slides, with intervals over slides.
-
-Shared: the learner; stains; balanced draws; the mask of tissue; pooling; areas under curves.
 Lai et al., 2023, arXiv:2310.13259. RandStainNA: arXiv:2206.12694; HED: arXiv:1902.06543; MIL: arXiv:1802.04712.
 """
 
@@ -25,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +20,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from rushlight.augment.policy import Policy
-from rushlight.core.arguments import Count, Several, Share, SomeShare
+from rushlight.core.arguments import Count, Several, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Curves, Findings, Measure, measures
@@ -51,10 +39,11 @@ MEASURED = 4000
 """Images that a training set's stain is measured on, at most."""
 
 
+@settings
 class HistopathSSL(AddOn):
     """Views for tissue, added to any joint-embedding learner."""
 
-    card = Card(
+    card: ClassVar = Card(
         id="histopath-ssl",
         title="Domain-specific optimization and diverse evaluation of self-supervised models for histopathology",
         paper="arXiv:2310.13259",
@@ -66,44 +55,35 @@ class HistopathSSL(AddOn):
         tags=("contrastive", "instance discrimination of tissue"),
     )
 
-    def __init__(
-        self,
-        *,
-        base: str = "simclr",
-        dihedral: bool = True,
-        scale: tuple[SomeShare, SomeShare] | None = (0.4, 1.0),
-        stain: str = "randstain",
-        stain_probability: Share = 0.8,
-        stain_spread: float = 0.0,
-        distribution: str = "normal",
-        neighbour: Share = 0.0,
-        balanced: bool = True,
-        least_tissue: Share = 0.1,
-    ):
-        """
-        Args:
-            base: the learner, written as in a recipe: `"simclr(temperature=0.2)"`, `"msn(focal=2)"`, …
-            dihedral: any of the eight symmetries, instead of a mirror image at most.
-            scale: share of the area that a large view shows; None leaves the base's.
-            stain: `randstain`, `hed`, or `none`, which keeps the base's colours.
-            stain_probability: of each view.
-            stain_spread: h, the virtual slides' extra deviation.
-            distribution: `normal`, `laplace` or `uniform`, of virtual slides.
-            neighbour: probability that the last large view shows the same centre at twice the magnification.
-            balanced: draw evenly over studies, slides (`domain`) and magnifications, as far as the columns are there.
-            least_tissue: share of a patch that shows tissue, at least (0 … 1), else it is left out; 0 keeps all.
-        """
-        super().__init__()
-        if stain not in STAIN or distribution not in ("normal", "laplace", "uniform"):
-            raise UserError(f"stain='{stain}', distribution='{distribution}': a stain is {', '.join(STAIN)}; "
+    base: str = "simclr"
+    """The learner, written as in a recipe: `"simclr(temperature=0.2)"`, `"msn(focal=2)"`, …."""
+    dihedral: bool = True
+    """Any of the eight symmetries, instead of a mirror image at most."""
+    scale: tuple[SomeShare, SomeShare] | None = (0.4, 1.0)
+    """Share of the area that a large view shows; None leaves the base's."""
+    stain: str = "randstain"
+    """`randstain`, `hed`, or `none`, which keeps the base's colours."""
+    stain_probability: Share = 0.8
+    """Of each view."""
+    stain_spread: float = 0.0
+    """H, the virtual slides' extra deviation."""
+    distribution: str = "normal"
+    """`normal`, `laplace` or `uniform`, of virtual slides."""
+    neighbour: Share = 0.0
+    """Probability that the last large view shows the same centre at twice the magnification."""
+    balanced: bool = True
+    """Draw evenly over studies, slides (`domain`) and magnifications, as far as the columns are there."""
+    least_tissue: Share = 0.1
+    """Share of a patch that shows tissue, at least; else it is left out; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        if self.stain not in STAIN or self.distribution not in ("normal", "laplace", "uniform"):
+            raise UserError(f"stain='{self.stain}', distribution='{self.distribution}': a stain is {', '.join(STAIN)}; "
                             "a distribution normal, laplace or uniform")  # fmt: skip
-        if scale is not None and scale[0] > scale[1]:
-            raise UserError(f"scale={scale}: give the least share of an image's area that a large view shows, then the "
-                            "largest, such as (0.4, 1.0)")  # fmt: skip
-        self.learner = joint(base)
-        self.dihedral, self.scale, self.stain, self.neighbour = dihedral, scale, stain, neighbour
-        self.probability, self.spread, self.distribution = stain_probability, stain_spread, distribution
-        self.balanced, self.least_tissue = balanced, least_tissue
+        if self.scale is not None and self.scale[0] > self.scale[1]:
+            raise UserError(f"scale={self.scale}: give the least share of an image's area that a large view shows, "
+                            "then the largest, such as (0.4, 1.0)")  # fmt: skip
+        self.learner = joint(self.base)
         self.learner.look = self.look
         self.statistics: stains.Statistics | None = None
 
@@ -166,10 +146,10 @@ class HistopathSSL(AddOn):
         if self.stain == "none":
             return view
         if self.stain == "hed":
-            return stains.jitter_hed(view, probability=self.probability, generator=generator)
+            return stains.jitter_hed(view, probability=self.stain_probability, generator=generator)
         assert statistics is not None
-        drawn: dict = {"spread": self.spread, "distribution": self.distribution}
-        return stains.restain(view, statistics, probability=self.probability, generator=generator, **drawn)
+        drawn: dict = {"spread": self.stain_spread, "distribution": self.distribution}
+        return stains.restain(view, statistics, probability=self.stain_probability, generator=generator, **drawn)
 
 
 def measured(images: Tensor) -> stains.Statistics:
@@ -189,11 +169,12 @@ def nearer(images: Tensor, probability: float, generator: torch.Generator) -> Te
     return torch.where(drawn[:, None, None, None], close, values)
 
 
+@settings
 class Slides(Judge):
     """Tasks of whole slides: frozen features of patches, labels of slides alone."""
 
     audits = False
-    card = Card(
+    card: ClassVar = Card(
         id="slides",
         title="Weakly supervised slide-level tasks by multiple-instance learning",
         paper="arXiv:1802.04712",
@@ -204,14 +185,12 @@ class Slides(Judge):
         says="attention finds the instances that decide a bag's label",
     )
 
-    def __init__(self, *, folds: Several = 4, draws: Count = 500, titration: Sequence[SomeShare] = (0.25, 0.5, 1.0)):
-        """
-        Args:
-            folds: parts that the slides are divided into; each is predicted from the others.
-            draws: of the bootstrap over slides.
-            titration: shares of each label's training slides that are labelled, in (0, 1]; of each at least one slide.
-        """
-        self.folds, self.draws, self.titration = folds, draws, tuple(titration)
+    folds: Several = 4
+    """Parts that the slides are divided into; each is predicted from the others."""
+    draws: Count = 500
+    """Of the bootstrap over slides."""
+    titration: Sequence[SomeShare] = (0.25, 0.5, 1.0)
+    """Shares of each label's training slides that are labelled; of each at least one slide."""
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         """Macro one-against-rest AUC by mean pooling and by gated attention.
@@ -239,7 +218,9 @@ class Slides(Judge):
         curve = Curves("label titration", "labelled slides", "macro AUC", by_labels)
         return Findings("slides", tuple(measured), curves=(curve,), notes=("Divided by slides, not by patches.",))
 
-    def titrated(self, bags: slides.Bags, classes: int, pooling: str, seed: int) -> tuple[list[float], list[float]]:
+    def titrated(
+        self, bags: slides.Bags, classes: int, pooling: slides.Pooling, seed: int
+    ) -> tuple[list[float], list[float]]:
         """(labelled slides of a fold's training, in the mean; AUC) for each share."""
         folds = list(self.divided(bags, seed))
         counts = [
@@ -248,7 +229,7 @@ class Slides(Judge):
         areas = [slides.macro_auc(self.predicted(bags, classes, pooling, s, seed), bags.labels) for s in self.titration]
         return [sum(each) / len(each) for each in counts], areas
 
-    def predicted(self, bags: slides.Bags, classes: int, pooling: str, share: float, seed: int) -> Tensor:
+    def predicted(self, bags: slides.Bags, classes: int, pooling: slides.Pooling, share: float, seed: int) -> Tensor:
         """Each slide's probabilities, from slides of the other folds, of which a share is labelled."""
         found = torch.zeros(len(bags.labels), classes)
         for train, test in self.divided(bags, seed):

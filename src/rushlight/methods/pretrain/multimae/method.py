@@ -1,37 +1,30 @@
-"""MultiMAE: features from rebuilding several modalities of a scene, each from what is seen of all. Multi-modal masked
-autoencoder.
+"""MultiMAE: rebuild several modalities of a scene, each from what is seen of all. Multi-modal masked autoencoder.
 
-An image, its depth and its map of classes are cut into the same patches. Of all tokens together a sixth is seen; how
-that is shared among modalities is drawn anew for each image, from Dirichlet(α, …), so that the network learns to say
-one from another. One plain transformer sees the visible tokens; a light decoder a target asks, patch by patch, what
-stands in its modality: queries are its own grid, keys the visible tokens of all, by one layer of cross-attention. On
-masked tokens, with each image's mean taken first,
+An image, its depth and its map of classes are cut into the same patches. Of all tokens together a sixth is seen, shared
+among modalities at random, so that the network learns to predict one from another. A light decoder a target asks,
+patch by patch, what stands in its modality. What is unknown (NaN, 255) is neither shown nor asked for; maps of classes
+that nobody drew can come from another model (`pseudo`).
 
-    ℓ = MSE(rgb) + MSE(rgb, patches normalised) + L1(depth) + CE(classes)
-
-Modalities that nobody measured come from other networks (`pseudo`). What is unknown (NaN, 255) is neither shown nor
-asked for. What is handed on: an encoder of images like any other, and `adapters`, with which it takes the other
-modalities, too.
-
-Shared: the views, which carry depth and masks; masks, adapters and decoders; patches' normalisation.
 Bachmann et al., 2022, arXiv:2204.01678; code: EPFL-VILAB/MultiMAE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from tensordict import TensorDict
 from torch import Tensor, nn
 
 from rushlight import tasks
 from rushlight.augment import mask
 from rushlight.augment.policy import Policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare
+from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.distributed import all_sum
 from rushlight.core.errors import UserError
@@ -58,10 +51,11 @@ TEACHING = 0.25
 _ALONE = RunContext()
 
 
+@settings
 class MultiMAE(Learner):
     """Features from rebuilding images, depth and classes from parts of all of them."""
 
-    card = Card(
+    card: ClassVar = Card(
         id="multimae",
         title="MultiMAE: Multi-modal Multi-task Masked Autoencoders",
         paper="arXiv:2204.01678",
@@ -74,60 +68,49 @@ class MultiMAE(Learner):
         tags=("generative", "multi-modal reconstruction"),
         encoder="vit",
     )
+    parts = {"views": 1}
+    smallest_batch = 64
 
-    def __init__(
-        self,
-        *,
-        modalities: Sequence[str] | None = None,
-        targets: Sequence[str] | None = None,
-        pseudo: Mapping[str, str] | None = None,
-        kept: SomeShare = 0.5,
-        alpha: Positive = 1.0,
-        subsets: bool = False,
-        normalised: bool = True,
-        uncertainty: bool = False,
-        decoder: tuple[Count, Count, Count] | None = None,
-        scale: tuple[SomeShare, SomeShare] | None = None,
-        flip: bool = True,
-        batch: Count = 256,
-        learning_rate: Positive = 1e-3,
-        weight_decay: NotNegative = 0.05,
-        warm_up: Share = 0.05,
-    ):
-        """
-        Args:
-            modalities: that are seen, of `image`, `depth` and `mask`; None takes those of which the data has any.
-            targets: that are rebuilt; None takes the modalities.
-            pseudo: `{"mask": "model/"}`: a model of ours that fills a column where it is unknown.
-            kept: visible tokens, as a share of one modality's (the paper: 98 of 196).
-            alpha: of the Dirichlet distribution of shares.
-            subsets: draw a set of modalities first, and share among these.
-            normalised: a second decoder of images, whose targets are normalised by patch.
-            uncertainty: weigh the losses by learned uncertainties, exp(−s)·ℓ + s, instead of a plain sum.
-            decoder: its width, blocks and heads; None takes the paper's 256, 2 and 8 for a ViT-B, and half of MAE's
-                width and one block for smaller encoders.
-            scale: share of the image's area that is seen; None takes the paper's 0.2 to 1, but no crop of less than
-                16×16 pixels' area.
-            flip: mirror half of the images.
-            batch: images a step.
-            learning_rate: at its peak (the paper: 1e-4 · batch/256 at 2048).
-            weight_decay: of weights.
-            warm_up: share of the steps in which the learning rate rises (the paper: 40 of 1600 epochs).
-        """
-        super().__init__()
-        for name in [*(modalities or ()), *(targets or ()), *(pseudo or ())]:
+    modalities: Sequence[str] | None = None
+    """Seen, of `image`, `depth` and `mask`; None: those of which the data has any."""
+    targets: Sequence[str] | None = None
+    """Rebuilt; None: the modalities."""
+    pseudo: Mapping[str, str] | None = None
+    """`{"mask": "model/"}`: a model of ours that fills a column where it is unknown."""
+    kept: SomeShare = 0.5
+    """Visible tokens, as a share of one modality's (the paper: 98 of 196)."""
+    alpha: Positive = 1.0
+    """Of the Dirichlet distribution of shares."""
+    subsets: bool = False
+    """Draw a set of modalities first, all non-empty ones alike, and share among these."""
+    normalised: bool = True
+    """A second decoder of images, whose targets are normalised by patch."""
+    uncertainty: bool = False
+    """Weigh the losses by learned uncertainties, exp(−s)·ℓ + s, instead of a plain sum."""
+    decoder: tuple[Count, Count, Count] | None = None
+    """Its width, blocks and heads; None: 256, 2 and 8 for a ViT-B, less for smaller encoders."""
+    scale: tuple[SomeShare, SomeShare] | None = None
+    """A view's share of the image's area; None: 0.2 to 1, of 16×16 pixels at least."""
+    flip: bool = True
+    """Mirror half of the images."""
+    batch: Count = 256
+    """Images a step."""
+    learning_rate: Positive = 0.001
+    """At its peak (the paper: 1e-4 · batch/256 at 2048)."""
+    weight_decay: NotNegative = 0.05
+    """Of weights."""
+    warm_up: Share = 0.05
+    """Share of the steps in which the learning rate rises (the paper: 40 of 1600 epochs)."""
+
+    def __post_init__(self) -> None:
+        for name in [*(self.modalities or ()), *(self.targets or ()), *(self.pseudo or ())]:
             if name not in MODALITIES:
                 raise UserError(f"multimae has no modality '{name}': it has {', '.join(MODALITIES)}")
-        if pseudo and set(pseudo) != {"mask"}:
+        if self.pseudo and set(self.pseudo) != {"mask"}:
             raise UserError("multimae fills the column 'mask' by a model of ours; depth must be in the data")
-        if not 0 < kept <= 1:
-            raise UserError(f"multimae's `kept` is a share of one modality's tokens, above 0 and at most 1, not {kept}")
-        self.modalities, self.targets, self.pseudo = modalities, targets, dict(pseudo or {})
-        self.kept, self.alpha, self.subsets = kept, alpha, subsets
-        self.normalised, self.uncertainty, self.size = normalised, uncertainty, decoder
-        self.scale, self.flip, self.parts = scale, flip, {"views": 1}
-        self.batch, self.smallest_batch = batch, min(batch, 64)
-        self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
+        if not 0 < self.kept <= 1:
+            raise UserError(f"multimae's `kept` is a share of one modality's tokens, above 0 and at most 1, not "
+                            f"{self.kept}")  # fmt: skip
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Fill in pseudo-labels, which are paid for, and train; the data come out as they came in."""
@@ -161,9 +144,9 @@ class MultiMAE(Learner):
         if len(rows):
             masks[rows] = teacher.predict(data["image"][rows], names=["mask"])["mask"].argmax(1).byte()
         numbers = range(int(masks[masks != UNKNOWN].max()) + 1) if (masks != UNKNOWN).any() else ()
-        names = own or names or [str(number) for number in numbers]
+        names = tuple(own or names or (str(number) for number in numbers))
         paid = Spent(len(rows) * price / a_pass, len(rows) * price)
-        return data.with_columns(mask=masks).with_info(mask_names=tuple(names)), paid
+        return data.with_columns(mask=masks).with_info(mask_names=names), paid
 
     def build(self, data: Dataset) -> None:
         encoder: Any = self.model.encoder
@@ -173,7 +156,8 @@ class MultiMAE(Learner):
         encoder.pool_by_mean()
         fix_positions(encoder, column_first=False)
         there = [name for name in MODALITIES if name == "image" or data.known(name).any()]
-        self.inputs, self.asked = list(self.modalities or there), list(self.targets or self.modalities or there)
+        self.inputs = list(self.modalities or there)
+        self.asked = list(self.targets or self.inputs)
         for name in (*self.inputs, *self.asked):
             if name not in there:
                 raise UserError(
@@ -183,13 +167,14 @@ class MultiMAE(Learner):
             raise UserError(f"some images of {data.info.source} have no known {' or '.join(self.inputs)}, and there is "
                             f"nothing that multimae could see of them: add 'image' to its modalities")  # fmt: skip
         self.every = [name for name in MODALITIES if name in (*self.inputs, *self.asked)]
+        encoder.model.patch_embed.requires_grad_("image" in self.every)  # what no loss uses, DDP does not forgive
         width, patch = encoder.model.embed_dim, patch_size(encoder)
         classes = tasks.find("mask").outputs(data) if "mask" in self.every else 0
         adapters = Adapters(width=width, patch=patch, classes=classes, depth="depth" in self.every)
         self.add_head("adapters", adapters)
         self.patch, self.classes = patch, classes
         self.decoders = nn.ModuleDict({f"{name}_": self._decoder(name) for name in self._losses()})
-        weighed = self._losses() if self.uncertainty else []  # what no loss uses, DDP does not forgive
+        weighed = self._losses() if self.uncertainty else []
         self.doubts = nn.ParameterDict({f"{name}_": nn.Parameter(torch.zeros(())) for name in weighed})
         size = (data.height, data.width)
         scale = self.scale or crop_scale(*size, smallest=0.2)
@@ -203,8 +188,8 @@ class MultiMAE(Learner):
         size = decoder_size(self.model.encoder)
         size = {"width": max(size["width"] // 2, 32), "depth": 2 if size["depth"] == 8 else 1}
         size |= {"heads": max(size["width"] // 32, 1)}
-        if self.size is not None:
-            size = dict(zip(("width", "depth", "heads"), self.size, strict=True))
+        if self.decoder is not None:
+            size = dict(zip(("width", "depth", "heads"), self.decoder, strict=True))
         outputs = {"depth": self.patch**2, "mask": self.classes * (self.patch // label_stride(self.patch)) ** 2}
         width = self.model.encoder.width
         return CrossDecoder(
@@ -212,19 +197,20 @@ class MultiMAE(Learner):
         )
 
     def step(self, batch: Batch) -> Tensor:
-        views = batch["views"]
-        images, view = self.view.with_view(views["image"], generator=self.generator())
-        columns = {"image": images}
-        if "depth" in self.every:
-            columns["depth"] = view.depth(views["depth"])
-        if "mask" in self.every:
-            columns["mask"] = view.masks(views["mask"])
-        values, known = self.prepared(columns)
+        values, known = self.prepared(self.crops(batch["views"]))
         losses = self.losses(values, known, self.masked(self.available(known)))
         self.log(**losses)
         if not self.uncertainty:
             return torch.stack(list(losses.values())).sum()
         return sum((-self.doubts[f"{n}_"]).exp() * loss + self.doubts[f"{n}_"] for n, loss in losses.items())
+
+    def crops(self, columns: TensorDict) -> dict[str, Tensor]:
+        """Return one crop and flip an image, the same for all its modalities."""
+        source = (self.data.height, self.data.width)
+        view = self.view.sample(len(columns["row"]), source=source, generator=self.generator())
+        images = partial(view.images, reduce=self.view.reduction(source))
+        move: dict[str, Callable] = {"image": images, "depth": view.depth, "mask": view.masks}
+        return {name: move[name](columns[name]) for name in self.every}
 
     def prepared(self, columns: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each modality as the network reads it, and which of its pixels are known."""
@@ -265,7 +251,7 @@ class MultiMAE(Learner):
         self, values: Mapping[str, Tensor], known: Mapping[str, Tensor], masked: Bool[Tensor, "batch tokens"]
     ) -> dict[str, Float[Tensor, ""]]:
         """Each target's loss, for prepared values."""
-        encoder, adapters, grid = self.model.encoder, self.model.head("adapters"), self.cells
+        encoder, adapters, grid = self.model.encoder, cast(Adapters, self.model.head("adapters")), self.cells
         rows = mask.visible(masked[:, None])
         tokens = gather(all_tokens(encoder, adapters, values, grid), rows)
         seen = transform(encoder, tokens)
@@ -284,7 +270,8 @@ class MultiMAE(Learner):
     ) -> tuple[Tensor, Tensor]:
         """Each value's error, and 1 where it is known: batch × tokens × values of a patch."""
         if name in ("image", "normalised"):
-            target = patchify(self.model.encoder.normalise(values.float()), self.patch)
+            encoder: Any = self.model.encoder
+            target = patchify(encoder.normalise(values.float()), self.patch)
             target = normalised_patches(target) if name == "normalised" else target
             return (said - target).square(), torch.ones_like(said)
         if name == "depth":

@@ -137,19 +137,21 @@ class CrossDecoder(nn.Module):
 def standardise_depth(
     depth: Float[Tensor, "batch height width"], *, cut: float = 0.1
 ) -> tuple[Float[Tensor, "batch height width"], Bool[Tensor, "batch height width"]]:
-    """Depth by its own mean and (unbiased) variance, both without the lowest and highest tenth of the known values; and
-    which pixels are known (not NaN). Unknown ones become 0."""
+    """Standardise each depth map by the mean and the (unbiased) variance of its middle; return what is known, too.
+
+    The middle of n known values are the ranks int(cut·n) … int((1 − cut)·n). Unknown pixels become 0.
+    """
     flat = depth.float().flatten(1)
     known = ~flat.isnan()
     order = flat.masked_fill(~known, torch.inf).sort(1).values
     count = known.sum(1, keepdim=True)
-    drop = (cut * count).long()
-    place = torch.arange(flat.shape[1], device=depth.device)
-    middle = (place >= drop) & (place < count - drop)
+    rank = torch.arange(flat.shape[1], device=depth.device)
+    middle = (rank >= (cut * count.double()).long()) & (rank < ((1 - cut) * count.double()).long())
     values, n = order.masked_fill(~middle, 0.0), middle.sum(1, keepdim=True).clamp(min=1)
     mean = values.sum(1, keepdim=True) / n
-    spread = ((values - mean) * middle).square().sum(1, keepdim=True) / (n - 1).clamp(min=1)
-    result = ((flat - mean) / (spread + 1e-6).sqrt()).masked_fill(~known, 0.0)
+    variance = ((values - mean) * middle).square().sum(1, keepdim=True) / (n - 1).clamp(min=1)
+    # d̂ = (d − mean(middle)) / √(var(middle) + 10⁻⁶)
+    result = ((flat - mean) / (variance + 1e-6).sqrt()).masked_fill(~known, 0.0)
     return result.view_as(depth), known.view(depth.shape)
 
 
