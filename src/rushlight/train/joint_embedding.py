@@ -106,7 +106,7 @@ class JointEmbedding(Learner):
         For defaults that follow the number of steps, before the plan counts what a step really costs. Without a
         budget in passes: the batch as it is, and no end of steps.
         """
-        batch, passes = self.batch, getattr(getattr(self.ctx, "budget", None), "passes", None)
+        batch, passes = self.batch, self.ctx.budget.passes
         if passes is None:
             return batch, math.inf
         while passes / (batch * cost) < self.enough_steps and batch // 2 >= self.smallest_batch:

@@ -95,9 +95,7 @@ class DINO(SelfDistillation):
     def build(self, data: Dataset) -> None:
         encoder, size = self.model.encoder, (data.height, data.width)
         local, outputs = self.settle(data, views=8, outputs=65536)
-        self.model.heads.update(
-            {"projector_head": prototype_head(encoder.width, outputs, self.hidden, self.bottleneck)}
-        )
+        self.add_head("projector", prototype_head(encoder.width, outputs, self.hidden, self.bottleneck))
         self.teacher = Teacher(self.model, momentum=self.momentum, own_statistics=True)
         self.centre = Centre(outputs, self.centre_momentum)
         if is_vit(encoder):

@@ -155,7 +155,7 @@ class MSN(JointEmbedding):
         plain["params"].append(self.centres.weight)
         return [weights, plain]
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
+    def clip_gradients(self, groups: list[dict]) -> None:
         """Clip the norm of all the network's gradients together; the prototypes' are left as they are."""
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)

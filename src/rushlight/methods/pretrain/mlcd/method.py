@@ -39,7 +39,6 @@ from rushlight.train.learner import Batch, Learner
 LOSSES = {"mlcd": multi_label.mlcd, "mlc": multi_label.mlc}
 TEACHING = 0.25
 """The teacher's forwards cost at most this share of the budget; where they would cost more, fewer images are used."""
-_ALONE = RunContext()
 
 
 @settings

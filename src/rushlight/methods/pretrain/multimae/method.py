@@ -48,7 +48,6 @@ from rushlight.train.learner import Batch, Learner
 MODALITIES = ("image", "depth", "mask")
 TEACHING = 0.25
 """Pseudo-labels cost at most this share of the budget; images beyond it keep what they have."""
-_ALONE = RunContext()
 
 
 @settings
