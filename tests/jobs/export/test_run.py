@@ -10,6 +10,7 @@ from rushlight.data.columns import encode_text
 from rushlight.jobs.export.run import to_onnx
 from rushlight.nets import encoders
 from rushlight.nets.dense.decoders import Decoder
+from rushlight.nets.detect.boxes import Boxes
 from rushlight.nets.heads import Head, Linear
 from rushlight.run.model import Model, ModelInfo
 
@@ -21,6 +22,7 @@ def model(name: str, task: str | None) -> Model:
     heads = {
         "class": Linear(width=encoder.width, outputs=4),
         "mask": Decoder(channels=encoder.channels, strides=encoder.strides, outputs=3),
+        "boxes": Boxes(channels=encoder.channels, strides=encoder.strides, outputs=3),
     }
     info = ModelInfo(image_size=(28, 28), task=task, names={"class": ("a", "b", "né", "신발")}, recipe="supervised")
     return Model(encoder, heads if task else {}, info).eval()
@@ -31,7 +33,8 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 @pytest.mark.parametrize(
-    ("name", "task"), [("conv16", "class"), ("conv16", "mask"), ("vit96", "class"), ("vit96", None)]
+    ("name", "task"),
+    [("conv16", "class"), ("conv16", "mask"), ("conv16", "boxes"), ("vit96", "class"), ("vit96", None)],
 )
 def test_onnx_answers_as_pytorch_does(name: str, task: str | None, tmp_path: Path) -> None:
     one = model(name, task)
