@@ -36,6 +36,6 @@ class Boxes(Head):
     def forward(self, levels: list[Tensor]) -> Float[Tensor, "batch six_and_classes h w"]:
         fused = self.neck(levels)
         logits, sides = self.classes(fused).float(), self.sides(fused).float()
-        at = self.neck.centres((fused.shape[-2], fused.shape[-1]), fused.device).expand(len(fused), -1, -1, -1)
+        at = self.neck.centres((fused.shape[-2], fused.shape[-1]), fused.device).expand(fused.shape[0], -1, -1, -1)
         reach = REACH * self.neck.stride * sides.clamp(max=6).exp()  # left, up, right, down
         return torch.cat([at - reach[:, :2], at + reach[:, 2:], at, logits], 1)

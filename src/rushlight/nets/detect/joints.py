@@ -37,6 +37,6 @@ class Joints(Head):
     def forward(self, levels: list[Tensor]) -> Float[Tensor, "batch channels h w"]:
         fused = self.neck(levels)
         heat, offsets = self.heat(fused).float(), self.offsets(fused).float()
-        at = self.neck.centres((fused.shape[-2], fused.shape[-1]), fused.device).expand(len(fused), -1, -1, -1)
+        at = self.neck.centres((fused.shape[-2], fused.shape[-1]), fused.device).expand(fused.shape[0], -1, -1, -1)
         places = at.repeat(1, self.joints, 1, 1) + 4 * self.neck.stride * offsets
         return torch.cat([at, heat[:, :1], places, heat[:, 1:]], 1)
