@@ -109,7 +109,7 @@ class Task(ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     beside: ClassVar[tuple[str, ...]] = ()
     names_in: ClassVar[tuple[str, ...]] = ("class_names",)
-    place: ClassVar[int] = 100
+    place: ClassVar[float] = 100
     noun: ClassVar[str] = "class"
     counted: ClassVar[str] = "images"
     metric: ClassVar[Metric]
