@@ -59,7 +59,7 @@ class Classify(Task):
 
     def outputs(self, data: Dataset) -> int:
         values = data[self.column]
-        return len(self.names(data.info)) or int(values.max()) + 1
+        return len(self.names(data.info)) or (int(values.max()) + 1 if len(values) else 0)
 
     def presence(self, data: Dataset) -> Bool[Tensor, "rows classes"]:
         return data[self.column][:, None] == torch.arange(self.outputs(data))

@@ -23,6 +23,7 @@ from rushlight.augment.view import View
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
 from rushlight.core.findings import Findings, Picture
+from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.losses.detection import area, centre_focal, gaussians, giou, iou
 from rushlight.nets.detect.boxes import Boxes
@@ -74,9 +75,13 @@ class Detect(Task):
         return found.scatter(1, torch.where(boxes[..., 5] > 0, boxes[..., 4].long(), k), True)[:, :k]
 
     def counts(self, data: Dataset) -> dict[str, list[Any]]:
-        table, boxes = super().counts(data), data[self.column]
-        labels = boxes[boxes[..., 5] > 0][:, 4].long()
-        return table | {"boxes": torch.bincount(labels, minlength=len(table["present"])).tolist()}
+        """Return a table of how many boxes there are of each class, and how many of them are in test images."""
+        boxes, k = data[self.column], self.outputs(data)
+        test = data["fold"] == TEST if "fold" in data else torch.zeros(len(data), dtype=torch.bool)
+        every, tested = (
+            torch.bincount(part[part[..., 5] > 0][:, 4].long(), minlength=k) for part in (boxes, boxes[test])
+        )
+        return super().counts(data) | {"present": every.tolist(), "in test": tested.tolist()}
 
     def renumber(self, values: Tensor, own: Sequence[str], theirs: Sequence[str]) -> Tensor:
         """Return the boxes in the other numbers; those of a class without a number are left out."""

@@ -29,6 +29,7 @@ from rushlight.jobs.audit.result import Audit
 from rushlight.measure import atlas
 from rushlight.measure.accuracy import accuracy
 from rushlight.measure.calibration import calibration
+from rushlight.measure.examples import examples
 from rushlight.measure.mistakes import mistakes
 from rushlight.run import hardware
 from rushlight.run.evaluate import batches
@@ -164,7 +165,13 @@ def _of_answers(task: Task, answers: Answers, data: Dataset, model: Model, seed:
         "accuracy": lambda: [accuracy(task, answers.parts)],
         "calibration": confidence,
         "classes": lambda: task.findings(answers.parts, data, answers.rows, task.names(model.info)),
+        "examples": lambda: _examples(task, answers, data, model),
     }
+
+
+def _examples(task: Task, answers: Answers, data: Dataset, model: Model) -> list[Findings]:
+    drawn = examples(model, data, answers.rows, task, answers.parts)
+    return [drawn] if drawn.pictures else []
 
 
 def _unanswered(data: Dataset, task: Task | None) -> str:

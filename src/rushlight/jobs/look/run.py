@@ -6,12 +6,12 @@ import difflib
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rushlight.data.columns import TEST
+from rushlight import tasks
+from rushlight.data.columns import KINDS, TEST
 from rushlight.data.dataset import Dataset, Quarantined
 from rushlight.data.edit import duplicates
 from rushlight.data.sources.read import load
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _SHOWN = 12
-_NAMES = {
-    "class": "class_names",
-    "tags": "tag_names",
-    "mask": "mask_names",
-    "boxes": "box_names",
-    "domain": "domain_names",
-}
+DOMAIN = "domain"
 
 
 @dataclass(frozen=True)
@@ -192,83 +186,38 @@ def _sizes(data: Dataset) -> dict[str, Any]:
 
 
 def _contradict(data: Dataset, rows: list[int]) -> bool:
-    if "class" in data:
-        values = data["class"][rows]
-        if len(values[values >= 0].unique()) > 1:
-            return True
-    if "tags" in data:
-        tags = data["tags"][rows]
-        return bool(((tags == 1).any(0) & (tags == 0).any(0)).any())
-    return False
+    return any(task.contradicts(data, rows) for task in tasks.all() if task.column in data)
 
 
 def _count(data: Dataset) -> list[Count]:
-    test = data["fold"] == TEST if "fold" in data else torch.zeros(len(data), dtype=torch.bool)
+    """Return how often each class of each task occurs, and each domain."""
     counts: list[Count] = []
-    for column in [name for name in _NAMES if name in data]:
-        counters = {"tags": _count_tags, "mask": _count_masks, "boxes": _count_boxes}
-        counts += counters.get(column, _count_ids)(data, column, test)
-    return counts
+    for task in (task for task in tasks.all() if task.column in data):
+        table = task.counts(data)
+        none = [0] * len(table["present"])
+        columns = (table[task.noun], table["present"], table.get("absent", none), table["unknown"], table["in test"])
+        shares = table.get("share of pixels", [None] * len(none))
+        counts += [Count(task.column, *row) for row in zip(*columns, shares, strict=True)]
+    return counts + _domains(data)
 
 
-def _name(data: Dataset, column: str, number: int) -> str:
-    names = getattr(data.info, _NAMES[column]) or (data.info.class_names if column in ("mask", "boxes") else ())
-    return names[number] if number < len(names) else str(number)
-
-
-def _ids(data: Dataset, column: str, most: int) -> range:
-    return range(max(most + 1, len(getattr(data.info, _NAMES[column]))))
-
-
-def _count_ids(data: Dataset, column: str, test: torch.Tensor) -> list[Count]:
-    values = data[column]
-    unknown = int((values < 0).sum())
-    ids = _ids(data, column, int(values.max()) if len(values) else -1)
+def _domains(data: Dataset) -> list[Count]:
+    if DOMAIN not in data:
+        return []
+    values, names = data[DOMAIN], data.info.domain_names
+    test = data["fold"] == TEST if "fold" in data else torch.zeros(len(data), dtype=torch.bool)
+    ids = range(max(int(values.max()) + 1 if len(values) else 0, len(names)))
     every = torch.bincount(values[values >= 0], minlength=len(ids)).tolist()
     tested = torch.bincount(values[(values >= 0) & test], minlength=len(ids)).tolist()
-    return [Count(column, _name(data, column, i), every[i], 0, unknown, tested[i]) for i in ids]
-
-
-def _count_tags(data: Dataset, column: str, test: torch.Tensor) -> list[Count]:
-    tags = data[column]
-    present, absent, unknown = ((tags == value).sum(0).tolist() for value in (1, 0, -1))
-    tested = (tags[test] == 1).sum(0).tolist()
-    return [
-        Count(column, _name(data, column, i), present[i], absent[i], unknown[i], tested[i])
-        for i in range(tags.shape[1])
-    ]
-
-
-def _count_masks(data: Dataset, column: str, test: torch.Tensor) -> list[Count]:
-    pixels = torch.zeros(256, dtype=torch.int64)
-    images, tested = torch.zeros_like(pixels), torch.zeros_like(pixels)
-    for row, mask in enumerate(chain.from_iterable(data.chunks(column))):
-        found = torch.bincount(mask.flatten().long(), minlength=256)
-        pixels += found
-        images += found > 0
-        tested += (found > 0) & test[row]
-    unknown, total = _known(data, column)[1], max(1, int(pixels[:255].sum()))
-    top = int(pixels[:255].nonzero().max()) if pixels[:255].any() else -1
-    return [
-        Count(column, _name(data, column, i), int(images[i]), 0, unknown, int(tested[i]), int(pixels[i]) / total)
-        for i in _ids(data, column, top)
-    ]
-
-
-def _count_boxes(data: Dataset, column: str, test: torch.Tensor) -> list[Count]:
-    boxes = data[column]
-    there, labels = boxes[..., 5] > 0, boxes[..., 4].long()
-    unknown = _known(data, column)[1]
-    ids = _ids(data, column, int(labels[there].max()) if there.any() else -1)
-    every = torch.bincount(labels[there], minlength=len(ids)).tolist()
-    tested = torch.bincount(labels[test][there[test]], minlength=len(ids)).tolist()
-    return [Count(column, _name(data, column, i), every[i], 0, unknown, tested[i]) for i in ids]
+    unknown = int((values < 0).sum())
+    said = [names[i] if i < len(names) else str(i) for i in ids]
+    return [Count(DOMAIN, said[i], every[i], 0, unknown, tested[i]) for i in ids]
 
 
 def _warnings(seen: Look, data: Dataset) -> list[str]:
     found = [_pair(seen, rows, "are equal but labelled differently") for rows in seen.contradictions[:_SHOWN]]
     found += [_pair(seen, rows, "are equal but in training and in test") for rows in seen.leaks[:_SHOWN]]
-    for column in ("class", "tags"):
+    for column in [task.column for task in tasks.all() if not KINDS[task.column].geometric]:  # typed for each image
         found += _suspicious(column, [count for count in seen.counts if count.column == column])
     for key, value in data.info.settings.items():
         if key == "duplicated_rows":
@@ -324,11 +273,11 @@ def _columns(seen: Look) -> tuple[str, list[str], list[list[str]]]:
 
 def _counts(seen: Look) -> tuple[str, list[str], list[list[str]]]:
     rows: list[list[str]] = []
-    for column in _NAMES:
+    for column in dict.fromkeys(count.column for count in seen.counts):
         counts = sorted((c for c in seen.counts if c.column == column), key=lambda count: -count.present)
         for c in counts[: 2 * _SHOWN]:
             share = f"{100 * c.share:.1f} % of pixels" if c.share is not None else ""
-            absent = f"{c.absent:,}" if column == "tags" else ""
+            absent = f"{c.absent:,}" if any(count.absent for count in counts) else ""
             rows.append([c.column, c.name[:60], f"{c.present:,}", absent, f"{c.unknown:,}", f"{c.test:,}", share])
         if len(counts) > 2 * _SHOWN:
             rows.append([column, f"… {len(counts) - 2 * _SHOWN} more", "", "", "", "", ""])
