@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rushlight import tasks
 from rushlight.data.dataset import Dataset
 from rushlight.measure.features import pooled
 from rushlight.run.model import Model
@@ -60,12 +61,21 @@ def chart(model: Model, data: Dataset, *, images: int = IMAGES, seed: int = 0) -
         features.numpy()
     )
     places = (places - places.min(0)) / np.maximum(np.ptp(places, axis=0), 1e-9)
-    labels = data["class"][rows] if "class" in data else torch.full((len(rows),), -1)
+    labels, names = _labels(data.select(rows))
     samples = spread(features, min(ROWS, len(rows)))
     similarity = features[samples] @ features.T
     nearest = similarity.topk(min(NEIGHBOURS + 1, len(rows)), dim=1).indices.tolist()
     neighbours = [[j for j in row if j != i][:NEIGHBOURS] for i, row in zip(samples, nearest, strict=True)]
-    return Atlas(rows, places, labels, data.info.class_names, samples, neighbours)
+    return Atlas(rows, places, labels, names, samples, neighbours)
+
+
+def _labels(data: Dataset) -> tuple[Int[Tensor, "n"], tuple[str, ...]]:
+    """Return the class of each image of which exactly one is known to be there, else −1; and the classes' names."""
+    task = tasks.of(data)
+    if task is None:
+        return torch.full((len(data),), -1), ()
+    there = task.presence(data)
+    return torch.where(there.sum(1) == 1, there.long().argmax(1), -1), task.names(data.info)
 
 
 def spread(features: Float[Tensor, "n dim"], count: int) -> list[int]:
