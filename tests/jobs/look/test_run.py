@@ -10,7 +10,8 @@ from hostile import corpus, photo, save
 from rich.console import Console
 
 from rushlight.data.sources.arrays import from_arrays
-from rushlight.jobs.look.run import Count, look
+from rushlight.jobs.look.result import Count
+from rushlight.jobs.look.run import look
 
 
 def stack(*seeds: int) -> np.ndarray:
@@ -30,15 +31,15 @@ def test_counts_of_every_column():
     )
     seen = look(data)
     assert seen.counts == [
-        Count("class", "cat", 2, 0, 1, 1),
-        Count("class", "dog", 1, 0, 1, 0),
+        Count("class", "cat", 2, None, 1, 1),
+        Count("class", "dog", 1, None, 1, 0),
         Count("tags", "0", 2, 1, 1, 1),
         Count("tags", "1", 0, 1, 3, 0),
-        Count("mask", "cat", 1, 0, 2, 0, 0.5),
-        Count("mask", "dog", 1, 0, 2, 1, 0.5),
-        Count("boxes", "cat", 1, 0, 1, 1),
-        Count("boxes", "dog", 1, 0, 1, 0),
-        Count("domain", "0", 3, 0, 1, 1),
+        Count("mask", "cat", 1, None, 2, 0, 0.5),
+        Count("mask", "dog", 1, None, 2, 1, 0.5),
+        Count("boxes", "cat", 1, None, 1, 1),
+        Count("boxes", "dog", 1, None, 1, 0),
+        Count("domain", "0", 3, None, 1, 1),
     ]
     assert seen.columns == {"class": (3, 1), "tags": (3, 1), "mask": (2, 2), "boxes": (3, 1), "domain": (3, 1)}
     assert seen.folds == {"train": 3, "test": 1}
@@ -118,3 +119,10 @@ def test_without_labels_there_is_an_empty_table():
     assert seen.to_pandas().empty
     assert "photos" not in str(seen)
     assert seen.fits is None
+
+
+def test_groups_are_said_and_those_on_both_sides_named():
+    data = from_arrays(stack(0, 1, 2, 3), [0, 1, 0, 1], fold=[0, 0, 1, 1], group=[0, 1, 1, -1])
+    seen = look(data)
+    assert [count.present for count in seen.counts if count.column == "group"] == [1, 2]
+    assert any("1 groups have rows in training and in test" in warning for warning in seen.warnings)

@@ -82,6 +82,15 @@ def groups(data: Dataset) -> Int[Tensor, "rows"]:
     return torch.where(own >= 0, own, own.max().clamp(min=-1) + 1 + rows)
 
 
+def crossing(data: Dataset) -> int:
+    """Return how many groups have rows both in the test fold and outside of it."""
+    if "group" not in data or "fold" not in data:
+        return 0
+    test, known = data["fold"] == TEST, data["group"] >= 0
+    sides = [set(data["group"][known & side].tolist()) for side in (test, ~test)]
+    return len(sides[0] & sides[1])
+
+
 def _alike(data: Dataset) -> tuple[Int[Tensor, "pairs 2"], str]:
     """Pairs of near-duplicates, without chains that would make a large part of the data one item."""
     pairs = near(data)
