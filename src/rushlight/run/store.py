@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from fsspec.core import url_to_fs
+from platformdirs import user_cache_path
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
@@ -28,17 +31,31 @@ class Store:
 
     `trials/KEY.safetensors` holds spec, numbers and parts, and is the same, bit for bit, whenever the trial is run
     again; `trials/KEY.json` holds what varies (seconds, machine); `models/KEY/` the model; `work/KEY/` the
-    checkpoints of a trial that is under way.
+    checkpoints of a trial that is under way, `stages/KEY/` the outcomes of first stages that recipes share.
+
+    Args:
+        place: a folder, or any URL that fsspec opens (`s3://bucket/run`). What is finished is then put there too, each
+            file under a temporary name that is changed when it is whole; work under way stays in a local mirror.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
-        self.folder = Path(folder)
+    def __init__(self, place: str | os.PathLike[str]):
+        self.remote, self.root = None, ""
+        self.folder = Path(place)
+        if "://" in os.fspath(place):
+            self.remote, self.root = url_to_fs(os.fspath(place))
+            key = hashlib.sha256(os.fspath(place).encode()).hexdigest()[:16]
+            self.folder = user_cache_path("rushlight") / "stores" / key
 
     def path(self, key: str) -> Path:
         return self.folder / "trials" / f"{key}.safetensors"
 
     def model_path(self, key: str) -> Path:
-        return self.folder / "models" / key
+        """Return the folder of a trial's model, fetched where it lies elsewhere."""
+        folder = self.folder / "models" / key
+        if self.remote is not None and not folder.exists() and self.remote.exists(f"{self.root}/models/{key}"):
+            for name in self.remote.ls(f"{self.root}/models/{key}", detail=False):
+                self._fetch(folder / name.rsplit("/", 1)[-1])
+        return folder
 
     def work(self, key: str) -> Path:
         """Where a trial that is under way keeps its checkpoints."""
@@ -49,26 +66,47 @@ class Store:
         return self.folder / "stages" / key
 
     def has(self, key: str) -> bool:
-        return self.path(key).exists()
+        return self.path(key).exists() or (
+            self.remote is not None and self.remote.exists(f"{self.root}/trials/{key}.safetensors")
+        )
 
     def put(self, key: str, record: dict, parts: dict[str, Tensor], measured: dict, model: Model | None) -> None:
         """Keep a finished trial. The trial's own file comes last: where it is, everything is."""
+        folder = self.folder / "models" / key
         if model is not None:
             try:
-                model.save(self.model_path(key))
+                model.save(folder)
             except OSError as error:
                 raise UserError(
-                    f"{self.model_path(key)} could not be written ({error.strerror}): make room there, "
+                    f"{folder} could not be written ({error.strerror}): make room there, "
                     "or name another folder with --out"
                 ) from error
         write_whole(self.path(key).with_suffix(".json"), json.dumps(measured, indent=1).encode())
         tensors = {name: values.contiguous() for name, values in parts.items()}
         write_whole(self.path(key), save(tensors, metadata={"trial": json.dumps(record, sort_keys=True)}))
+        if self.remote is not None:
+            for path in [*sorted(folder.glob("*")), self.path(key).with_suffix(".json"), self.path(key)]:
+                self._send(path)
         shutil.rmtree(self.work(key), ignore_errors=True)
 
+    def _send(self, path: Path) -> None:
+        """Put a file where it belongs in the remote store, under its name only when it is whole."""
+        target = f"{self.root}/{path.relative_to(self.folder).as_posix()}"
+        assert self.remote is not None
+        self.remote.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        self.remote.put_file(str(path), f"{target}.partial")
+        self.remote.mv(f"{target}.partial", target)
+
+    def _fetch(self, path: Path) -> None:
+        """Bring a file of the remote store into the mirror."""
+        if self.remote is not None and not path.exists():
+            write_whole(path, self.remote.cat_file(f"{self.root}/{path.relative_to(self.folder).as_posix()}"))
+
     def get(self, key: str) -> tuple[dict, dict[str, Tensor], dict]:
-        """A finished trial: its record, its parts, and what was measured of the run."""
+        """Return a finished trial: its record, its parts, and what was measured of the run."""
         path = self.path(key)
+        self._fetch(path)
+        self._fetch(path.with_suffix(".json"))
         with safe_open(path, framework="pt") as file:
             record = json.loads(file.metadata()["trial"])
             parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
