@@ -145,10 +145,10 @@ def arguments(kind: Any) -> list[Argument]:
     if kind.__init__ is object.__init__:
         return []
     parameters = [p for name, p in inspect.signature(kind).parameters.items()]
-    said = described(inspect.getdoc(kind.__init__) or "", [p.name for p in parameters])
-    from rushlight.core.arguments import in_words
+    from rushlight.core.arguments import documented, hints_of, in_words
 
-    hints = typing.get_type_hints(kind.__init__, include_extras=True)
+    said = described(inspect.getdoc(kind.__init__) or "", [p.name for p in parameters]) | documented(kind)
+    hints = hints_of(kind)
     return [
         Argument(p.name, _default(p.default), in_words(hints.get(p.name, Any)), said.get(p.name, ""))
         for p in parameters

@@ -42,7 +42,7 @@ def features(model: Model, images: torch.Tensor) -> np.ndarray:
 
 
 def probe() -> object:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=300))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=5000))
 
 
 def known(model: Model, train: Dataset, test: Dataset) -> float:

@@ -1,15 +1,8 @@
-"""Supervised: learn from the known labels alone.
+"""Supervised: learn from the known labels alone; the baseline of every comparison.
 
-The baseline of every comparison. Each step takes a batch of labelled images in a weak view (crop and flip; for
-masks scale, crop and flip) and lowers the loss of what is known: cross-entropy for classes and pixels, binary
-cross-entropy for tags. Unlabelled images are not looked at.
-
-Where the data holds localised label maps (a curator such as `relabel` made them), each image with a map is seen
-in a random resized crop, its target is pooled from the map under that crop, and the loss is the soft
-cross-entropy (Yun et al., 2021); with `cutmix`, pasted boxes mix the pooled targets by the exact share of pixels
-(the last `settle` of the steps go without).
-
-The encoder, views, losses and label maps are shared parts.
+Each step takes labelled images in a weak view and lowers the task's own loss of what is known. Where the data holds
+localised label maps (a curator such as `relabel` made them), each image is seen in a random resized crop, and its
+target is pooled from the map under that crop (Yun et al., 2021).
 """
 
 from __future__ import annotations

@@ -1,18 +1,10 @@
 """ReLabel: turn one label an image into a map of labels, from which each crop gets its own.
 
-An image with one label often shows other things too, and a random crop of it may show only these. An annotator
-(a classifier whose head is pool → linear) knows more than its pooled answer says: the same linear map W, b on
-each cell of the last feature map F tells what stands where,
+An image with one label often shows other things too, and a random crop of it may show only these. An annotator (a
+classifier whose head is pool → linear) knows more: the same linear map on each cell of its last feature map tells what
+stands where. Each image passes once, whole; the k best scores of each cell are stored, and the learner that follows
+pools a crop's target from them. The annotator is the model that comes in, if it has a class head, or is trained here.
 
-    S = W F + b                          (classes × h × w; its mean over cells is the classifier's logits)
-
-Each image passes once, whole. At each cell the k best scores are stored (absent classes count as 0); a crop's
-target is then the softmax of S pooled under the crop (RoIAlign), which the learner that follows reads and learns
-by soft cross-entropy. Variants for study: `localised=False` stores the pooled scores alone, so that every crop
-gets the image's target; `multi=False` makes each target the best class alone.
-
-The annotator is the model that comes in, if it has a class head ("supervised > relabel > supervised"); else one
-is trained here on the known labels. Shared: the maps' storage and pooling (`objectives.label_map`), the views.
 Yun et al., 2021, arXiv:2101.05022; code: naver-ai/relabel_imagenet.
 """
 
@@ -137,7 +129,7 @@ class ReLabel(Stage):
         block = -(-max(maps.shape[-2:]) // self.cells) if self.localised else maps.shape[-2:]
         if block != 1:
             maps = F.avg_pool2d(maps, block, ceil_mode=True, count_include_pad=False)
-        scores = label_map.class_map(maps, linear.weight, linear.bias)
+        scores = label_map.class_map(maps, linear.weight, linear.bias)  # S = W F + b
         return scores if self.multi else scores * SHARP
 
 

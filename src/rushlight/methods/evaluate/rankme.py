@@ -1,18 +1,9 @@
 """RankMe: judge features without labels, by how many directions their embeddings use.
 
-Self-supervised training tells little of itself: its loss does not say whether the features are any good, and
-a network whose embeddings have collapsed onto few directions may have a fine one. No linear probe can do more
-than the rank of what it reads allows. So the smooth rank of the projector's outputs Z (N images, K wide)
-tells good runs from collapsed ones, without labels, training or tuning:
+A network whose embeddings have collapsed onto few directions may have a fine loss, and no linear probe can do more than
+the rank of what it reads allows. The smooth rank of the projector's outputs, in evaluation mode, neither centred nor
+normalised, tells good runs of one method and one width from collapsed ones. A high rank is necessary, not sufficient.
 
-    RankMe(Z) = exp(−Σₖ pₖ log pₖ),   pₖ = σₖ(Z) / ‖σ(Z)‖₁ + ε                  (eq. 1; ε = 1e-7)
-
-Z is taken in evaluation mode, neither centred nor normalised. RankMe compares runs of one method and one
-width, and no others; a high rank is necessary, not sufficient (noise has full rank). `select` picks among
-such runs.
-
-Beside it: the classical rank, α-ReQ's power law, and the spectrum itself as a curve.
-Shared: the spectrum's measures.
 Garrido et al., 2023, arXiv:2210.02885.
 """
 

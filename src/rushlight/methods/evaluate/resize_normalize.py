@@ -1,19 +1,10 @@
 """Resize and normalise as in pretraining: find out what a backbone wants before it is judged.
 
-A frozen encoder that was pretrained at 224 pixels and is asked about patches of 28 with other values than it knows is
-judged by the mismatch, not by its features. So the contract between image and encoder (`engine.preprocessing`) is
-varied, in the order raw values → unit → resize → normalise → encoder → pooled features, and each setting is scored by
-nearest neighbours (k = 5, Euclidean), which train nothing:
+A frozen encoder that is given another size or other values than it was pretrained with is judged by the mismatch, not
+by its features. So the contract between image and encoder is varied, and each setting is scored by nearest neighbours,
+which train nothing. Beside the encoder stand the same one untrained and simple baselines. The recommended contract is
+chosen among training images, each left out in turn; the test images only score it.
 
-    score(size, normalisation) = accuracy of kNN(f((resize(x / unit; size) − m) / s))         (several tags: mAP)
-
-with (m, s) = (0, 1) without a division (`raw`) and with it (`divide`), the training images' mean and standard deviation
-(`standardise`), their extremes (`min-max`), or the encoder's `own`. Beside the encoder stand the same one untrained,
-and what any encoder must beat: image statistics, RCF and MOSAIKS. As in the official code, the features of what is not
-pretrained are standardised by the training images' statistics, pretrained ones are not. Which contract is recommended
-is decided among training images, each left out in turn; the test images only score it.
-
-Shared: the contract, the neighbours, the baselines.
 Corley et al., 2023, arXiv:2305.13456; code: isaaccorley/resize-is-all-you-need.
 """
 

@@ -1,21 +1,10 @@
-"""PASS: pictures without people, and with the right to use them, for learning without labels.
+"""PASS: keep pictures that show nobody and that may be used, for learning without labels.
 
-Web pictures show people who were never asked, under licences that nobody read. PASS keeps photographs that may be
-used and attributed, takes out those with faces or people, first by detectors, then by reviewers, and finds that
-features learned from the rest are as good. The pool is judged rule by rule, from cheap to dear:
+A pool is judged rule by rule, from cheap to dear: licence, attribution, take-downs, size, single colour, faces, people,
+duplicates, cap, review. A rule sees one image and gives reasons against it; the reasons of all rules are united.
+Duplicates and the cap on images of one photographer compare images, so they come after the others. A seeded sample of
+what is left goes to a reviewer, whose findings bound the share still hidden (Clopper and Pearson, 1934).
 
-    licence → attribution → take-downs → size → single colour → faces → people → duplicates → cap → review
-
-A rule sees one image and gives reasons against it; the reasons of all rules are united, so their order changes only
-what they cost: a dear rule looks at what the cheap ones left (`thorough` shows it everything). Duplicates and the cap
-on images of one photographer compare images, so they come after the others, on what these left. A seeded sample of
-what is left then goes to a reviewer. If k of n sampled images should not be there, the share still hidden among the
-others is at most, with confidence c,
-
-    p = Beta⁻¹(c; k + 1, n − k)                                              (Clopper and Pearson, 1934)
-
-Draws go by a hash of seed and name: a new version, after a take-down, keeps every other image as it was.
-Shared: pools (`data.pool`), detectors (`nets.detect`), duplicates, licences' names, the learners (moco, swav, dino).
 Asano et al., 2021, arXiv:2109.13228; code: yukimasano/PASS.
 """
 
@@ -24,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 from dataclasses import replace
 
 import torch

@@ -1,17 +1,10 @@
-"""SimCore: from an open set, the images that lie nearest to a small target set, to pretrain on both.
+"""SimCore: take from an open set the images that lie nearest to a small target set, to pretrain on both.
 
-Few images X of the domain that matters do not feed self-supervised learning; many images U of anything can harm it.
-SimCore takes from U what looks like X. A retrieval network, pretrained on X alone, embeds both; X is summed up by k
-centroids. Choosing S so that each centroid has something near in it is a facility-location problem, solved by greedy
-rounds: every centroid takes its most similar image that is left,
+Few images X of the domain that matters do not feed self-supervised learning; many images U of anything can harm it. A
+retrieval network, pretrained on X alone, embeds both; X is summed up by k centroids, and greedy rounds solve a
+facility-location problem: every centroid takes its most similar image that is left, until a round is worth less than a
+share of an early one. Handed on are X, what was taken, and the network as it came in.
 
-    v_t = 1/k Σ_c s[u_c, c],  s[u, c] = ⟨z_u, c⟩,
-
-and it stops by itself when a round is worth less than a share of an early one: v_t < 0.95·v_20. What is handed on are
-the images X ∪ S and the network as it came in: pretraining starts anew, on both: `"simcore > simclr > supervised"`.
-
-Which rows are X: those with a known class (the others are U), or a domain.
-Shared: the learner of the retrieval network, features, the rounds; k-means is scikit-learn's.
 Kim et al., 2023, arXiv:2303.11101; code: sungnyun/openssl-simcore.
 """
 

@@ -1,18 +1,10 @@
-"""Battle of the Backbones: one gauntlet for pretrained feature extractors, so that their figures can be compared.
+"""Battle of the Backbones: the same tasks for all pretrained feature extractors, so that their figures can be compared.
 
-Published figures differ in recipe, and one task's unit decides if they are averaged. So every backbone goes through the
-same tasks, each read by its own contract (size, mean, standard deviation, pooling): neighbours, a linear probe, few
-labels, fine-tuning, retrieval, segmentation and detection by small heads on frozen maps, and a shift of the test
-images. Then per task t and backbone b
+Every backbone is read by its own contract (size, mean, standard deviation, pooling) and goes through neighbours, a
+linear probe, few labels, fine-tuning, retrieval, segmentation and detection on frozen maps, and a shift of the test
+images. z-scores over the backbones, averaged over tasks, rank them; the correlation between tasks says how far one
+order stands for all. Untrained encoders and baselines that nobody trained run along.
 
-    z(b, t) = (score(b, t) − mean_b score) / std_b score,      z(b) = mean_t z(b, t)
-
-which ranks them; the correlation between tasks' columns (Spearman, Pearson) says how far one order stands for all.
-Backbones of one architecture and one budget of pretraining are set beside each other by their kind of pretraining
-(apples to apples), and small ones have a ranking of their own. Untrained encoders and baselines that nobody trained
-(image statistics, RCF, MOSAIKS) run along: what does not beat them is not worth its weight.
-
-Shared: the contract, probes, retrieval, dense heads and corruptions (`engine.gauntlet`), the standings.
 Goldblum et al., 2023, arXiv:2310.19909; code: hsouri/Battle-of-the-Backbones, hsouri/bob-classification.
 """
 

@@ -1,19 +1,10 @@
-"""Label-free signals: which of several encoders is the best one, when not one label is known.
+"""Label-free signals: order encoders when not one label is known.
 
-No signal knows what the features are for; each sees a failure that labels would see, too:
+No signal knows what the features are for; each sees a failure that labels would see too: features that use few
+directions (RankMe), views of an image that are not each other's nearest neighbours, groups that are not found again in
+the other half of the images, and the sum of alignment and uniformity, which contrastive losses minimise. Encoders are
+ordered by the mean of their ranks.
 
-    RankMe             features that use few directions cannot tell much apart (effective rank; higher is better)
-    view retrieval     another view of an image should have no nearer neighbour than the image (higher)
-    cluster stability  groups found in one half of the images should be found in the other (adjusted Rand index; higher)
-    alignment          two views of an image should lie close to each other (lower)
-    uniformity         different images should not (lower)
-
-Alignment and uniformity pull against each other, and either is won by a useless encoder alone; their sum is what
-contrastive losses minimise. Encoders are ordered by the mean of their ranks by RankMe, view retrieval, cluster
-stability and that sum. How far the order can be trusted is measured by this judge's claim: its correlation with what a
-linear probe finds, over many of our own models; the figure stands in the ledger.
-
-Shared: the signals, views, pooled features.
 RankMe: arXiv:2210.02885; alignment and uniformity: Wang and Isola, 2020, arXiv:2005.10242.
 """
 

@@ -1,19 +1,10 @@
 """FGSM, Carlini–Wagner and defensive distillation: audit a classifier against cheap and strong evasion.
 
-How far does accuracy fall under one signed gradient step, and under an attack that looks for the nearest
-image that fools the network? And does training on softened labels help against either?
+How far does accuracy fall under one signed gradient step, and under an attack that looks for the nearest image that
+fools the network? Does training on softened labels help? After distillation at T = 100 the softmax saturates in
+float32: FGSM finds no gradient, Carlini–Wagner succeeds. So every audit re-runs FGSM in float64 and on z/T, and says
+what only hides. Only images that the model gets right are attacked; strengths are of images in [0, 1].
 
-    FGSM   x' = clip(x + ε sign ∇ₓ CE(z(x), y))                             (several projected steps: PGD)
-    CW     min ‖x' − x‖² + c · max(z_y − max_{i≠y} z_i, −κ),  x' = ½(tanh w + 1), c searched for each image
-    defence  teacher: CE(softmax(z/T), y); student: CE(softmax(z/T), softmax(z_teacher/T)); then T = 1
-
-Distillation at T = 100 asks for margins a hundred times larger. At T = 1 the softmax then saturates in
-float32, the gradient is exactly 0, and FGSM goes nowhere: the network hides its gradient and does not resist.
-CW, which never sees the softmax, succeeds. So every audit re-runs FGSM in float64 and on z/T, and names what
-only hides.
-
-Only images that the model gets right are attacked. Strengths are of images in [0, 1]. Shared: the attacks'
-core (`objectives.perturb`), the audit's table (`engine.evasion`), views, distillation's losses.
 arXiv:2404.04245 (comparison), 1412.6572 (FGSM), 1706.06083 (PGD), 1608.04644 (CW), 1511.04508 (distillation).
 """
 
@@ -22,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
