@@ -13,13 +13,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rushlight.core.arguments import Count, NotNegative, Whole, settings
+from rushlight.core.arguments import Count, NotNegative, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Findings, Measure, measures
