@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,20 +14,31 @@ import rushlight
 from rushlight.data.dataset import Dataset
 
 
-def test_no_socket_is_opened(photos: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """Load, look, fit, predict, audit and export, with every way to a network shut."""
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every way to a network raise."""
 
     def shut(*arguments: object, **settings: object) -> None:
         raise AssertionError(f"a socket was opened: {arguments}")
 
-    for name in ("connect", "connect_ex", "sendto", "bind"):
+    for name in ("connect", "connect_ex", "sendto", "bind", "listen"):
         monkeypatch.setattr(socket.socket, name, shut)
-    monkeypatch.setattr(socket, "getaddrinfo", shut)
-    monkeypatch.setattr(socket, "create_connection", shut)
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        monkeypatch.setattr(socket, name, shut)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_no_socket_is_opened(photos: Dataset, tmp_path: Path) -> None:
+    """Look, compare, fit, predict, audit and export, in this process, where the trap can see them."""
     rushlight.look("fashion")
-    model = rushlight.fit(photos.fold(0), "supervised", budget=300, out=tmp_path / "model")
+    board = rushlight.compare(
+        photos, ["supervised", "barlow-twins > supervised"], budget="300", seeds=1, workers=0, out=tmp_path / "board"
+    )
+    assert len(board.results) == 2
+    model = rushlight.fit(photos, "supervised", budget=300, out=tmp_path / "model")
     assert len(rushlight.predict(model, photos.fold(1))) == 300
     assert rushlight.audit(model, photos.fold(1).select(torch.arange(60)), out=tmp_path / "audit").findings
+    assert rushlight.export(model, tmp_path / "model.onnx") < 1e-4
     with pytest.raises(AssertionError, match="a socket was opened"):  # the trap itself works
         socket.create_connection(("localhost", 9))
 
