@@ -73,7 +73,7 @@ def notes(page: str, folder: Path = DOCS / "methods") -> str:
     if not path.exists():
         raise SystemExit(
             f"docs/methods/{page}.md is missing: write it (## Usage, ## What is logged, ## Implementation details, "
-            f"## Pitfalls), as CONTRIBUTING.md says"
+            f"## Pitfalls), as docs/adding-a-method.md says"
         )
     return re.sub(r"\A\s*# .*\n+", "", path.read_text(encoding="utf-8")).strip() + "\n"
 
@@ -463,7 +463,8 @@ def generate(out: Path = OUT) -> None:
     leave = shutil.ignore_patterns("generated", "*.py", "__pycache__", "methods")
     shutil.copytree(DOCS, out, ignore=leave)
     shutil.copy(ROOT / "CHANGELOG.md", out / "changelog.md")
-    shutil.copy(ROOT / "CONTRIBUTING.md", out / "adding-a-method.md")
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    (out / "contributing.md").write_text(contributing, encoding="utf-8")
     made = {f"methods/{page}.md": system_page(page, names, entries) for page, names in shown.items()}
     home = homes(shown)
     made |= {"methods/index.md": systems_index(shown, entries), "ledger.md": ledger_page(entries, home)}

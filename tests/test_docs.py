@@ -6,8 +6,10 @@ import ast
 import dataclasses
 import importlib.util
 import inspect
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -343,3 +345,55 @@ def _accepts(function: object, call: ast.Call) -> None:
     if function in (rl.look, rl.predict):
         taken |= set(inspect.signature(rl.load).parameters)
     assert names <= taken, names - taken
+
+
+# Extensions -----------------------------------------------------------------------------------------------------------
+
+MODULES = {"adding-a-method": ["mixup"], "adding-a-task": ["domain"], "adding-an-input": ["thermal", "thermal_encoder"]}
+ENTRY_POINTS = """
+[rushlight.methods]
+mixup = mixup:Mixup
+[rushlight.tasks]
+domain = domain:Domain
+[rushlight.columns]
+thermal = thermal:KINDS
+"""
+USE = """
+import torch
+import rushlight as rl
+from rushlight import tasks
+from rushlight.measure.features import pooled
+from rushlight.run.model import Model
+from thermal_encoder import ThermalConv
+
+torch.set_num_threads(1)
+card = rl.catalogue("mixup")
+model = rl.fit(tasks.find("class").example(), "mixup(alpha=0.3)", budget=100, encoder="conv16", device="cpu")
+print(card.title, model.head_names)
+model = rl.fit(tasks.find("domain").example(), "supervised", task="domain", budget=100, encoder="conv16", device="cpu")
+print(model.head_names)
+degrees = torch.full((6, 8, 8), 20.0)
+degrees[0, 0, 0] = torch.nan
+data = rl.Dataset({"thermal": degrees, "class": torch.arange(6) % 2})
+print(data.select(torch.arange(4)), pooled(Model(ThermalConv()), data).isfinite().all().item())
+"""
+
+
+def test_the_examples_of_methods_tasks_and_inputs_run(tmp_path: Path) -> None:
+    """As another package's, found by its entry points."""
+    for page, modules in MODULES.items():
+        blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL)
+        for name, code in zip(modules, blocks, strict=False):
+            (tmp_path / f"{name}.py").write_text(code)
+    package = tmp_path / "mine-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (package / "entry_points.txt").write_text(ENTRY_POINTS)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    ran = subprocess.run([sys.executable, "-c", USE], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    mixup, domain, thermal = ran.stdout.splitlines()
+    assert mixup == "mixup: Beyond Empirical Risk Minimization ['class']"
+    assert domain == "['domain']"
+    assert "4 thermals" in thermal
+    assert thermal.endswith("True")
