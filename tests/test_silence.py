@@ -34,7 +34,7 @@ def test_no_socket_is_opened(photos: Dataset, tmp_path: Path) -> None:
     board = rushlight.compare(
         photos, ["supervised", "barlow-twins > supervised"], budget="300", seeds=1, workers=0, out=tmp_path / "board"
     )
-    assert len(board.results) == 2
+    assert not any(result.failed for result in board.results)
     model = rushlight.fit(photos, "supervised", budget=300, out=tmp_path / "model")
     assert len(rushlight.predict(model, photos.fold(1))) == 300
     assert rushlight.audit(model, photos.fold(1).select(torch.arange(60)), out=tmp_path / "audit").findings

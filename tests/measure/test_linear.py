@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from margins import Margin
 from sklearn.linear_model import LogisticRegression
 
 from rushlight.core.errors import UserError
@@ -50,33 +51,36 @@ def test_the_protocol_probe_is_within_half_a_point_of_logistic_regression_on_clu
     assert float((found == true).float().mean()) == pytest.approx(expected, abs=0.005)
 
 
-def test_the_protocol_probe_on_photos_is_about_as_good_as_logistic_regression(read):
+def test_the_protocol_probe_on_photos_is_about_as_good_as_logistic_regression(read, margin: Margin):
     bank, queries, labels, true = read
     expected = linear.accuracy(bank, labels, queries, true)
     found = float((linear.protocol(bank, labels)(queries).argmax(1) == true).float().mean())
-    assert found == pytest.approx(expected, abs=0.03)
-    assert found > 0.6
+    margin("accuracy less logistic regression's", found - expected, -0.03)
+    margin("accuracy", found, 0.6)
 
 
-def test_lars_moves_as_the_paper_sets_it(read):
+def test_lars_moves_as_the_paper_sets_it(read, margin: Margin):
     bank, queries, labels, true = read
     slow = linear.protocol(bank, labels, optimiser="lars", epochs=20)
     fast = linear.protocol(bank, labels, optimiser="lars", learning_rate=60.0, epochs=90)
     scores = [float((found(queries).argmax(1) == true).float().mean()) for found in (slow, fast)]
-    assert 0.15 < scores[0] < scores[1]
+    margin("accuracy at the paper's rate", scores[0], 0.15)
+    margin("gain by a higher rate", scores[1] - scores[0], 0.0)
 
 
-def test_the_probe_learns_tags_and_passes_over_unknown_ones():
+def test_the_probe_learns_tags_and_passes_over_unknown_ones(margin: Margin):
     bank, labels = clusters(300)
     queries, true = clusters(300, 1)
     tags, asked = (torch.stack([v == 0, v >= 2], 1).to(torch.int8) for v in (labels, true))
     hidden = tags.clone()
     hidden[::2, 0] = -1
-    for given in (tags, hidden):
-        assert linear.tag_score(bank, given, queries, asked) > 0.8
+    found = {"all": tags, "half": hidden}
+    found = {name: linear.tag_score(bank, given, queries, asked) for name, given in found.items()}
+    for name, score in found.items():
+        margin(f"mAP, {name} known", score, 0.8)
     wrong = hidden.clone()
     wrong[::2, 0] = 1 - tags[::2, 0]
-    assert linear.tag_score(bank, wrong, queries, asked) < linear.tag_score(bank, hidden, queries, asked)
+    margin("loss by wrong tags", found["half"] - linear.tag_score(bank, wrong, queries, asked), 0.1)
 
 
 def test_a_constant_feature_changes_no_probe(read):

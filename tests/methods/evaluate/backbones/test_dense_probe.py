@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from margins import Margin
 from torch.nn import functional as F
 
 from rushlight.methods.evaluate.backbones import dense_probe
@@ -15,12 +16,12 @@ def model_of(name: str = "conv16", size: int = 28) -> Model:
     return Model(encoders.create(name, image_size=size, seed=0), {}, ModelInfo(image_size=(size, size))).eval()
 
 
-def test_a_linear_decoder_reads_classes_that_lie_in_the_map():
+def test_a_linear_decoder_reads_classes_that_lie_in_the_map(margin: Margin):
     masks = torch.randint(0, 3, (60, 6, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     maps = F.one_hot(masks.long(), 3).permute(0, 3, 1, 2).float() + 0.1
     masks[:, 0, 0] = 255
     decoder = dense_probe.segmentation(maps[:40], masks[:40], 3)
-    assert dense_probe.mask_score(decoder, maps[40:], masks[40:], 3) > 0.99
+    margin("mIoU", dense_probe.mask_score(decoder, maps[40:], masks[40:], 3), 0.99)
     noise = torch.randn(60, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     assert dense_probe.mask_score(dense_probe.segmentation(noise, masks, 3), noise.flip(0), masks, 3) < 0.5
 
@@ -39,12 +40,12 @@ def planted(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return maps, boxes
 
 
-def test_a_centre_head_finds_planted_boxes():
+def test_a_centre_head_finds_planted_boxes(margin: Margin):
     (maps, boxes), (other, true) = planted(200, 0), planted(60, 1)
     head = dense_probe.detection(maps, boxes, (64, 64), 2)
     found = dense_probe.box_score(head, other, true, (64, 64))
-    assert found["AP50"] > 0.9
-    assert found["AP"] > 0.5
+    margin("AP50", found["AP50"], 0.9)
+    margin("AP", found["AP"], 0.5)
     swapped = true.clone()
     swapped[..., 4] = 1 - swapped[..., 4]
     assert dense_probe.box_score(head, other, swapped, (64, 64))["AP50"] < 0.5

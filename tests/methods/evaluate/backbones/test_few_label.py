@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from margins import Margin
 
 from rushlight.data.columns import TEST
 from rushlight.data.synthetic import fashion, scenes
@@ -17,15 +18,16 @@ def model_of(name: str = "conv16", size: int = 28) -> Model:
     return Model(encoders.create(name, image_size=size, seed=0), {}, ModelInfo(image_size=(size, size))).eval()
 
 
-def test_fine_tuning_learns_and_chooses_its_rate_by_training_labels_alone():
+def test_fine_tuning_learns_and_chooses_its_rate_by_training_labels_alone(margin: Margin):
     photos, model = fashion.load(), model_of()
     train, test = photos.select(torch.arange(150)), photos.fold(TEST).select(torch.arange(300))
     before = {name: values.clone() for name, values in model.state_dict().items()}
     tuning = few_label.Tuning(rates=(1e-6, 3e-3), steps=40)
     tuned = few_label.fine_tune(model, train["image"], train["class"], tuning)
-    assert tuned.rate == 3e-3
     assert set(tuned.held_out) == {1e-6, 3e-3}
-    assert few_label.score(tuned.network, test["image"], test["class"]) > 0.35
+    assert tuned.rate == max(tuned.held_out, key=tuned.held_out.get)
+    margin("gain by the higher rate on held-out labels", tuned.held_out[3e-3] - tuned.held_out[1e-6], 0.1)
+    margin("accuracy", few_label.score(tuned.network, test["image"], test["class"]), 0.35)
     assert all(torch.equal(values, before[name]) for name, values in model.state_dict().items())
     again = few_label.fine_tune(model, train["image"], train["class"], tuning)
     assert torch.equal(again.network.head.linear.weight, tuned.network.head.linear.weight)
