@@ -8,13 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 from lightly.loss import DINOLoss
-from pretraining import disturb, follows, fresh, prepared, probed, trained
+from pretraining import disturb, follows, fresh, photos, prepared, probed, trained
 from timm.layers import DropPath
 
 from rushlight.augment.policy import multi_crop
 from rushlight.methods.pretrain.dino import DINO
+from rushlight.methods.pretrain.ibot import IBOT
 from rushlight.nets import encoders
+from rushlight.run.budget import Budget
+from rushlight.run.stage import RunContext
 from rushlight.train.joint_embedding import local_scale, local_size, prototypes_for
+from rushlight.train.self_distillation import LARGE_COST
 
 
 @pytest.mark.parametrize(("encoder", "gain"), [("conv16", 0.02), ("vit64-p7", 0.01)])
@@ -139,6 +143,24 @@ def test_sizes_follow_the_papers_at_full_size() -> None:
     assert mlp.config["widths"] == [64, 384, 384, 256]
     assert (mlp.config["norm"], mlp.config["activation"]) == (False, "gelu")
     assert prototypes.config["outputs"] == 256
+
+
+@pytest.mark.parametrize("kind", [DINO, IBOT])
+def test_views_temperature_and_head_follow_the_steps_and_what_is_written_stays(kind) -> None:
+    def settled(passes: float, **settings) -> tuple[int, float, int]:
+        learner = kind(**settings)
+        data = photos().without("class")
+        learner.prepare(data, fresh("vit64-p7"), RunContext(task=None, budget=Budget(passes=passes)))
+        outputs = learner.model.head("projector").heads[-1].config["outputs"]
+        return len(learner.policies) - 2, learner.rise, outputs
+
+    most = {DINO: 8, IBOT: 10}[kind]
+    assert settled(1e9) == (most, 0.3, 256)
+    assert settled(1e4) == (2, pytest.approx(0.3 * 1e4 / (32 * (LARGE_COST + 0.5)) / 1e4), 256)
+    few, rise, _ = settled(1100 * 32 * (LARGE_COST + 4 * 0.25))  # a small view has 4 of 16 patches
+    assert 4 <= few < most
+    assert rise == pytest.approx(0.3 * 1100 * (LARGE_COST + 1) / (LARGE_COST + few * 0.25) / 1e4)
+    assert settled(1e4, local=most, warm_temperature=0.2, outputs=1024) == (most, 0.2, 1024)
 
 
 def test_a_uniform_answer_costs_the_logarithm_of_the_outputs() -> None:

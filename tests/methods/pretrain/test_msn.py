@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 from lightly.loss import MSNLoss
-from pretraining import disturb, follows, fresh, prepared, probed, trained
+from pretraining import disturb, follows, fresh, photos, prepared, probed, trained
 
 from rushlight.methods.pretrain.msn import MSN, grey_side, too_uneven
+from rushlight.run.budget import Budget
+from rushlight.run.stage import RunContext
 
 
 @pytest.mark.parametrize("encoder", ["conv16", "vit64-p7"])
@@ -64,6 +66,43 @@ def test_the_teachers_momentum_rises_to_one_in_a_straight_line_and_its_statistic
 def test_unevenness_is_nothing_for_equal_shares_and_the_logarithm_for_one() -> None:
     assert float(too_uneven(torch.full((5, 8), 1 / 8))) == pytest.approx(0, abs=1e-6)
     assert float(too_uneven(torch.eye(8)[:1].expand(5, 8))) == pytest.approx(math.log(8), abs=1e-6)
+
+
+def test_the_networks_gradients_are_clipped_together_and_the_prototypes_are_not() -> None:
+    """As the official `clip_grad_norm_(encoder.parameters(), clip_grad)`: one norm, of encoder and head."""
+    learner = prepared(MSN, focal=0, clip=1e-3)
+    learner.step(learner.draw(16, 0)).backward()
+    network = list(learner.model.parameters())
+    before = [each.grad.clone() for each in network]
+    own = learner.centres.weight.grad.clone()
+    norm = torch.stack([each.norm() for each in before]).norm()
+    learner.clip_gradients(learner.groups())
+    for each, old in zip(network, before, strict=True):
+        torch.testing.assert_close(each.grad, old * 1e-3 / norm, rtol=1e-3, atol=1e-9)
+    assert torch.equal(learner.centres.weight.grad, own)
+
+
+def test_prototypes_are_not_decayed() -> None:
+    learner = prepared(MSN, focal=0)
+    decayed, plain = learner.groups()
+    prototypes = learner.centres.weight
+    assert not any(each is prototypes for each in decayed["params"])
+    assert any(each is prototypes for each in plain["params"])
+    assert (plain["weight_decay"], plain["plain"]) == (0.0, True)
+
+
+def test_prototypes_are_no_more_than_the_images_of_a_step_unless_the_user_says_so() -> None:
+    def count(passes: float, **settings) -> int:
+        learner = MSN(focal=0, **settings)
+        ctx = RunContext(task=None, budget=Budget(passes=passes))
+        learner.prepare(photos().without("class"), fresh(), ctx)
+        learner.plan = learner.plan_for(ctx.budget)
+        return len(learner.centres.weight)
+
+    assert count(1e6) == 256  # 1,500 images ask for 256, and a step has as many
+    assert count(2e3) == 32  # a small budget has steps of 32
+    assert count(2e3, prototypes=1024) == 1024
+    assert count(2e3, batch=64) == 64
 
 
 def test_targets_carry_no_gradient_also_not_to_the_prototypes() -> None:

@@ -69,7 +69,7 @@ class DINO(SelfDistillation):
     """T_t (the stronger runs: 0.07)."""
     first_temperature: Positive = 0.04
     """T_t at the start."""
-    warm_temperature: Positive = 0.3
+    warm_temperature: Share | None = None
     """Share of the training in which T_t rises; None: 0.3, in proportion less below 10,000 steps."""
     momentum: Share = 0.996
     """m at the start; it rises to 1 by a half cosine, and is at most (1 + t)/(10 + t) at step t."""

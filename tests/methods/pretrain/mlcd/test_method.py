@@ -12,7 +12,9 @@ from rushlight.core.errors import UserError
 from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.mlcd.method import MLCD
 from rushlight.methods.pretrain.mlcd.multi_label import mlc, mlcd
+from rushlight.nets import encoders
 from rushlight.run.budget import Budget
+from rushlight.run.model import Model, ModelInfo
 from rushlight.run.stage import RunContext
 
 
@@ -82,6 +84,22 @@ def test_a_teacher_can_be_named(tmp_path: Path) -> None:
     assert not torch.equal(named.labels, given.labels)
     with pytest.raises(UserError, match="there is no encoder 'nobody'"):
         prepared(MLCD, teacher="nobody")
+
+
+def test_a_teacher_reads_images_of_its_own_size(tmp_path: Path) -> None:
+    seen: list[tuple[int, ...]] = []
+    teacher = Model(encoders.create("conv16", image_size=56, seed=7), {}, ModelInfo(image_size=(56, 56)))
+    teacher.save(tmp_path / "teacher")
+    loaded = Model.load(tmp_path / "teacher")
+    loaded.encoder.register_forward_hook(lambda module, given, result: seen.append(tuple(given[0].shape[2:])))
+    stage = MLCD(clusters=40, teacher=str(tmp_path / "teacher"))
+    stage.teacher_model = lambda source: loaded  # type: ignore[method-assign]
+    data = photos().without("class")
+    stage.prepare(data, fresh(), RunContext(seed=3, task=None))
+    assert set(seen) == {(56, 56)}
+    small, large = (MLCD(teacher=teacher).teaching(data, fresh(), Budget(passes=1e6))[1].passes
+                    for teacher in (None, str(tmp_path / "teacher")))  # fmt: skip
+    assert large > 2.5 * small  # four times the pixels of 28, three of 32, are paid for
 
 
 def test_what_cannot_be_is_told() -> None:
