@@ -7,17 +7,30 @@ target is pooled from the map under that crop (Yun et al., 2021).
 
 from __future__ import annotations
 
+import copy
+from contextlib import suppress
+
 from jaxtyping import Int
 from torch import Tensor
 
 from rushlight import tasks
 from rushlight.augment import mix, policy
-from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare, settings
+from rushlight.core.arguments import Count, NotNegative, Part, Positive, Share, SomeShare, settings
 from rushlight.core.card import TARGET, Card, Needs, known
+from rushlight.core.errors import UserError
+from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.losses import label_map
 from rushlight.losses.consistency import soft_cross_entropy
+from rushlight.nets.layers import decayed_groups
+from rushlight.run.budget import Spent
+from rushlight.run.evaluate import evaluate
+from rushlight.run.model import Model
+from rushlight.run.stage import Outcome, RunContext
 from rushlight.train.learner import Batch, Learner
+
+FEWEST = 40
+"""Labelled images below which none are held out to find a rate."""
 
 
 @settings
@@ -38,15 +51,53 @@ class Supervised(Learner):
     batch: Count = 64
     """Labelled images a step."""
     learning_rate: Positive = 2e-3
-    """Of AdamW, at its peak."""
+    """Of AdamW, at its peak; for an encoder that comes trained the best of `rates`, unless it is written."""
     weight_decay: NotNegative = 5e-4
     """Of AdamW."""
+    layer_decay: SomeShare | None = None
+    """Rate of each layer of that of the one above; None takes 0.75 for an encoder that comes trained, else 1."""
+    rates: tuple[Positive, ...] = (2e-3, 5e-4, 1e-4)
+    """Learning rates that are tried on held-out training labels, where the encoder comes trained."""
+    trying: Part = 0.2
+    """Share of the budget that trying them takes."""
     scale: tuple[SomeShare, SomeShare] = (0.08, 1.0)
     """With label maps: a crop's share of the image's area."""
     cutmix: bool = False
     """With label maps: paste boxes of other images, and mix the targets."""
     settle: Share = 0.017
     """With `cutmix`: the last share of the steps, in which nothing is pasted (the paper: 5 of 300 epochs)."""
+
+    def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
+        """Train on the known labels; an encoder that comes trained is fine-tuned, at a rate found on these labels."""
+        known = int(data.known(tasks.find(ctx.task).column).sum()) if ctx.task else 0
+        if not model.info.origin or "learning_rate" in self.explicit or known < FEWEST:
+            return super().run(data, model, ctx)
+        self.check(data, model, ctx)
+        self.learning_rate, paid = self.best_rate(data, model, ctx)
+        return super().run(data, model, ctx.after(paid)).charged(paid)
+
+    def best_rate(self, data: Dataset, model: Model, ctx: RunContext) -> tuple[float, Spent]:
+        """Return the rate that does best on a quarter of the labels when trained on the others, and what that cost."""
+        task = tasks.find(ctx.task or "")
+        parted = task.split(data, 0.25, ctx.seed)
+        held, spent = parted.fold(TEST), Spent()
+        values: dict[float, float] = {}
+        for rate in self.rates:
+            candidate = copy.deepcopy(self)
+            candidate.learning_rate, candidate.explicit = rate, self.explicit | {"learning_rate"}
+            here = ctx.substage(f"rate-{rate:g}", share=self.trying / len(self.rates), curve=False)
+            tried = here.run(candidate, parted.fold(TRAIN), model)
+            spent = spent + tried.spent + Spent(passes=len(held) / 3)  # a forward is about a third of a pass
+            with suppress(UserError):  # a metric that these few labels do not define
+                values[rate] = evaluate(tried.model, held, task.id).value * (1 if task.metric.higher else -1)
+        return max(values, key=lambda rate: values[rate], default=self.learning_rate), spent
+
+    def groups(self) -> list[dict]:
+        """Return one group; for an encoder that comes trained one a layer, slower towards the input."""
+        decay = self.layer_decay or (0.75 if self.source_model.info.origin else 1.0)
+        if decay == 1:
+            return super().groups()
+        return decayed_groups(self, self.model.encoder, decay=decay, weight_decay=self.weight_decay)
 
     def build(self, data: Dataset) -> None:
         super().build(data)
