@@ -224,7 +224,7 @@ class Task(ABC):
         return policy.weak(size), policy.strong(size)
 
     def view(
-        self, views: Policy, columns: Columns, generator: torch.Generator | None = None
+        self, views: Policy, columns: Columns, generator: torch.Generator
     ) -> tuple[Float[Tensor, "batch 3 height width"], Tensor]:
         """Draw a view of the images, and the labels as they are in it."""
         images, view = views.with_view(columns["image"], generator=generator)
@@ -375,7 +375,7 @@ def confused(
     errors = Measure("errors", int(counts.sum() - counts.diagonal().sum()), kind="count")
     table = Table.of("confusions", _pairs(counts, names), kinds={"share": "share"}, caption=PAIRS, shown=12)
     matrix = Matrix("confusion matrix", counts.numpy(), tuple(names), what)
-    settings = {"title": "What it gets wrong", "priority": 20} | others
+    settings: dict[str, Any] = {"title": "What it gets wrong", "priority": 20} | others
     return Findings("confusions", (errors,), (table, *more), matrices=(matrix,), **settings)
 
 

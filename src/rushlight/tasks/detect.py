@@ -156,7 +156,7 @@ class Detect(Task):
         names = names or self.names(data.info)
         names = (*names, *map(str, range(len(names), k)))
         precision = evaluated.eval["precision"][..., 0, -1]  # IoU × recall × class
-        table = {
+        table: dict[str, list[Any]] = {
             "class": list(names),
             "boxes": [int((there & (true[..., 4] == i)).sum()) for i in range(len(names))],
             "AP": [_mean(precision, i, slice(None), evaluated) for i in range(len(names))],

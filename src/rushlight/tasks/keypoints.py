@@ -347,7 +347,8 @@ def _paired(parts: Parts) -> Iterator[tuple[int, Tensor, Tensor]]:
                 pairs.append((int(slots[best]), int(found[i])))
                 free[best] = False
         if pairs:
-            yield row, *(torch.tensor(each) for each in zip(*pairs, strict=True))
+            at = torch.tensor(pairs)
+            yield row, at[:, 0], at[:, 1]
 
 
 def _evaluated(parts: Parts) -> Any:

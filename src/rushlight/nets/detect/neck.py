@@ -53,7 +53,7 @@ def tower(width: int, outputs: int, bias: float = 0.0) -> nn.Sequential:
     """Return a 3×3 convolution with ReLU, then a 1×1 convolution whose biases start at `bias`."""
     last = nn.Conv2d(width, outputs, 1)
     nn.init.normal_(last.weight, std=0.01)
-    nn.init.constant_(last.bias, bias)
+    last.bias = nn.Parameter(torch.full((outputs,), bias))
     return nn.Sequential(_smooth(width), last)
 
 
