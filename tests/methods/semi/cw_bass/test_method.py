@@ -106,6 +106,15 @@ def test_its_step_equals_plain_loops_in_value_and_gradient(few, settings, decay)
         torch.testing.assert_close(mine, plain, rtol=1e-3, atol=1e-5)
 
 
+def test_a_segmenter_that_comes_in_keeps_its_head(few):
+    given = prepared(few).model.eval()
+    learner = CWBASS()
+    learner.prepare(few, given, RunContext(seed=9, task="mask"))
+    for network in (learner.model, learner.teacher.network):
+        pairs = zip(network.parameters(), given.parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+
+
 def test_unlabelled_images_are_those_without_a_mask(few):
     learner = prepared(few)
     assert learner.rows(few, "labelled").tolist() == list(range(KNOWN))
