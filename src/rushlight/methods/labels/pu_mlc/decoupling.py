@@ -31,6 +31,7 @@ class Decoupling(Head):
     """
 
     reads = "maps"
+    graph: Tensor
 
     def __init__(
         self,
