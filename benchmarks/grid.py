@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 from rushlight.data.synthetic import fashion
-from rushlight.jobs.compare.run import Board, compare
+from rushlight.jobs.compare.result import Board
+from rushlight.jobs.compare.run import compare
 from rushlight.run import hardware
 
 RECIPES = ["supervised", "fixmatch", "barlow-twins > supervised"]

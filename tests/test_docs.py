@@ -21,7 +21,7 @@ import pytest
 import rushlight as rl
 from rushlight.core.catalogue import entries, load_method
 from rushlight.jobs.claims.run import ledger
-from rushlight.jobs.compare.run import Board
+from rushlight.jobs.compare.result import Board
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Stage
 
@@ -281,7 +281,7 @@ def test_a_wrong_command_is_found(docs: ModuleType) -> None:
 
 
 def test_recipes_in_the_docs_can_be_read(docs: ModuleType) -> None:
-    from rushlight.jobs.compare.run import split_recipes
+    from rushlight.jobs.trials import split_recipes
 
     recipes = set()
     for path in WRITTEN:

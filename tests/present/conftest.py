@@ -10,7 +10,8 @@ import torch
 
 from rushlight.data.columns import TEST, TRAIN, encode_text
 from rushlight.data.dataset import Dataset, Info, Quarantined
-from rushlight.jobs.compare.run import Board, rank
+from rushlight.jobs.compare.rank import rank
+from rushlight.jobs.compare.result import Board
 from rushlight.run.budget import Spent
 from rushlight.run.trial import Result, Trial
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rushlight.jobs.compare.run import ComparisonState
+    from rushlight.jobs.trials import ComparisonState
     from rushlight.run.stage import Progress
 
 app = typer.Typer(
@@ -529,9 +529,11 @@ def _under_way(state: ComparisonState) -> list[str]:
 
 def _so_far(state: ComparisonState) -> list[Any]:
     """The leaderboard over the seeds that every recipe has finished."""
-    from rushlight.jobs.compare.run import so_far
+    from rushlight.jobs.compare.result import so_far
+    from rushlight.present.table import terminal
 
-    return so_far(state)
+    table = so_far(state)
+    return [] if table is None else [terminal(table, heading=False)]
 
 
 def _card(name: str) -> Any:

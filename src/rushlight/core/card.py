@@ -23,6 +23,10 @@ class Columns(Protocol):
 
 
 Role = Literal["learner", "curator", "judge", "attack", "defence", "generator"]
+Service = Literal["reference", "baseline", "pretraining", "encoder", "signals"]
+"""What a job takes a method for: `reference`, the baseline that gains are measured against; `baseline`, one that always
+runs beside others; `pretraining`, what a comparison pretrains with unasked (it is an `encoder` too); `encoder`, what a
+ranking of encoders without labels trains unasked; `signals`, the judge that ranks them."""
 TARGET = "target"
 """In a card's needs: the column that is to be predicted, whichever task's it is."""
 
@@ -98,6 +102,7 @@ class Card:
         says: the paper's headline, with its figures.
         extra: the extra of this package that it needs, if any.
         encoder: `vit` for one that works on tokens, and so needs a vision transformer.
+        serves: what jobs take it for without being asked, see `Service`.
         tags: where it stands among methods of its kind (see `systems.pretrain.vit_ssl_survey`).
     """
 
@@ -113,6 +118,7 @@ class Card:
     task: frozenset[str] = field(default_factory=frozenset)
     extra: str = ""
     encoder: Literal["any", "vit"] = "any"
+    serves: Service | Literal[""] = ""
     tags: tuple[str, ...] = ()
 
     def lacks(self, data: Columns, task: str | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint
 
 from rushlight.core import entries as entry_points
-from rushlight.core.card import Card, Columns
+from rushlight.core.card import Card, Columns, Service
 from rushlight.core.errors import UserError, nearest
 
 
@@ -43,3 +43,8 @@ def cards() -> dict[str, Card]:
 def fitting(data: Columns, task: str | None) -> list[tuple[Card, str]]:
     """Return each card with why it does not fit the data and the task (empty where it does)."""
     return [(card, card.lacks(data, task)) for card in cards().values()]
+
+
+def serving(service: Service) -> list[Card]:
+    """Return the cards of the methods that jobs take for this, by id; see `Service`."""
+    return [card for card in cards().values() if card.serves == service]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +9,9 @@ import pytest
 import torch
 
 from rushlight.jobs.compare.page import comparison_report
+from rushlight.jobs.compare.rank import rank
 from rushlight.measure import stats
-from rushlight.present.page import Gallery, Listing, Notice, Table, render
+from rushlight.present.page import Gallery, Listing, Notice, Plot, Table, render
 
 
 def section(report, title):
@@ -58,8 +58,6 @@ def test_mistakes_are_mistakes_the_surest_first(board):
 def test_hostile_class_and_file_names_stay_text(board):
     names = tuple(f"<img src=x onerror=alert({i})>" for i in range(10))
     files = ["<script>x</script>.png"] * len(board.data)
-    data = sys.modules[type(board).__module__]  # the board's own module, to be sure that it is the real one
-    assert data.__name__ == "rushlight.jobs.compare.run"
     from rushlight.data.columns import encode_text
 
     hostile = board.data.with_columns(name=encode_text(files)).with_info(
@@ -76,6 +74,20 @@ def test_a_failed_trial_is_told(board):
     page = comparison_report(replace(board, results=[bad, *board.results[1:]]))
     notices = [b for b in section(page, "Leaderboard").blocks if isinstance(b, Notice)]
     assert "out of memory" in notices[0].text
+
+
+def test_a_recipe_that_failed_on_a_seed_stands_last_and_its_seed_counts_for_the_others(board):
+    bad = replace(board.results[0], value=float("nan"), parts={}, failed="out of memory")
+    results = [bad, *board.results[1:]]
+    ranking = rank(results, "class", reference="supervised")
+    failing = replace(board, results=results, ranking=ranking)
+    assert "supervised" not in ranking.names
+    assert failing.unranked == ["supervised"]
+    assert [row["seeds"] for row in failing.rows()] == [4, 4, 4, 4, 3]
+    assert ranking.alone["fixmatch"] == board.ranking.alone["fixmatch"]  # all four seeds, as before
+    table = section(comparison_report(failing), "Leaderboard").blocks[0]
+    assert (table.rows[-1][0].name, table.rows[-1][0].badge) == ("supervised", "failed")
+    assert failing.to_pandas()["recipe"].tolist()[-1] == "supervised"
 
 
 def test_one_recipe_alone(board):
@@ -103,8 +115,9 @@ def test_other_tasks_have_their_own_mistakes(board, task):
     }[task]
     results = [replace(r, parts=parts, trial=replace(r.trial, task=task)) for r in board.results]
     report = comparison_report(replace(board, task=task, data=data, results=results))
-    block = section(report, "What the best model gets wrong").blocks[0]
-    assert isinstance(block, Table) == (task == "tags")
+    blocks = section(report, "What the best model gets wrong").blocks
+    assert any(isinstance(block, Table) for block in blocks)
+    assert any(isinstance(block, Plot) for block in blocks) == (task == "mask")
     assert board.metric not in render(report).split("<main>")[1].split("Paired")[0] or task == "class"
 
 

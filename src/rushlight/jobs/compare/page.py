@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
-import numpy as np
-from torch import Tensor
-
+from rushlight import tasks
+from rushlight.core.findings import NAN, Kind, Table
 from rushlight.data.columns import TEST, TRAIN
-from rushlight.data.dataset import Dataset
-from rushlight.jobs.compare.run import Board
+from rushlight.jobs.compare.result import Board, leaderboard
 from rushlight.measure import stats
 from rushlight.measure.stats import Interval
-from rushlight.present import plots
-from rushlight.present.page import (
-    Block,
-    Commands,
-    FactSheet,
-    Gallery,
-    Named,
-    Notice,
-    Plot,
-    Plots,
-    Report,
-    Section,
-    Strip,
-    Table,
-    Text,
-    Thumb,
-)
-from rushlight.present.phrases import count, duration, footer, host, quarantine, versions
-from rushlight.run.trial import Result, machine
-from rushlight.tasks import scores
-
-MISTAKES = 24
+from rushlight.present import dataset, findings, plots
+from rushlight.present import table as tables
+from rushlight.present.page import Block, Commands, FactSheet, Notice, Plot, Plots, Report, Section, Text
+from rushlight.present.phrases import count, duration, footer, host, versions
+from rushlight.run.trial import machine
 
 
 def comparison_report(board: Board) -> Report:
@@ -61,12 +43,17 @@ def comparison_report(board: Board) -> Report:
 
 def _about(board: Board) -> str:
     trial = board.results[0].trial
-    kept = f"{trial.keep} known labels a class, drawn anew by each seed" if trial.keep else "all known labels"
+    kept = f"{trial.keep} known labels a class, drawn by each seed" if trial.keep else "all known labels"
     return (
         f"{count(len(board.ranking.names), 'recipe')} over {count(_seeds(board), 'paired seed')}, at an equal budget "
-        f"of {_budget_text(trial.budget)} a trial, with {kept}, judged on {count(len(_judged(board)), 'test image')} "
+        f"of {_budget_text(trial.budget)} a trial, with {kept}, judged on {count(_judged(board), 'test image')} "
         "that no recipe saw the labels of."
     )
+
+
+def _judged(board: Board) -> int:
+    """How many test images have a known label."""
+    return int(board.data.fold(TEST).known(tasks.find(board.task).column).sum())
 
 
 def _figures(board: Board) -> list[tuple[str, str]]:
@@ -89,40 +76,23 @@ def _colours(board: Board) -> dict[str, str]:
 # --- leaderboard and differences ---
 
 
-def _leaderboard(board: Board) -> Table:
-    rows, names = board.rows(), board.ranking.names
-    span = plots.span_of([100 * row[end] for row in rows for end in ("low", "high")])
-    percent = f"{100 * board.ranking.level:g} %"
-    return Table(
-        columns=["recipe", f"{board.metric} %", f"{percent} interval", "low", "high", "seeds", "seconds"],
-        rows=[
-            [
-                Named(row["recipe"], _colours(board)[row["recipe"]], _badge(board, row["recipe"])),
-                f"{100 * row[board.metric]:.1f}",
-                _strip(board.ranking.alone[row["recipe"]], span, _colours(board)[row["recipe"]]),
-                f"{100 * row['low']:.1f}",
-                f"{100 * row['high']:.1f}",
-                str(row["seeds"]),
-                f"{row['seconds']:.0f}",
-            ]
-            for row in rows
-        ],
-        numeric=[1, 3, 4, 5, 6],
-        lead=[i for i, name in enumerate(names) if name in board.ranking.best],
-        caption="Each interval covers other seeds and other test images. Recipes share both, so overlapping intervals "
-        "here do not mean that two recipes are equal: the paired differences below tell. Seconds are of a trial.",
+def _leaderboard(board: Board) -> Block:
+    badges = {name: _badge(board, name) for name in (*board.ranking.names, *board.unranked)}
+    caption = (
+        "Each interval covers other seeds and other test images. Recipes share both, so overlapping intervals here do "
+        "not mean that two recipes are equal: the paired differences below tell. Seconds are of a trial."
     )
+    rows = [{**row, "gain": NAN} for row in board.rows()]  # the paired differences below hold the gains
+    table = replace(leaderboard(rows, board.metric, None), caption=caption)
+    return tables.page(table, colours=_colours(board), badges=badges)
 
 
 def _badge(board: Board, name: str) -> str:
+    if name in board.unranked:
+        return "failed"
     if name in board.ranking.best:
         return "best" if len(board.ranking.best) == 1 else "among the best"
     return "baseline" if name == board.ranking.reference else ""
-
-
-def _strip(interval: Interval, span: tuple[float, float], colour: str, *, zero: bool = False) -> Strip:
-    mean, low, high = (100 * x for x in (interval.mean, interval.low, interval.high))
-    return Strip(plots.strip(mean, low, high, span, colour=colour, zero=zero))
 
 
 def _how_paired(board: Board) -> str:
@@ -144,24 +114,18 @@ def _differences(board: Board) -> list[Block]:
     return tables
 
 
-def _forest(board: Board, shown: Mapping[str, Interval], title: str) -> Table:
-    span = plots.span_of([100 * x for i in shown.values() for x in (i.low, i.high)], zero=True)
-    return Table(
-        columns=["recipe", "points", "interval", "low", "high", "shown"],
-        rows=[
-            [
-                Named(name, _colours(board)[name]),
-                _signed(i.mean),
-                _strip(i, span, _colours(board)[name], zero=True),
-                _signed(i.low),
-                _signed(i.high),
-                "no difference" if 0 in i else "better" if i.low > 0 else "worse",
-            ]
-            for name, i in shown.items()
-        ],
-        title=title,
-        numeric=[1, 3, 4, 5],
-    )
+def _forest(board: Board, shown: Mapping[str, Interval], title: str) -> Block:
+    rows = [
+        {"recipe": name, "difference": i.mean, "low": i.low, "high": i.high, "shown": _shows(i)}
+        for name, i in shown.items()
+    ]
+    kinds: dict[str, Kind] = dict.fromkeys(("difference", "low", "high"), "points")
+    table = Table.of_rows(title, rows, kinds=kinds, intervals={"difference": ("low", "high")})
+    return tables.page(table, colours=_colours(board), title=title)
+
+
+def _shows(i: Interval) -> str:
+    return "no difference" if 0 in i else "better" if i.low > 0 else "worse"
 
 
 def _failures(board: Board) -> list[Block]:
@@ -183,7 +147,10 @@ def _curves(board: Board) -> Plot:
 
 
 def _cost(board: Board) -> Plot:
-    points = {row["recipe"]: (row["seconds"], row[board.metric], row["low"], row["high"]) for row in board.rows()}
+    points = {
+        row["recipe"]: (row["seconds"], row[board.metric], row["low"], row["high"])
+        for row in board.rows()[: len(board.ranking.names)]
+    }
     return Plot(
         plots.cost(points, metric=board.metric, colours=_colours(board)),
         "Cost against " + board.metric,
@@ -196,12 +163,6 @@ def _cost(board: Board) -> Plot:
 # --- mistakes ---
 
 
-def _judged(board: Board) -> Dataset:
-    """The test images whose label is known, in the order of a result's parts."""
-    test = board.data.fold(TEST)
-    return test.select(test.known(board.task))
-
-
 def _which_model(board: Board) -> str:
     result = board.best_trial()
     return (
@@ -211,122 +172,52 @@ def _which_model(board: Board) -> str:
 
 
 def _mistakes(board: Board) -> list[Block]:
-    result = board.best_trial()
-    if board.task == "tags":
-        return [_tag_table(result, board.data.info.tag_names)]
-    if board.task == "mask":
-        names = board.data.info.mask_names or board.data.info.class_names
-        return [_confusion(result.parts["confusion"].sum(0).numpy(), names, "pixels")]
-    true, predicted = (result.parts[name].long().numpy() for name in ("true", "predicted"))
-    names = board.data.info.class_names
-    k = max(len(names), int(max(true.max(), predicted.max())) + 1)
-    counts = np.bincount(true * k + predicted, minlength=k * k).reshape(k, k)
-    return [_confusion(counts, names, "images"), *_gallery(board, result, true, predicted)]
-
-
-def _confusion(counts: np.ndarray, names: Sequence[str], what: str) -> Plot:
-    return Plot(
-        plots.confusion(counts, names),
-        "Confusion matrix",
-        f"Per cent of the {what} of each true class (rows) by prediction (columns). Red is wrong; its shade is doubled "
-        "to be seen." + (" The 20 most mistaken classes." if len(counts) > 20 else ""),
-    )
-
-
-def _gallery(board: Board, result: Result, true: np.ndarray, predicted: np.ndarray) -> list[Block]:
-    judged, names = _judged(board), board.data.info.class_names
-    confidence = _array(result.parts.get("confidence"), len(true))
-    wrong = np.flatnonzero(true != predicted)
-    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    if not len(chosen) or len(judged) != len(true):
+    """What the task finds in the scores of the best model, on the test images whose label is known."""
+    task, test = tasks.find(board.task), board.data.fold(TEST)
+    rows = test.known(task.column).nonzero()[:, 0]
+    parts = board.best_trial().parts
+    if len(rows) != len(next(iter(parts.values()))):
         return []
-    files = judged.names
-    thumbs = [
-        Thumb(
-            plots.thumbnail(judged.read("image", i).numpy()),
-            files[i],
-            [f"{_name(names, int(predicted[i]))}, {100 * confidence[i]:.0f} %", f"is {_name(names, int(true[i]))}"],
-        )
-        for i in chosen.tolist()
-    ]
-    return [
-        Gallery(
-            thumbs,
-            f"The {len(chosen)} mistakes it is most sure of, of {len(wrong):,}. Some may be mistakes of the labels.",
-        )
-    ]
-
-
-def _array(values: Tensor | None, rows: int) -> np.ndarray:
-    return np.zeros(rows) if values is None else values.float().numpy()
-
-
-def _tag_table(result: Result, names: Sequence[str]) -> Table:
-    s, t = result.parts["scores"], result.parts["true"]
-    each = [(i, scores.mean_average_precision(s[:, [i]], t[:, [i]])) for i in range(t.shape[1])]
-    ranked = sorted(each, key=lambda pair: (np.isnan(pair[1]), pair[1]))
-    return Table(
-        ["tag", "average precision %", "present in"],
-        [
-            [_name(names, i), "—" if np.isnan(ap) else f"{100 * ap:.1f}", f"{int((t[:, i] == 1).sum()):,}"]
-            for i, ap in ranked
-        ],
-        "Average precision of each tag, the hardest first.",
-        numeric=[1, 2],
-    )
-
-
-def _name(names: Sequence[str], index: int) -> str:
-    return names[index] if 0 <= index < len(names) else str(index)
+    found = task.findings(parts, test, rows, task.names(board.data.info))
+    return [block for each in sorted(found, key=lambda each: -each.priority) for block in findings.blocks(each)]
 
 
 # --- data, budget, how to repeat ---
 
 
 def _data(board: Board) -> list[Block]:
-    info, train = board.data.info, board.data.fold(TRAIN)
-    facts = {
-        "source": info.source,
-        "images": f"{len(board.data):,} of {board.data.height} × {board.data.width} pixels "
-        f"({len(train):,} to learn from, {len(board.data.fold(TEST)):,} to judge)",
-        "labels known": ", ".join(f"{int(train.known(name).sum()):,} of {name}" for name in train.label_names)
-        or "none",
+    train, task = board.data.fold(TRAIN), tasks.find(board.task)
+    further = {
+        "split": f"{len(train):,} images to learn from, {len(board.data.fold(TEST)):,} to judge",
+        "labels to learn from": ", ".join(f"{int(train.known(name).sum()):,} of {name}" for name in train.label_names),
         "learned": board.task,
     }
-    if board.results[0].trial.keep:
-        facts["labels kept"] = f"{board.results[0].trial.keep} a class, the others hidden"
-    if info.class_names:
-        facts["classes"] = f"{len(info.class_names)}: {', '.join(info.class_names[:30])}" + (
-            ", …" if len(info.class_names) > 30 else ""
-        )
-    if info.licence:
-        facts["licence"] = info.licence
-    return [FactSheet(facts), *quarantine(info.quarantined)]
+    if keep := board.results[0].trial.keep:
+        further["labels kept"] = f"{keep} a {task.noun}, the others hidden"
+    if names := task.names(board.data.info):
+        further["names"] = dataset.listed(names)
+    return dataset.blocks(board.data, further)
 
 
-def _budget(board: Board) -> Table:
-    rows = []
-    for row in board.rows():
-        finished = board.of(row["recipe"])
-        steps = float(np.mean([r.spent.steps for r in finished]))
-        rows.append(
-            [
-                Named(row["recipe"], _colours(board)[row["recipe"]]),
-                f"{row['passes']:,.0f}",
-                _flops(row["flops"]),
-                f"{steps:,.0f}",
-                f"{row['seconds']:,.0f}",
-            ]
-        )
-    return Table(
-        ["recipe", "image passes", "FLOPs", "steps", "seconds"],
-        rows,
+def _budget(board: Board) -> Block:
+    rows = [
+        {
+            "recipe": row["recipe"],
+            "image passes": round(row["passes"]),
+            "FLOPs": _flops(row["flops"]),
+            "steps": round(row["steps"]),
+            "seconds": round(row["seconds"]),
+        }
+        for row in board.rows()
+        if row["seeds"]
+    ]
+    caption = (
         "Means of a trial, as counted, not as planned; the budget was "
         f"{_budget_text(board.results[0].trial.budget)}. An image pass is the compute of one image forward and "
         "backward through the encoder; whatever else a recipe computes is charged in the same unit. The whole "
-        f"comparison took {duration(board.seconds)}, without what had been finished before.",
-        numeric=[1, 2, 3, 4],
+        f"comparison took {duration(board.seconds)}, without what had been finished before."
     )
+    return tables.page(Table.of_rows("budget", rows, caption=caption), colours=_colours(board))
 
 
 def _repeat(board: Board) -> list[Block]:

@@ -5,34 +5,25 @@ from __future__ import annotations
 import shlex
 
 from rushlight.data.columns import TEST
-from rushlight.jobs.rank_encoders.run import BEST, UNTRAINED, Ranking, signals
-from rushlight.present import atlas, plots
+from rushlight.jobs.rank_encoders.result import BEST, UNTRAINED, Ranking, names
+from rushlight.present import atlas, dataset, plots
+from rushlight.present import table as tables
 from rushlight.present.page import (
     Block,
     Commands,
     FactSheet,
     Listing,
-    Named,
     Notice,
     Report,
     Section,
-    Strip,
-    Table,
     Text,
 )
-from rushlight.present.phrases import count, duration, footer, host, quarantine, versions
+from rushlight.present.phrases import count, duration, footer, host, versions
 from rushlight.run.trial import machine
-
-MEANING = {
-    "RankMe": "how many directions the features use (higher)",
-    "view retrieval": "share of images that another view of theirs finds again (higher)",
-    "cluster stability": "whether groups found in one half of the images are found in the other (higher)",
-    "alignment + uniformity": "views close to each other, different images far apart (lower)",
-}
 
 
 def ranking_report(ranking: Ranking) -> Report:
-    """The report of a finished comparison without labels."""
+    """Return the report of a finished comparison without labels."""
     return Report(
         title=f"Pretraining on {plots.shorten(ranking.data.info.source, 60)}",
         verdict=ranking.verdict,
@@ -40,11 +31,10 @@ def ranking_report(ranking: Ranking) -> Report:
         f"{count(ranking.rows[0]['seeds'], 'seed')} each.",
         figures=[
             (f"{ranking.rows[0]['mean rank']:.2f}", f"mean rank of {len(ranking.rows)}"),
-            (f"{ranking.rows[0]['RankMe']:.0f}", "directions in use (RankMe)"),
-            (f"{100 * ranking.rows[0]['view retrieval']:.0f} %", "of images found again by another view"),
+            *((tables.written(ranking.rows[0][name]), name) for name in names()[:2]),
         ],
         sections=[
-            Section("Order", [Notice(ranking.trust), _order(ranking), _signals(ranking)]),
+            Section("Order", [Notice(ranking.trust), *_tables(ranking)]),
             Section("Failed", [Listing("What failed, and why", [(r.trial.recipe, r.failed) for r in ranking.failed])]
                     if ranking.failed else []),
             Section("Atlas", atlas.blocks(ranking.atlas, ranking.data.fold(TEST), "best encoder")
@@ -57,32 +47,12 @@ def ranking_report(ranking: Ranking) -> Report:
     )  # fmt: skip
 
 
-def _order(ranking: Ranking) -> Table:
-    span = (1.0, float(len(ranking.rows)))
-    rows = [
-        [
-            Named(row["recipe"], "s0" if number == 0 else "", "take this one" if number == 0 else ""),
-            f"{row['mean rank']:.2f}",
-            Strip(plots.strip(row["mean rank"], row["lowest rank"], row["highest rank"], span)),
-        ]
-        for number, row in enumerate(ranking.rows)
+def _tables(ranking: Ranking) -> list[Block]:
+    order, measured, best = ranking.order(), ranking.measured(), ranking.best
+    return [
+        tables.page(order, colours={best: "s0"}, badges={best: "take this one"}),
+        tables.page(measured, title="What was measured"),
     ]
-    return Table(
-        ["encoder", "mean rank", "over the seeds"],
-        rows,
-        "1 is best. Within a seed, encoders are ranked by each of four signals, and the ranks averaged; the bar goes "
-        "from the lowest to the highest seed.",
-        numeric=[1],
-        lead=[0],
-    )
-
-
-def _signals(ranking: Ranking) -> Table:
-    names = signals()
-    rows = [[row["recipe"], *(f"{row[name]:.3g}" for name in names), duration(row["seconds"])] for row in ranking.rows]
-    said = "; ".join(f"{name}: {MEANING[name]}" for name in names if name in MEANING)
-    return Table(["encoder", *names, "a training"], rows, f"Means over the seeds, on held-out images. {said}.",
-                 title="What was measured", numeric=range(1, len(names) + 2))  # fmt: skip
 
 
 def _use(ranking: Ranking) -> list[Block]:
@@ -96,18 +66,13 @@ def _use(ranking: Ranking) -> list[Block]:
 
 
 def _data(ranking: Ranking) -> list[Block]:
-    data, info = ranking.data, ranking.data.info
-    info = {
-        "source": info.source,
-        "images": f"{len(data):,} of {data.height} × {data.width} pixels",
-        "labels": "none was looked at",
-    }
-    return [FactSheet(info), *(Text(choice, quiet=True) for choice in ranking.choices), *quarantine(info.quarantined)]
+    shown = dataset.blocks(ranking.data, {"labels": "none was looked at"})
+    return [shown[0], *(Text(choice, quiet=True) for choice in ranking.choices), *shown[1:]]
 
 
 def _repeat(ranking: Ranking) -> list[Block]:
     first, here = ranking.results[0].trial, machine()
-    info = {
+    facts = {
         "took": duration(ranking.seconds),
         "budget": f"{first.budget} image passes or minutes for each training",
         "encoder": first.encoder,
@@ -115,4 +80,4 @@ def _repeat(ranking: Ranking) -> list[Block]:
         "versions": versions(here["python"], "scikit-learn"),
         "machine": host(here),
     }
-    return [Commands([ranking.command]), FactSheet(info)]
+    return [Commands([ranking.command]), FactSheet(facts)]

@@ -8,25 +8,25 @@ the same for all. Trials are files in a store, as those of `compare` are: what w
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from rushlight.core.catalogue import cards, load_method
+from rushlight.core.catalogue import cards, serving
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
-from rushlight.jobs.claims import run as claims
-from rushlight.jobs.compare import run as compare
-from rushlight.jobs.compare.run import ComparisonState
-from rushlight.measure.atlas import FEWEST, Atlas, chart
+from rushlight.jobs.command import repeat
+from rushlight.jobs.rank_encoders.result import BEST, UNTRAINED, Ranking
+from rushlight.jobs.rank_encoders.trust import signals, trust
+from rushlight.jobs.trials import ComparisonState, chosen_encoder, guarded, run_all, split_recipes, suits
+from rushlight.measure.atlas import FEWEST, chart
 from rushlight.run import hardware, trial
 from rushlight.run.budget import Budget, Spent
 from rushlight.run.model import Model
@@ -36,97 +36,7 @@ from rushlight.run.store import Store
 from rushlight.run.trial import Result, Trial
 from rushlight.run.worker_pool import WorkerPool, workers_for
 
-METHODS = ("barlow-twins", "simclr", "vicreg", "byol")
-"""What `--methods auto` pretrains with where no label is known: methods for any encoder that need no long training."""
-UNTRAINED = "untrained"
-JUDGE = "label-free"
-BEST = "best"
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The outcome of a comparison without labels.
-
-    Attributes:
-        results: of every trial; rows: a method each, from the best by its mean rank over seeds: `recipe`, `mean rank`,
-            its lowest and highest over the seeds, the mean of each signal, image passes and seconds.
-        trust: how far the order can be trusted, in a sentence made from the ledger.
-        atlas: a map of the held-out images by the best encoder; None for fewer images than it needs.
-        data, out, choices, command, seconds: as those of `compare.Board`.
-    """
-
-    results: list[Result]
-    rows: list[dict[str, Any]]
-    trust: str
-    atlas: Atlas | None = field(repr=False)
-    data: Dataset = field(repr=False)
-    out: Path
-    choices: tuple[str, ...]
-    command: str
-    seconds: float
-
-    @property
-    def best(self) -> str:
-        return self.rows[0]["recipe"]
-
-    @property
-    def failed(self) -> list[Result]:
-        return [result for result in self.results if result.failed]
-
-    @property
-    def verdict(self) -> str:
-        """Which encoder to take, in one sentence."""
-        if self.best == UNTRAINED:
-            return "No pretraining looks better than the untrained encoder: give it a larger budget, or more images."
-        first = self.rows[0]
-        near = [row["recipe"] for row in self.rows[1:] if row["lowest rank"] <= first["highest rank"] + 1e-9]
-        rest = f"; over the seeds it is not clear of {', '.join(near)}" if near else ""
-        return f"Without labels, {self.best} looks best (mean rank {first['mean rank']:.2f} of {len(self.rows)}){rest}."
-
-    def best_model(self) -> Model:
-        """The first seed's encoder of the best method."""
-        return Model.load(self.out / BEST)
-
-    def to_pandas(self) -> Any:
-        import pandas as pd
-
-        return pd.DataFrame(self.rows)
-
-    def _repr_html_(self) -> str:
-        import html
-
-        said = f"<p>{html.escape(self.verdict)}</p><p>{html.escape(self.trust)}</p>"
-        return said + self.to_pandas().to_html(index=False, float_format="%.3g")
-
-    def __rich__(self) -> Any:
-        from rich.console import Group
-        from rich.text import Text
-
-        shown = [Text(self.verdict, style="bold"), Text(self.trust), *(Text(choice) for choice in self.choices)]
-        shown.append(Text(f"encoder: {self.out / BEST}"))
-        failures = [Text(f"failed: {result.failed}") for result in self.failed]
-        return Group(table(self.rows), *shown, *failures)
-
-
-def table(rows: list[dict[str, Any]]) -> Any:
-    """The ranking for the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1), caption="ranks: 1 is best; signals are means over seeds")
-    for column in ("recipe", "mean rank", *signals(), "s a trial"):
-        widest = max(map(len, column.split()))  # headings break between words, recipes where they must
-        shown.add_column(column, justify="left" if column == "recipe" else "right", overflow="fold", min_width=widest)
-    for number, row in enumerate(rows):
-        cells = [f"{row[name]:.3g}" for name in ("mean rank", *signals())]
-        shown.add_row(row["recipe"].replace("[", r"\["), *cells, f"{row['seconds']:.0f}",
-                      style="bold green" if number == 0 else None)  # fmt: skip
-    return shown
-
-
-def signals() -> list[str]:
-    """The signals that encoders are ordered by."""
-    return list(_judge().better)
+TEST_SHARE = 0.25
 
 
 def rank_encoders(
@@ -139,7 +49,7 @@ def rank_encoders(
     encoder: str = "auto",
     weights: str | None = None,
     pretrained: bool = False,
-    test_share: float = 0.25,
+    test_share: float = TEST_SHARE,
     device: str = "auto",
     workers: int | None = None,
     command: str | None = None,
@@ -149,8 +59,9 @@ def rank_encoders(
 
     Args:
         data: images; whatever labels they have are not looked at.
-        methods: recipes of learners without labels (a list, or text separated by commas); `auto` takes `METHODS`.
-        budget, seeds, out, encoder, weights, pretrained, device, workers, command, on_happening: as for `compare`.
+        methods: recipes of learners without labels (a list, or text separated by commas); `auto` takes those whose
+            cards serve `encoder` or `pretraining`.
+        budget, seeds, out, encoder, weights, pretrained, device, workers, command, on_update: as for `compare`.
         test_share: of the images that are held out for the signals, where the data has no test fold.
 
     Raises:
@@ -159,18 +70,18 @@ def rank_encoders(
     began, device = time.monotonic(), hardware.device(device)
     data = _held_out(data.without(*data.label_names), test_share)
     recipes = _recipes(methods, data)
-    name, start, why = compare.chosen_encoder(encoder, weights, data, device, [r for r in recipes if r != UNTRAINED])
+    name, start, why = chosen_encoder(encoder, weights, data, device, [r for r in recipes if r != UNTRAINED])
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}: give at least 1, better 3 or more")
     common = Trial(
         recipe="", seed=0, budget=str(Budget.parse(budget)), data=data.content_hash, task="none", encoder=name,
         weights=start, pretrained=pretrained, device=device, precision=hardware.precision(device, name),
     )  # fmt: skip
-    compare.suits(recipes[1:], common, data)
+    suits(recipes[1:], common, data)
     store = Store(out)
     trials = [replace(common, recipe=recipe, seed=seed) for seed in range(seeds) for recipe in recipes]
     with store.lock():
-        results = compare.run_all(trials, data, store, WorkerPool(workers_for(workers, device)), on_update, one=_one)
+        results = run_all(trials, data, store, WorkerPool(workers_for(workers, device)), on_update, one=_one)
         rows = ranked(results, recipes)
         model = _hand_out(store, [r for r in results if r.trial.recipe == rows[0]["recipe"] and not r.failed])
     held = data.fold(TEST)
@@ -182,7 +93,7 @@ def rank_encoders(
         data=data,
         out=Path(out),
         choices=(f"signals on {len(held):,} images held out from training", why),
-        command=command or _command(data, recipes, common, seeds, out),
+        command=command or _command(data, recipes, common, seeds, test_share, out),
         seconds=time.monotonic() - began,
     )
     _write(ranking)
@@ -206,7 +117,7 @@ def ranked(results: Sequence[Result], recipes: Sequence[str]) -> list[dict[str, 
     if not names:
         raise UserError("no method has finished on every seed: there is nothing to rank")
     found = [{name: _signals(seed[name]) for name in names} for seed in trained]
-    ranks = [_judge().ordered(each) for each in found]
+    ranks = [signals().ordered(each) for each in found]
     rows = []
     for name in names:
         own = [each[name] for each in ranks]
@@ -221,23 +132,6 @@ def ranked(results: Sequence[Result], recipes: Sequence[str]) -> list[dict[str, 
             | {"seeds": len(trained)}
         )
     return sorted(rows, key=lambda row: row["mean rank"])
-
-
-def trust() -> str:
-    """What the ledger measured of orders without labels: never a figure that is not there."""
-    entry = claims.ledger().get(JUDGE)
-    if entry is None:
-        return (
-            "How far an order without labels can be trusted has not been measured here: rushlight claims run label-free"
-        )
-    order, chosen = entry["effects"][0], 2.0 - next(e["mean"] for e in entry["effects"] if e["name"] == "saved")
-    models = round(float(np.mean(entry["recorded"]["models"])))
-    return (
-        f"How far this order can be trusted: over {models} small encoders on the embedded photos it correlated with "
-        f"the order by labels by ρ = {order['mean']:.2f} ({order['low']:.2f} … {order['high']:.2f}, {entry['seeds']} "
-        f"seeds), and its first choice cost {chosen:.1f} points of accuracy against the best one. "
-        "A few labels tell more."
-    )
 
 
 # One trial ------------------------------------------------------------------------------------------------------------
@@ -258,7 +152,7 @@ def run(
             model, spent = outcome.model, outcome.spent
         except Diverged as error:
             return trial.diverged(spec, error, store)
-    numbers = load_method(JUDGE)().judge(model, data.fold(TEST), RunContext(seed=spec.seed)).numbers
+    numbers = signals()().judge(model, data.fold(TEST), RunContext(seed=spec.seed)).numbers
     parts = {name: torch.tensor([value], dtype=torch.float64) for name, value in numbers.items()}
     result = Result(spec, float("nan"), parts, [], spent)
     trial.keep(result, store, model)
@@ -267,7 +161,7 @@ def run(
 
 def _one(spec: Trial, folder: str, out: str) -> Result:
     """One trial in a worker."""
-    return compare.guarded(run, spec, folder, out)
+    return guarded(run, spec, folder, out)
 
 
 def _signals(result: Result) -> dict[str, float]:
@@ -277,14 +171,15 @@ def _signals(result: Result) -> dict[str, float]:
 # Plans ----------------------------------------------------------------------------------------------------------------
 
 
-def _judge() -> Any:
-    return load_method(JUDGE)
+def automatic() -> list[str]:
+    """Return what is pretrained where no method is named: methods for any encoder that need no long training."""
+    return [card.id for service in ("pretraining", "encoder") for card in serving(service)]  # type: ignore[arg-type]
 
 
 def _recipes(methods: str | Sequence[str], data: Dataset) -> list[str]:
     """The untrained encoder and the methods, checked: each stage must do without labels."""
     if isinstance(methods, str):
-        asked = list(METHODS) if methods == "auto" else compare.split_recipes(methods)
+        asked = automatic() if methods == "auto" else split_recipes(methods)
     else:
         asked = list(methods)
     recipes = [str(Recipe.parse(text)) for text in asked if text != UNTRAINED]
@@ -293,9 +188,9 @@ def _recipes(methods: str | Sequence[str], data: Dataset) -> list[str]:
             card = cards()[step.name]
             if card.task or card.lacks(data, None):
                 raise UserError(f"'{step.name}' needs labels, and this comparison has none: name methods that learn "
-                                "without, such as barlow-twins, simclr or mae")  # fmt: skip
+                                f"without, such as {', '.join(automatic()[:3])}")  # fmt: skip
     if not recipes:
-        raise UserError("no method is named: leave --methods away, or name some, such as barlow-twins, simclr")
+        raise UserError(f"no method is named: leave --methods away, or name some, such as {', '.join(automatic()[:2])}")
     return [UNTRAINED, *dict.fromkeys(recipes)]
 
 
@@ -320,10 +215,21 @@ def _hand_out(store: Store, results: Sequence[Result]) -> Model:
     return model
 
 
-def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, out: str | Path) -> str:
-    words = ["rushlight", "compare", data.info.source, "--unlabelled-only", "--methods", ", ".join(recipes[1:])]
-    words += ["--budget", common.budget, "--seeds", str(seeds), "--encoder", common.encoder, "--out", str(out)]
-    return shlex.join(words)
+def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_share: float, out: str | Path) -> str:
+    return repeat(
+        "compare",
+        data,
+        unlabelled_only=True,
+        methods=", ".join(recipes[1:]),
+        budget=common.budget,
+        seeds=seeds,
+        test_share=test_share if test_share != TEST_SHARE else None,
+        encoder=common.encoder,
+        weights=common.weights,
+        pretrained=common.pretrained,
+        device=common.device,
+        out=str(out),
+    )
 
 
 def _write(ranking: Ranking) -> None:

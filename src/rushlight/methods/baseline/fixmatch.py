@@ -31,6 +31,7 @@ class FixMatch(Learner):
         code="google-research/fixmatch",
         family="baseline",
         role="learner",
+        serves="baseline",
         task=frozenset({"class"}),
         needs=Needs("image", some("class")),
         gives="a classifier trained on labelled and unlabelled images",

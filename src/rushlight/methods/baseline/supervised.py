@@ -42,6 +42,7 @@ class Supervised(Learner):
         title="Supervised baseline",
         family="baseline",
         role="learner",
+        serves="reference",
         task=frozenset(tasks.names()),
         needs=Needs("image", known(TARGET)),
         gives="a model trained on the known labels of any task",

@@ -38,6 +38,7 @@ class BarlowTwins(JointEmbedding):
         code="facebookresearch/barlowtwins",
         family="pretrain",
         role="learner",
+        serves="pretraining",
         needs=Needs("image"),
         gives="an encoder trained without labels, and its projector",
         says="ImageNet: 73.2 % top-1 by a linear probe; 55.0 % when fine-tuned on 1 % of the labels",

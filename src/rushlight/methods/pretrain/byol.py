@@ -37,6 +37,7 @@ class BYOL(JointEmbedding):
         code="google-deepmind/deepmind-research",
         family="pretrain",
         role="learner",
+        serves="encoder",
         needs=Needs("image"),
         gives="an encoder trained without labels, and its projector",
         says="ImageNet, ResNet-50, 1000 epochs: 74.3 % top-1 by a linear probe",

@@ -36,6 +36,7 @@ class SimCLR(JointEmbedding):
         code="google-research/simclr",
         family="pretrain",
         role="learner",
+        serves="encoder",
         needs=Needs("image"),
         gives="an encoder trained without labels, and its projector",
         says="ImageNet, ResNet-50: 69.3 % top-1 by a linear probe after 1000 epochs at a batch of 4096",

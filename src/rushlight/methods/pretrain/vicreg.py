@@ -35,6 +35,7 @@ class VICReg(JointEmbedding):
         code="facebookresearch/vicreg",
         family="pretrain",
         role="learner",
+        serves="encoder",
         needs=Needs("image"),
         gives="an encoder trained without labels, and its expander",
         says="ImageNet, ResNet-50, 1000 epochs: 73.2 % top-1 by a linear probe",

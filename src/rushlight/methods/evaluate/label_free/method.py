@@ -31,6 +31,12 @@ from rushlight.train.joint_embedding import crop_scale
 
 BETTER = {"RankMe": 1, "view retrieval": 1, "cluster stability": 1, "alignment + uniformity": -1}
 """The signals that encoders are ordered by, and their direction."""
+MEANING = {
+    "RankMe": "how many directions the features use (higher)",
+    "view retrieval": "share of images that another view of theirs finds again (higher)",
+    "cluster stability": "whether groups found in one half of the images are found in the other (higher)",
+    "alignment + uniformity": "views close to each other, different images far apart (lower)",
+}
 
 
 @settings
@@ -38,16 +44,17 @@ class LabelFree(Judge):
     """Rank encoders without a single label.
 
     Attributes:
-        better: the signals that encoders are ordered by, and their direction.
+        better: the signals that encoders are ordered by, and their direction. meaning: of each, for readers.
     """
 
-    better = BETTER
+    better, meaning = BETTER, MEANING
     card = Card(
         id="label-free",
         title="Label-free signals: rank, agreement of views, stability of groups",
         paper="arXiv:2005.10242",
         family="evaluate",
         role="judge",
+        serves="signals",
         needs=Needs("image"),
         gives="signals of an encoder's quality that need no label, and the order of several encoders by them",
         says="alignment and uniformity of features go with their accuracy downstream",
