@@ -25,10 +25,26 @@ __all__ = [
     "load",
     "look",
     "predict",
+    "rank_encoders",
+    "replay",
 ]
 
 if TYPE_CHECKING:
-    from rushlight.api import audit, catalogue, claims, compare, curate, export, fit, judge, load, look, predict
+    from rushlight.api import (
+        audit,
+        catalogue,
+        claims,
+        compare,
+        curate,
+        export,
+        fit,
+        judge,
+        load,
+        look,
+        predict,
+        rank_encoders,
+        replay,
+    )
     from rushlight.core.errors import UserError
     from rushlight.data.dataset import Dataset
     from rushlight.run.model import Model

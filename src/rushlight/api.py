@@ -1,4 +1,8 @@
-"""The public functions: what `import rushlight as rl` offers, and what each command line calls."""
+"""The public functions: what `import rushlight as rl` offers, and what each command calls.
+
+Each takes a `Dataset`, or anything that `load` takes; files are then read at a size that suits the device (see
+`rushlight.jobs.source`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from rushlight import tasks
 from rushlight.core.catalogue import fitting, load_method
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
-from rushlight.data.sources.read import Cache, load
+from rushlight.data.sources.read import Cache, Size, load
+from rushlight.jobs.source import read
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
@@ -21,23 +26,57 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rushlight.core.card import Card
+    from rushlight.jobs.audit.result import Audit
     from rushlight.jobs.catalogue.result import Catalogue
     from rushlight.jobs.claims.result import Ledger
+    from rushlight.jobs.compare.result import Board
+    from rushlight.jobs.curate.result import Curation
+    from rushlight.jobs.judge.result import Judged
+    from rushlight.jobs.judge.run import Models
+    from rushlight.jobs.look.run import Look
+    from rushlight.jobs.rank_encoders.result import Ranking
+    from rushlight.jobs.trials import ComparisonState
 
-__all__ = ["audit", "catalogue", "claims", "compare", "curate", "export", "fit", "judge", "load", "look", "predict"]
+__all__ = [
+    "audit",
+    "catalogue",
+    "claims",
+    "compare",
+    "curate",
+    "export",
+    "fit",
+    "judge",
+    "load",
+    "look",
+    "predict",
+    "rank_encoders",
+    "replay",
+]
+
+Folder = str | os.PathLike[str]
+OnProgress = Callable[[Progress], None]
 
 
-def look(source: Any, **settings: Any) -> Any:
-    """What is known, unknown, odd and corrupt in a data set, and which systems fit it.
+def look(
+    source: Any,
+    *,
+    labels: Any = None,
+    masks: Folder | None = None,
+    size: Size = None,
+    fit: str = "squash",
+    cache: Cache = None,
+    workers: int | None = None,
+) -> Look:
+    """Show what is known, unknown, odd and corrupt in a data set, and which methods fit it.
 
     Args:
-        source, settings: as for `load`.
+        source, labels, masks, size, fit, cache, workers: as for `load`.
     """
-    from rushlight.jobs.look.run import look as seen
+    from rushlight.jobs.look.run import look as run
 
-    data = load(source, **settings)
+    data = load(source, labels=labels, masks=masks, size=size, fit=fit, cache=cache, workers=workers)
     fits = [(card.id, not lacks, lacks or card.gives) for card, lacks in fitting(data, tasks.chosen(data))]
-    return seen(data, fits=fits)
+    return run(data, fits=fits)
 
 
 def fit(
@@ -60,7 +99,7 @@ def fit(
         data: a `Dataset`, or anything that `load` takes.
         recipe: stages in a row, such as `"barlow-twins > iomatch(closed_threshold=0.7)"`.
         budget: image passes (`"200k"`) or time (`"10m"`).
-        out: a folder for the model; a training that was killed goes on when it is started again.
+        out: a folder for the model; a training that was interrupted continues when it is started again.
         encoder, weights, pretrained, task, device: as for `compare`.
 
     Raises:
@@ -69,7 +108,7 @@ def fit(
     from rushlight.jobs.fit.run import fit as run
 
     return run(
-        load(data),
+        read(data, device=device),
         recipe,
         budget=budget,
         seed=seed,
@@ -114,64 +153,190 @@ def predict(
 
 
 def compare(
-    source: Any, methods: str | Sequence[str] = "auto", *, unlabelled_only: bool = False, **settings: Any
-) -> Any:
+    source: Any,
+    methods: str | Sequence[str] = "auto",
+    *,
+    budget: str | float | Budget = "200k",
+    seeds: int = 5,
+    out: Folder = "rushlight-out",
+    encoder: str = "auto",
+    weights: str | None = None,
+    pretrained: bool = False,
+    task: str | None = None,
+    keep: int | None = None,
+    test_share: float = 0.25,
+    device: str = "auto",
+    workers: int | None = None,
+    command: str | None = None,
+    on_update: Callable[[ComparisonState], None] | None = None,
+) -> Board:
     """Run every recipe that fits, on several seeds, at an equal budget; rank them; write `report.html`.
 
     Args:
         source: a `Dataset`, or anything that `load` takes.
-        methods: recipes (a list, or text separated by commas), or `auto`.
-        unlabelled_only: look at no label: pretrain, and rank the encoders by label-free signals.
-        settings: as for `rushlight.jobs.compare.run.compare`; or `rushlight.jobs.rank_encoders.run.rank_encoders`.
+        methods: recipes (a list, or text separated by commas), or `auto`: every one that fits. The baselines always
+            run.
+        budget: image passes (`"200k"`) or time (`"10m"`) for each trial.
+        seeds: how many; they are 0 … seeds − 1.
+        out: folder for trials, models and the report; a comparison that was interrupted continues there.
+        encoder: a name, or `auto`. weights: a safetensors file to start from. pretrained: fetch timm's.
+        task: what to learn; by default what is known.
+        keep: known labels a class, drawn by each seed; by default all that are known (the embedded photos keep 10).
+        test_share: of the labelled images that are held out, where the data has no test fold.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        workers: trials side by side; by default one a core on a CPU.
+        command: what repeats this, for the report.
+        on_update: called about twice a second with how far it is.
 
     Returns:
-        A `Board` (a `Ranking` without labels): it shows itself, and has `.verdict`, `.best`, `.best_model()` and
-        `.to_pandas()`.
+        A `Board`: it shows itself, and has `.verdict`, `.best`, `.best_model()` and `.to_pandas()`.
+
+    Raises:
+        UserError: nothing to learn from, a recipe that does not fit, an output folder that is in use, …
     """
     from rushlight.jobs.compare.page import comparison_report
     from rushlight.jobs.compare.run import compare as run
     from rushlight.present.page import write
 
-    if unlabelled_only:
-        from rushlight.jobs.rank_encoders.page import ranking_report
-        from rushlight.jobs.rank_encoders.run import rank_encoders
-
-        ranking = rank_encoders(load(source), methods, **settings)
-        write(ranking_report(ranking), ranking.out / "report.html")
-        return ranking
-    board = run(load(source), methods, **settings)
+    board = run(
+        read(source, device=device),
+        methods,
+        budget=budget,
+        seeds=seeds,
+        out=Path(out),
+        encoder=encoder,
+        weights=weights,
+        pretrained=pretrained,
+        task=task,
+        keep=keep,
+        test_share=test_share,
+        device=device,
+        workers=workers,
+        command=command,
+        on_update=on_update,
+    )
     write(comparison_report(board), board.out / "report.html")
     return board
 
 
-def audit(model: Model | str | os.PathLike[str], data: Any, *, out: str | Path | None = None, **settings: Any) -> Any:
-    """Run every judge that fits: accuracy, calibration, confusions, attacks, rank, label mistakes.
+def rank_encoders(
+    source: Any,
+    methods: str | Sequence[str] = "auto",
+    *,
+    budget: str | float | Budget = "200k",
+    seeds: int = 3,
+    out: Folder = "rushlight-out",
+    encoder: str = "auto",
+    weights: str | None = None,
+    pretrained: bool = False,
+    test_share: float = 0.25,
+    device: str = "auto",
+    workers: int | None = None,
+    command: str | None = None,
+    on_update: Callable[[ComparisonState], None] | None = None,
+) -> Ranking:
+    """Look at no label: pretrain by several methods, rank their encoders by label-free signals, write `report.html`.
+
+    Args:
+        source: a `Dataset`, or anything that `load` takes; whatever labels it has are not looked at.
+        methods: recipes of learners without labels, or `auto`.
+        budget, seeds, out, encoder, weights, pretrained, device, workers, command, on_update: as for `compare`.
+        test_share: of the images that are held out for the signals, where the data has no test fold.
+
+    Returns:
+        A `Ranking`: it shows itself, and has `.verdict`, `.trust`, `.best`, `.best_model()` and `.to_pandas()`.
+
+    Raises:
+        UserError: a recipe that needs labels, too few images, no trial finished, …
+    """
+    from rushlight.jobs.rank_encoders.page import ranking_report
+    from rushlight.jobs.rank_encoders.run import rank_encoders as run
+    from rushlight.present.page import write
+
+    ranking = run(
+        read(source, device=device),
+        methods,
+        budget=budget,
+        seeds=seeds,
+        out=Path(out),
+        encoder=encoder,
+        weights=weights,
+        pretrained=pretrained,
+        test_share=test_share,
+        device=device,
+        workers=workers,
+        command=command,
+        on_update=on_update,
+    )
+    write(ranking_report(ranking), ranking.out / "report.html")
+    return ranking
+
+
+def audit(
+    model: Model | Folder,
+    data: Any,
+    *,
+    out: Folder | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    attack_images: int = 200,
+    label_images: int = 20_000,
+    command: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Audit:
+    """Run every judge that fits a model: how often it is right, whether to believe it, attacks, label mistakes, …
 
     Args:
         model: a `Model` or the folder of one.
         data: a `Dataset`, or anything that `load` takes; its labels are the truth.
         out: a folder for `audit.html`; None writes none.
+        seed: of every random draw. device: where the model runs.
+        attack_images: how many labelled images at most for judges that limit them, such as attacks.
+        label_images: how many labelled images at most are searched for label mistakes.
+        command: what repeats this, for the report. on_progress: called before each judge.
 
     Returns:
         An `Audit`: it shows itself, and has `.findings` and `.to_pandas()`.
+
+    Raises:
+        UserError: there are no images, or the labels are of other classes than the model's.
     """
     from rushlight.jobs.audit.run import audit as run
 
     model = model if isinstance(model, Model) else Model.load(model)
     data = data if isinstance(data, Dataset) else load(data, **model.info.canvas)
-    found = run(model, data, **settings)
+    found = run(
+        model,
+        data,
+        seed=seed,
+        device=device,
+        attack_images=attack_images,
+        label_images=label_images,
+        command=command,
+        on_progress=on_progress,
+    )
     if out is not None:
         from rushlight.jobs.audit.page import audit_report
         from rushlight.present.page import write
 
-        Path(out).mkdir(parents=True, exist_ok=True)
         write(audit_report(found), Path(out) / "audit.html")
     return found
 
 
 def judge(
-    recipe: str, data: Any, *, models: Any = None, out: str | os.PathLike[str] | None = None, **settings: Any
-) -> Any:
+    recipe: str,
+    data: Any,
+    *,
+    models: Models = None,
+    out: Folder | None = None,
+    seed: int = 0,
+    encoder: str = "auto",
+    pretrained: bool = False,
+    task: str | None = None,
+    device: str = "auto",
+    command: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Judged:
     """Run one judge of the catalogue on one model, on several side by side, or on none.
 
     Args:
@@ -181,7 +346,10 @@ def judge(
             separated by commas; `resnet18@64` reads images of 64 pixels, `resnet18=FILE.safetensors` loads weights);
             or None: the judge gets an untrained encoder that suits the data.
         out: a folder for `judge.html` and a CSV file of each table; None writes none.
-        settings: as for `rushlight.jobs.judge.run.judge`: `pretrained`, `encoder`, `seed`, `task`, `device`, …
+        seed: of every random draw.
+        encoder: which one, where no model is named. pretrained: give timm's models their pretrained weights.
+        task: what is judged; by default what is known. device: where the models run.
+        command: what repeats this, for the report. on_progress: called now and then.
 
     Returns:
         A `Judged`: it shows itself, and has `.findings`, `.table(name)` and `.to_pandas()`.
@@ -191,7 +359,18 @@ def judge(
     """
     from rushlight.jobs.judge import run as judging
 
-    done = judging.judge(recipe, load(data), models, **settings)
+    done = judging.judge(
+        recipe,
+        read(data, device=device),
+        models,
+        seed=seed,
+        encoder=encoder,
+        pretrained=pretrained,
+        task=task,
+        device=device,
+        command=command,
+        on_progress=on_progress,
+    )
     if out is not None:
         from rushlight.jobs.judge.page import judge_report
         from rushlight.present.page import write
@@ -202,8 +381,20 @@ def judge(
 
 
 def curate(
-    data: Any, recipe: str | Recipe, *, out: str | os.PathLike[str] | None = None, copy: bool = False, **settings: Any
-) -> Any:
+    data: Any,
+    recipe: str | Recipe,
+    *,
+    out: Folder | None = None,
+    copy: bool = False,
+    budget: str | float | Budget | None = None,
+    seed: int = 0,
+    encoder: str = "auto",
+    weights: str | None = None,
+    pretrained: bool = False,
+    device: str = "auto",
+    command: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Curation:
     """Run curators: which images are kept, and why the others are not.
 
     Args:
@@ -211,7 +402,9 @@ def curate(
         recipe: one or several curators in a row, such as `"pass(cap=20)"`.
         out: a folder for `curation.csv`, `audit.json`, `review.csv` and `curation.html`; None writes none.
         copy: put the kept files there too, byte for byte.
-        settings: as for `rushlight.jobs.curate.run.curate`: `budget` for curators that train, `seed`, …
+        budget: image passes or time, for curators that train.
+        seed: of every random draw. encoder, weights, pretrained: the model that curators start from.
+        device: where they run. command: what repeats this, for the report. on_progress: called now and then.
 
     Returns:
         A `Curation`: it shows itself, and has `.kept` (a `Dataset`), `.pool`, `.verdict` and `.to_pandas()`.
@@ -221,12 +414,24 @@ def curate(
     """
     from rushlight.jobs.curate import run as curation
 
-    data, recipe = load(data), curation.curators(recipe, settings.get("budget"))
+    recipe = curation.curators(recipe, budget)
+    data = read(data, device=device)
     if copy and out is None:
         raise UserError("the kept files are copied into the folder out=…: name one")
     if out is not None:
         curation.check_out(Path(out), data, recipe, copy=copy)
-    done = curation.curate(data, recipe, **settings)
+    done = curation.curate(
+        data,
+        recipe,
+        budget=budget,
+        seed=seed,
+        encoder=encoder,
+        weights=weights,
+        pretrained=pretrained,
+        device=device,
+        command=command,
+        on_progress=on_progress,
+    )
     if out is not None:
         from rushlight.jobs.curate.page import curation_report
         from rushlight.present.page import write
@@ -268,7 +473,7 @@ def catalogue(name: str | None = None) -> Catalogue | Card:
 
 
 def claims() -> Ledger:
-    """The ledger: for each paper's headline claim, what came out of its small experiment."""
+    """Return the ledger: for each paper's headline claim, what came out of its small experiment."""
     from rushlight.jobs.claims.result import Ledger
     from rushlight.jobs.claims.run import ledger
 
@@ -276,7 +481,7 @@ def claims() -> Ledger:
 
 
 def replay(file: str | os.PathLike[str]) -> str:
-    """Run again, with PyTorch's anomaly detection, the one step of a trial whose loss was not finite.
+    """Repeat, with PyTorch's anomaly detection, the one step of a trial whose loss was not finite.
 
     Args:
         file: the `replay.json` that the failed trial left.

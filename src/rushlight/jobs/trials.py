@@ -4,6 +4,7 @@ before them."""
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence

@@ -58,7 +58,7 @@ def test_the_page_holds_what_was_found(found):
     page = render(report)
     for text in ("IMG_0042.jpg", "the file ends early", "rushlight audit model/ &#39;my photos&#39;", "cleanlab"):
         assert text in page
-    assert torch.__version__ in page
+    assert torch.__version__.partition("+")[0] in page
     assert report.verdict == found.verdict
     for title in ("Class by class", "Confidence", "What it gets wrong", "Under attack", "Labels that may be wrong"):
         assert section(report, title).blocks

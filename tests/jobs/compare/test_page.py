@@ -23,7 +23,7 @@ def test_the_page_holds_what_the_issue_asks(board):
     page = render(report)
     for text in ("2 files left out", "IMG_0042.jpg", "the file ends early", "--budget 130k --seeds 4", "2.6 T"):
         assert text in page
-    assert torch.__version__ in page
+    assert torch.__version__.partition("+")[0] in page
     assert report.verdict.replace("\u00a0", " ").replace("\u2011", "-") == board.verdict
     assert [s.title for s in report.sections if not s.blocks] == []
     assert len(page) < 400_000

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from rushlight._version import VERSION
-from rushlight.core.catalogue import load_method
+from rushlight.core.catalogue import cards, load_method
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
 from rushlight.core.findings import Findings
@@ -109,12 +109,18 @@ def curators(text: str | Recipe, budget: object = None) -> Recipe:
     """
     recipe = Recipe.parse(text)
     for step in recipe.steps:
-        role = load_method(step.name).card.role
+        role = cards()[step.name].role
         if role != "curator":
-            raise UserError(f"'{step.name}' is a {role}, not a curator: `rushlight curate` runs curators, such as pass")
+            raise UserError(
+                f"'{step.name}' is a {role}, not a curator: `rushlight curate` runs curators, such as {_curator()}"
+            )
         if step.stage().spends and budget is None:
             raise UserError(f"'{step.name}' trains, and needs a budget: add --budget 200k (budget='200k')")
     return recipe
+
+
+def _curator() -> str:
+    return next((card.id for card in cards().values() if card.role == "curator"), "none that is installed")
 
 
 def _start(
@@ -135,7 +141,7 @@ def _missing(name: str, before: Dataset, after: Dataset) -> Pool:
 
 def _settings(step: Step) -> dict[str, Any]:
     """All arguments of a curator, those that were not given too."""
-    known = inspect.signature(load_method(step.name).__init__).parameters
+    known = inspect.signature(load_method(step.name)).parameters
     defaults = {name: each.default for name, each in known.items() if each.default is not inspect.Parameter.empty}
     return {"system": step.name, **{k: v if _plain(v) else str(v) for k, v in {**defaults, **step.arguments}.items()}}
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from rushlight import tasks
 from rushlight._version import VERSION
-from rushlight.core.catalogue import load_method
+from rushlight.core.catalogue import cards
 from rushlight.core.errors import UserError, nearest
 from rushlight.core.files import write_whole
 from rushlight.data.dataset import Dataset
@@ -69,7 +69,7 @@ def judge(
     if not len(data):
         raise UserError(f"{data.info.source} holds no image: there is nothing to judge on")
     task = tasks.chosen(data, task)
-    lacks = load_method(step.name).card.lacks(data, task)
+    lacks = cards()[step.name].lacks(data, task)
     if lacks:
         raise UserError(f"'{step.name}' does not fit {data.info.source}: it {lacks}")
     given = named(models, data, seed=seed, encoder=encoder, pretrained=pretrained, device=device)

@@ -173,7 +173,7 @@ def _signals(result: Result) -> dict[str, float]:
 
 def automatic() -> list[str]:
     """Return what is pretrained where no method is named: methods for any encoder that need no long training."""
-    return [card.id for service in ("pretraining", "encoder") for card in serving(service)]  # type: ignore[arg-type]
+    return [card.id for service in ("pretraining", "encoder") for card in serving(service)]
 
 
 def _recipes(methods: str | Sequence[str], data: Dataset) -> list[str]:

@@ -1,0 +1,1 @@
+"""One command a file; each is one call of the public functions."""

@@ -1,0 +1,52 @@
+"""What a command prints, and the line that repeats it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rushlight.cli import progress
+
+
+def show(what: Any) -> None:
+    """Print a result or a sentence."""
+    from rich.console import Console
+
+    Console(soft_wrap=isinstance(what, str), markup=False, highlight=False).print(what)
+
+
+def command() -> str:
+    """Return what was typed, as it would be typed again."""
+    import shlex
+
+    return "rushlight " + shlex.join(argument for argument in sys.argv[1:] if argument != "--debug")
+
+
+def read(
+    source: str,
+    labels: str | None,
+    masks: str | None,
+    group: str | None,
+    size: int | None,
+    fit: str,
+    cache: str | None,
+    device: str | None = "auto",
+) -> Any:
+    """Read the data of a job; `device` None reads it at its own size."""
+    from rushlight.core.errors import UserError
+    from rushlight.jobs import source as sources
+
+    if fit not in ("squash", "crop", "pad"):
+        raise UserError(f"--fit {fit}: use squash, crop or pad")
+    with progress.bar("reading") as tell:
+        return sources.read(
+            source,
+            device=device,
+            labels=labels,
+            masks=masks,
+            group=group,
+            size=size,
+            fit=fit,
+            cache=cache,
+            progress=lambda done, n: tell(done / n, ""),
+        )
