@@ -32,7 +32,7 @@ from rushlight.measure.calibration import calibration
 from rushlight.measure.examples import examples
 from rushlight.measure.mistakes import mistakes
 from rushlight.run import hardware
-from rushlight.run.evaluate import batches
+from rushlight.run.evaluate import GROUP, batches, groups
 from rushlight.run.model import Model
 from rushlight.run.stage import Progress, RunContext
 from rushlight.run.trial import machine
@@ -135,7 +135,8 @@ def _answers(model: Model, data: Dataset, rows: Tensor, task: Task, seed: int) -
         found = task.confidence(outputs, columns, generator)
         if found is not None:
             confidences.append(Confidence(found.p.cpu(), found.right.cpu(), found.nll.cpu(), found.brier.cpu()))
-    return Answers(rows, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, confidences)
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return Answers(rows, whole | ({GROUP: groups(data)[rows]} if GROUP in data else {}), confidences)
 
 
 def _check(model: Model, data: Dataset, task: Task) -> None:
