@@ -102,7 +102,7 @@ def _one(spec: Trial, folder: str, out: str) -> Result:
     return guarded(trial.run, spec, folder, out)
 
 
-def guarded(run: Callable[..., Result], spec: Trial, folder: str, out: str) -> Result:
+def guarded(run: Callable[..., Any], spec: Trial, folder: str, out: str) -> Result:
     """A trial by `run`: a failure becomes a result that says so, and the others go on."""
     store = Store(out)
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,8 +87,8 @@ class Measured:
 
 def folder() -> Path:
     """Where the claims are: in the checkout, or in the installed package."""
-    packaged = Path(__file__).parents[1] / "claims"
-    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "claims"
+    packaged = Path(__file__).parents[2] / "claims"
+    return packaged if packaged.is_dir() else Path(__file__).parents[4] / "claims"
 
 
 def files() -> dict[str, Path]:
@@ -170,13 +171,24 @@ def run_seed(name: str, seed: int) -> tuple[int, dict[str, float]]:
 
 
 def _kept(name: str, seed: int) -> Path:
-    """A finished seed's file; it holds for one version of the claim's file."""
+    """A finished seed's file; it holds for one version of the claim's file and of this package's code."""
     import hashlib
 
     import platformdirs
 
-    version = hashlib.sha256(files()[name].read_bytes()).hexdigest()[:12]
+    version = hashlib.sha256(files()[name].read_bytes() + code().encode()).hexdigest()[:12]
     return Path(platformdirs.user_cache_dir("rushlight")) / "claims" / f"{name}-{version}-{seed}.json"
+
+
+@cache
+def code() -> str:
+    """Return a hash of every source file of this package, on which a claim's outcome depends."""
+    import hashlib
+
+    package, found = Path(__file__).parents[2], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        found.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def _entry(claim: Claim, outcomes: list[dict[str, float]], seconds: float) -> dict[str, Any]:
