@@ -59,6 +59,7 @@ def result(recipe: str, seed: int, data: Dataset, strength: float) -> Result:
     parts = {
         "predicted": torch.from_numpy(predicted).to(torch.int16),
         "true": torch.from_numpy(true).to(torch.int16),
+        "rank": torch.from_numpy(~right).to(torch.int16),
         "confidence": torch.from_numpy(rng.uniform(0.4, 1, len(true))).float(),
     }
     start = 0.5 if ">" in recipe else 0.05
