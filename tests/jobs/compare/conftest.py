@@ -59,6 +59,8 @@ def result(recipe: str, seed: int, data: Dataset, strength: float) -> Result:
     parts = {
         "predicted": torch.from_numpy(predicted).to(torch.int16),
         "true": torch.from_numpy(true).to(torch.int16),
+        "unseen": torch.zeros(len(true), dtype=torch.bool),
+        "rejection": torch.zeros(len(true)),
         "rank": torch.from_numpy(~right).to(torch.int16),
         "confidence": torch.from_numpy(rng.uniform(0.4, 1, len(true))).float(),
     }
