@@ -45,17 +45,17 @@ def test_every_modality_is_seen_and_rebuilt_and_the_losses_fall(whole: Dataset) 
     assert learner.every == ["image", "depth", "mask"]
     values, known = shown(learner, whole)
     masked = learner.masked(torch.ones(8, 3, dtype=torch.bool))
-    before = {name: float(loss.detach()) for name, loss in learner.eval().losses(values, known, masked).items()}
-    assert set(before) == {"image", "depth", "mask", "normalised"}
-    stage = MultiMAE(batch=32)
-    stage.run(
-        whole,
-        Model(encoders.create("vit64-p8", image_size=32, seed=0)),
-        RunContext(task=None, budget=Budget(passes=4000)),
-    )
-    after = stage.eval().losses(values, known, masked)
-    for name, loss in after.items():
-        assert float(loss.detach()) < (0.9 if name == "mask" else 0.995) * before[name]
+    optimiser, losses = torch.optim.AdamW(learner.parameters(), lr=2e-3), []
+    for _ in range(40):  # one batch with the same masks: without learning the losses stay as they are, exactly
+        losses.append(learner.losses(values, known, masked))
+        optimiser.zero_grad()
+        torch.stack(list(losses[-1].values())).sum().backward()
+        optimiser.step()
+    left = {name: float(loss.detach() / losses[0][name].detach()) for name, loss in losses[-1].items()}
+    # Seeds 0 to 3: image 0.18 to 0.20, normalised 0.67 to 0.68, mask 0.29 to 0.35, depth 0.965 to 0.983.
+    bounds = {"image": 0.4, "normalised": 0.8, "mask": 0.6, "depth": 0.995}
+    assert set(left) == set(bounds)
+    assert all(left[name] < bound for name, bound in bounds.items())
 
 
 @pytest.mark.parametrize(("normalised", "name"), [(True, "normalised"), (False, "image")])
