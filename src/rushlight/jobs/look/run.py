@@ -109,7 +109,7 @@ def _of_numbers(column: str, values: torch.Tensor, names: Sequence[str], test: t
 def _warnings(seen: Look, data: Dataset) -> list[str]:
     found = [_pair(seen, rows, "are equal but labelled differently") for rows in seen.contradictions[:SHOWN]]
     found += [_pair(seen, rows, "are equal but in training and in test") for rows in seen.leaks[:SHOWN]]
-    for column in ("class", "tags"):
+    for column in [task.column for task in tasks.all() if not KINDS[task.column].geometric]:  # typed for each image
         found += _suspicious(column, [count for count in seen.counts if count.column == column])
     for key, value in data.info.settings.items():
         if key == "duplicated_rows":
