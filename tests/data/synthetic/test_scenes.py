@@ -12,6 +12,9 @@ from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN, decode_text
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import fashion, scenes
+from rushlight.data.synthetic.scenes import config, materials
+from rushlight.data.synthetic.scenes import paint as painting
+from rushlight.data.synthetic.scenes.layout import arranged
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +75,13 @@ def test_depth_is_the_order_of_painting(data):
 
 def test_painting_order_and_visibility_against_a_slow_painter():
     """The same layout painted from back to front, object by object."""
-    wish = scenes._check(48, None, (1, 5), 0, TRAIN, (0.3, 0.6), 20.0, None, 0.3, None, None)
+    wish = config.check(48, None, (1, 5), 0, TRAIN, (0.3, 0.6), 20.0, None, 0.3, None, None)
     layout, result = scenes._settled(wish, torch.Generator().manual_seed(5))
     for row in range(40):
         canvas = torch.zeros(48, 48, dtype=torch.uint8)
         alone = {}
         for slot in reversed(range(int(layout.present[row].sum()))):
-            _, alpha = scenes._cutouts(layout, torch.tensor([row]), slot, wish)
+            _, alpha = painting._cutouts(layout, torch.tensor([row]), slot, wish)
             canvas[alpha[0]] = slot + 1
             alone[slot] = int(alpha.sum())
         assert torch.equal(canvas, result.owner[row])
@@ -90,18 +93,18 @@ def test_painting_order_and_visibility_against_a_slow_painter():
 
 def test_a_cut_out_is_the_photo_turned_scaled_and_placed():
     """Without a turn, and at its own scale, a photo arrives pixel by pixel where it was put."""
-    wish = scenes._check(56, None, (1, 1), 0, TRAIN, (0.5, 0.5), 0, None, 0.3, None, None)
-    layout = scenes._layout(3, wish, torch.Generator().manual_seed(0))
+    wish = config.check(56, None, (1, 1), 0, TRAIN, (0.5, 0.5), 0, None, 0.3, None, None)
+    layout = arranged(3, wish, torch.Generator().manual_seed(0))
     layout = layout._replace(centre=layout.centre.round())
-    shade, alpha = scenes._cutouts(layout, torch.arange(3), 0, wish)
+    shade, alpha = painting._cutouts(layout, torch.arange(3), 0, wish)
     for row in range(3):
         x, y = (int(v) - 14 for v in layout.centre[row, 0])
-        grey, solid = scenes._photos(TRAIN).cutouts[layout.photo[row, 0]]
+        grey, solid = materials.photos(TRAIN).cutouts[layout.photo[row, 0]]
         assert torch.equal(alpha[row, y : y + 28, x : x + 28], solid > 0)
         assert alpha[row].sum() == solid.sum()
         assert torch.allclose(shade[row, y : y + 28, x : x + 28], grey, atol=1e-4)
     quarter = layout._replace(angle=torch.full((3, 1), torch.pi / 2))
-    _, turned = scenes._cutouts(quarter, torch.arange(3), 0, wish)
+    _, turned = painting._cutouts(quarter, torch.arange(3), 0, wish)
     x, y = (int(v) - 14 for v in layout.centre[0, 0])
     part = slice(y, y + 28), slice(x, x + 28)
     assert torch.equal(turned[0][part].rot90(1), alpha[0][part]) or torch.equal(
@@ -138,15 +141,15 @@ def test_train_and_test_scenes_share_no_photo_and_no_ground():
     photos = fashion.load()
     for fold in (TRAIN, TEST):
         part = photos.fold(fold)
-        assert len(scenes._photos(fold).cutouts) == len(part)
-        start, many = scenes._photos(fold).start, scenes._photos(fold).many
+        assert len(materials.photos(fold).cutouts) == len(part)
+        start, many = materials.photos(fold).start, materials.photos(fold).many
         assert many.tolist() == torch.bincount(part["class"]).tolist()
         assert start.tolist() == [int((part["class"] < c).sum()) for c in range(10)]
         assert (scenes.compose(5, fold=fold)["fold"] == fold).all()
-    bright = {fold: {bytes(c.numpy().tobytes()) for c in (scenes._photos(fold).cutouts[::7, 0] * 255).byte()}
+    bright = {fold: {bytes(c.numpy().tobytes()) for c in (materials.photos(fold).cutouts[::7, 0] * 255).byte()}
               for fold in (TRAIN, TEST)}  # fmt: skip
     assert not bright[TRAIN] & bright[TEST]
-    assert not torch.equal(scenes._tiles(TRAIN), scenes._tiles(TEST))
+    assert not torch.equal(materials.tiles(TRAIN), materials.tiles(TEST))
 
 
 def test_captions_tell_the_truth(data):
