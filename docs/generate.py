@@ -3,8 +3,8 @@
     python docs/generate.py             the site's source, whole, in docs/generated; then `mkdocs build`
     python docs/generate.py --readme    the ledger's table in README.md
 
-Made here: a page for each system (its card, its module's docstring, its arguments, what the ledger says, then the
-notes of `docs/methods/ID.md`), the index of systems, the ledger and the command line's reference. Everything else is
+Made here: a page for each method (its card, its module's docstring, its arguments, what the ledger says, then the
+notes of `docs/methods/ID.md`), the index of methods, the ledger and the command line's reference. Everything else is
 copied. Attacks, judges and defences that share a file share its page.
 """
 
@@ -43,11 +43,11 @@ FAMILIES = {
 NO_CLAIMS = "No claim has been run yet: `rushlight claims run ID` runs one.\n"
 
 
-# Systems --------------------------------------------------------------------------------------------------------------
+# Methods --------------------------------------------------------------------------------------------------------------
 
 
 def pages() -> dict[str, list[str]]:
-    """Each page's id (its file's, with hyphens), and the ids of the systems that it shows, its own first."""
+    """Each page's id (its file's, with hyphens), and the ids of the methods that it shows, its own first."""
     from rushlight.core.catalogue import entries
 
     found: dict[str, list[str]] = {}
@@ -59,7 +59,7 @@ def pages() -> dict[str, list[str]]:
 
 
 def homes(shown: dict[str, list[str]]) -> dict[str, str]:
-    """The page of each system."""
+    """The page of each method."""
     return {name: page for page, names in shown.items() for name in names}
 
 
@@ -78,8 +78,8 @@ def notes(page: str, folder: Path = DOCS / "methods") -> str:
     return re.sub(r"\A\s*# .*\n+", "", path.read_text(encoding="utf-8")).strip() + "\n"
 
 
-def system_page(page: str, names: list[str], ledger: dict[str, Any]) -> str:
-    """A system's page, from top to bottom."""
+def method_page(page: str, names: list[str], ledger: dict[str, Any]) -> str:
+    """A method's page, from top to bottom."""
     from rushlight.core.catalogue import load_method
 
     kinds = [load_method(name) for name in names]
@@ -133,7 +133,7 @@ def arguments_table(kind: Any, *, alone: bool = True) -> str:
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a system: its default as it is written, its type in words, and what its docstring says of it."""
+    """One argument of a method: its default as it is written, its type in words, and what its docstring says of it."""
 
     name: str
     default: str
@@ -183,8 +183,8 @@ def described(docstring: str, names: list[str]) -> dict[str, str]:
     return found
 
 
-def systems_index(shown: dict[str, list[str]], ledger: dict[str, Any]) -> str:
-    """All systems by family, each with what it needs, what it gives and its verdict."""
+def methods_index(shown: dict[str, list[str]], ledger: dict[str, Any]) -> str:
+    """All methods by family, each with what it needs, what it gives and its verdict."""
     from rushlight.core.catalogue import cards
 
     known = cards()
@@ -197,14 +197,14 @@ def systems_index(shown: dict[str, list[str]], ledger: dict[str, Any]) -> str:
             for card in known.values()
             if card.family == family
         ]
-        parts += [f"## {FAMILIES[family]}\n", table(["system", "role", "needs", "gives", "claim"], rows)]
+        parts += [f"## {FAMILIES[family]}\n", table(["method", "role", "needs", "gives", "claim"], rows)]
     return "\n".join(parts)
 
 
-INDEX = """# Systems
+INDEX = """# Methods
 
-A system is a learner, a curator, a judge, an attack or a defence. Its card says which columns it needs and how
-unknown they may be; that alone decides which systems fit which data (`rushlight look PATH` lists them). *Claim* is
+A method is a learner, a curator, a judge, an attack or a defence. Its card says which columns it needs and how
+unknown they may be; that alone decides which methods fit which data (`rushlight look PATH` lists them). *Claim* is
 what the [ledger](../ledger.md) says of the paper's headline. `rushlight methods` prints this list, and
 `rushlight methods ID` one card.
 """
@@ -218,7 +218,7 @@ def verdict(ledger: dict[str, Any], name: str) -> str:
 
 
 def ledger_rows(ledger: dict[str, Any], link: str, home: dict[str, str] | None = None) -> list[list[str]]:
-    """A row a claim, for the README and for the site; `link` holds `{}` for the system's id, or for its page's."""
+    """A row a claim, for the README and for the site; `link` holds `{}` for the method's id, or for its page's."""
     return [
         [
             f"[`{name}`]({link.format((home or {}).get(name, name))})",
@@ -232,7 +232,7 @@ def ledger_rows(ledger: dict[str, Any], link: str, home: dict[str, str] | None =
     ]
 
 
-LEDGER_HEAD = ["system", "claim", "effect", "95 % interval", "seeds", "minutes", "verdict"]
+LEDGER_HEAD = ["method", "claim", "effect", "95 % interval", "seeds", "minutes", "verdict"]
 
 
 def interval(effect: dict[str, Any]) -> tuple[str, str]:
@@ -273,9 +273,9 @@ def claim(name: str, entry: dict[str, Any], home: dict[str, str]) -> str:
         "run": _circumstances(entry),
         "again": f"`{entry['command']}`",
     }
-    system = f"methods/{home[name]}.md" if name in home else ""
+    method = f"methods/{home[name]}.md" if name in home else ""
     parts = [f"## `{name}` {{ #{name} }}\n", f"The paper says: {entry['headline']}.\n"]
-    parts += [f"The system: [`{name}`]({system}).\n"] if system else []
+    parts += [f"The method: [`{name}`]({method}).\n"] if method else []
     parts += [f"**{entry['verdict']}**{': ' + entry['note'] if entry['note'] else ''}\n"]
     parts += [table(["effect", "measured", "95 % interval", "claimed above", "verdict"], rows)]
     return "\n".join([*parts, table(["", ""], [list(pair) for pair in info.items()])])
@@ -434,7 +434,7 @@ def members_table(ledger: dict[str, Any]) -> str:
 
 
 def taxonomy_table(ledger: dict[str, Any]) -> str:
-    """The survey's taxonomy with the systems of this catalogue."""
+    """The survey's taxonomy with the methods of this catalogue."""
     from rushlight.core.catalogue import load_method
 
     columns = load_method("vit-ssl-survey").taxonomy()  # type: ignore[attr-defined]
@@ -465,9 +465,9 @@ def generate(out: Path = OUT) -> None:
     shutil.copy(ROOT / "CHANGELOG.md", out / "changelog.md")
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("](docs/", "](")
     (out / "contributing.md").write_text(contributing, encoding="utf-8")
-    made = {f"methods/{page}.md": system_page(page, names, entries) for page, names in shown.items()}
+    made = {f"methods/{page}.md": method_page(page, names, entries) for page, names in shown.items()}
     home = homes(shown)
-    made |= {"methods/index.md": systems_index(shown, entries), "ledger.md": ledger_page(entries, home)}
+    made |= {"methods/index.md": methods_index(shown, entries), "ledger.md": ledger_page(entries, home)}
     made |= {"cli.md": cli_page()}
     made |= {path.name: path.read_text(encoding="utf-8") for path in out.glob("*.md")}
     for name, text in made.items():
@@ -476,7 +476,7 @@ def generate(out: Path = OUT) -> None:
 
 
 def on_config(config: Any) -> Any:
-    """A hook of MkDocs: the systems' pages take their place in the navigation."""
+    """A hook of MkDocs: the methods' pages take their place in the navigation."""
     found = sorted(path.name for path in (Path(config["docs_dir"]) / "methods").glob("*.md"))
     for section in config["nav"]:
         if "Methods" in section:

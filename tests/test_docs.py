@@ -82,7 +82,7 @@ def site(docs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 
-def test_every_system_has_a_page_with_its_card_and_each_argument(docs: ModuleType, site: Path) -> None:
+def test_every_method_has_a_page_with_its_card_and_each_argument(docs: ModuleType, site: Path) -> None:
     shown = docs.pages()
     assert sorted(name for names in shown.values() for name in names) == sorted(entries())
     for page, names in shown.items():
@@ -102,7 +102,7 @@ def test_attacks_share_the_page_of_their_file(docs: ModuleType) -> None:
     assert docs.pages()["fgsm-cw"] == ["fgsm-cw", "carlini-wagner", "defensive-distillation", "fgsm", "pgd"]
 
 
-def test_a_system_without_notes_is_refused_by_name(docs: ModuleType, tmp_path: Path) -> None:
+def test_a_method_without_notes_is_refused_by_name(docs: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"docs/methods/nobody\.md is missing"):
         docs.notes("nobody", tmp_path)
     (tmp_path / "nobody.md").write_text("# Nobody\n\n## Usage\n\nNone.\n")
@@ -159,7 +159,7 @@ def test_an_entry_is_shown_with_interval_seeds_minutes_and_verdict(docs: ModuleT
 def test_a_second_claim_of_a_page_stands_on_it_and_is_linked_to_it(docs: ModuleType) -> None:
     entries = {"slides": ENTRY}
     assert "[`slides`](docs/methods/histopath-ssl.md)" in docs.readme_table(entries)
-    page = docs.system_page("histopath-ssl", ["histopath-ssl", "slides"], entries)
+    page = docs.method_page("histopath-ssl", ["histopath-ssl", "slides"], entries)
     assert "`slides`:\n\n" in page
     assert "[**unclear**](../ledger.md#slides)" in page
 
@@ -308,7 +308,7 @@ def test_every_command_and_option_is_in_the_reference(docs: ModuleType, site: Pa
 
 
 def examples() -> list[tuple[str, str]]:
-    """Python in the README and the site's own pages (those of systems may show parts only)."""
+    """Python in the README and the site's own pages (those of methods may show parts only)."""
     pages = [path for path in WRITTEN if path.parent.name != "methods" and path.name != "CONTRIBUTING.md"]
     found = [
         (path.name, code) for path in pages for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)

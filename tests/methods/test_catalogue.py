@@ -48,6 +48,12 @@ from rushlight.run.store import Store
 from rushlight.train.learner import Learner
 
 every_stage = pytest.mark.parametrize("case", cases(STAGES), ids=called)
+every_stage_the_labelled_first = pytest.mark.parametrize(
+    "case",
+    [case if CARDS[case[0]].task else pytest.param(case, marks=pytest.mark.slow) for case in cases(STAGES)],
+    ids=called,
+)
+"""What needs no labels is seldom led astray by them: those cases are slow ones."""
 every_learner = pytest.mark.parametrize("case", cases(LEARNERS), ids=called)
 
 
@@ -166,7 +172,7 @@ def test_it_changes_neither_the_data_nor_the_model_it_was_given(case: Case) -> N
     assert all(torch.equal(values, given[key]) for key, values in model.state_dict().items())
 
 
-@every_stage
+@every_stage_the_labelled_first
 def test_no_stage_sees_a_test_label(case: Case, tmp_path: Path) -> None:
     """Other test labels, same bits: through the trial that every comparison and command uses."""
     name, task = case
