@@ -154,7 +154,7 @@ class MLCD(Learner):
         views = batch["views"]
         labels = self.labels[views["row"]]
         embeddings = self.model.encoder(self.view(views["image"], generator=self.generator()))
-        joined = all_gather(labels.double()).long()  # every process has the same active classes
+        joined = all_gather(labels)  # every process has the same active classes
         generator = self.joint_generator(1)
         active = multi_label.active_classes(joined.flatten(), self.classes, self.sampled, generator=generator)
         positives = multi_label.among(labels, active)
