@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from rushlight.core.float64 import double
 from rushlight.nets.heads import Head
 from rushlight.nets.vit import patch_size, sincos
 
@@ -146,7 +147,8 @@ def standardise_depth(
     order = flat.masked_fill(~known, torch.inf).sort(1).values
     count = known.sum(1, keepdim=True)
     rank = torch.arange(flat.shape[1], device=depth.device)
-    middle = (rank >= (cut * count.double()).long()) & (rank < ((1 - cut) * count.double()).long())
+    first, last = ((share * double(count)).long().to(depth.device) for share in (cut, 1 - cut))
+    middle = (rank >= first) & (rank < last)
     values, n = order.masked_fill(~middle, 0.0), middle.sum(1, keepdim=True).clamp(min=1)
     mean = values.sum(1, keepdim=True) / n
     variance = ((values - mean) * middle).square().sum(1, keepdim=True) / (n - 1).clamp(min=1)
