@@ -82,7 +82,7 @@ def documented(make: type) -> dict[str, str]:
 def hints_of(make: Callable[..., Any]) -> dict[str, Any]:
     """Return the type of each argument, with its range."""
     if not (isinstance(make, type) and is_dataclass(make)):
-        return get_type_hints(make.__init__, include_extras=True)  # type: ignore[misc]
+        return get_type_hints(make.__init__, include_extras=True)
     hints: dict[str, Any] = {}
     names = {each.name for each in fields(make)}
     for each in reversed(make.__mro__):

@@ -54,7 +54,7 @@ class Preprocessing:
     def of(cls, model: Model) -> Preprocessing:
         """A model's own contract: the size that it was trained at, its encoder's mean and standard deviation, and of
         timm's pretrained weights the interpolation that they were evaluated with."""
-        encoder = model.encoder
+        encoder: Any = model.encoder
         mean, std = (tuple(round(float(x), 6) for x in v.flatten()) for v in (encoder.mean, encoder.std))
         config = getattr(getattr(encoder, "model", None), "pretrained_cfg", None) or {}
         cubic = model.info.recipe.startswith(TIMM) and config.get("interpolation") == "bicubic"
@@ -140,7 +140,7 @@ class Reader:
 
     def _one(self, what: str, images: Tensor, contract: Preprocessing) -> Tensor:
         """The encoder normalises what it is given: that is undone, so that the contract's values arrive."""
-        encoder = self.model.encoder
+        encoder: Any = self.model.encoder
         ready = contract(images) * encoder.std + encoder.mean
         ready = ready.contiguous(memory_format=torch.channels_last)
         if what == "maps":

@@ -26,7 +26,7 @@ OTHERS = {"caption": "ngram64"}
 
 def needs_vit(name: str) -> bool:
     """Return whether a method works on the tokens of a vision transformer, by its card."""
-    return load_method(name).card.encoder == "vit"  # type: ignore[attr-defined]
+    return load_method(name).card.encoder == "vit"
 
 
 @dataclass(frozen=True)

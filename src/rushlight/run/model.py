@@ -69,6 +69,10 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
     def encoder(self) -> Encoder:
         return cast(Encoder, next(iter(self.encoders.values())))
 
+    @encoder.setter
+    def encoder(self, encoder: Encoder) -> None:
+        self.encoders[self.first] = encoder
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "encoder":
             self.encoders[self.first] = value

@@ -66,7 +66,7 @@ class Stage(ABC):
     """
 
     card: ClassVar[Card]
-    spends: ClassVar[bool] = True
+    spends: bool = True
 
     @abstractmethod
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:

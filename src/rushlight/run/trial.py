@@ -183,7 +183,11 @@ def run_start(
     snapshots: int = SNAPSHOTS,
 ) -> None:
     """Run a trial's first stages, whose outcomes stay in the store for every recipe that begins with them."""
-    tell = {"on_progress": on_progress, "on_snapshot": snapshots_of(trial, data), "snapshots": snapshots}
+    tell: dict[str, Any] = {
+        "on_progress": on_progress,
+        "on_snapshot": snapshots_of(trial, data),
+        "snapshots": snapshots,
+    }
     train(trial, data, dataclasses.replace(trial.ctx, **tell), store, stop=stages)
 
 

@@ -89,7 +89,7 @@ class ResizeNormalize(Judge):
         wrong = [name for name in self.normalisations if name not in NORMALISATIONS]
         if wrong or not self.normalisations:
             raise UserError(f"there is no normalisation {wrong or ''}: they are {', '.join(NORMALISATIONS)}")
-        flags = {"antialias": self.antialias, "align_corners": self.align_corners}
+        flags: dict[str, Any] = {"antialias": self.antialias, "align_corners": self.align_corners}
         self.base = Preprocessing(interpolation=self.interpolation, unit=self.unit, **flags)
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
@@ -201,11 +201,12 @@ class ResizeNormalize(Judge):
     def _flags(self, model: Model, asked: Asked, contract: Preprocessing) -> dict[str, list[Any]]:
         """Table of the resize's flags at the recommended contract."""
         table: dict[str, list[Any]] = {key: [] for key in ("resize", "left out", "score")}
-        for name, flags in {
+        kinds: dict[str, dict[str, Any]] = {
             "aligned corners": {"antialias": False, "align_corners": True},
             "no antialias": {"antialias": False, "align_corners": False},
             "antialias": {"antialias": True, "align_corners": False},
-        }.items():
+        }
+        for name, flags in kinds.items():
             _add(table, name, *self.scored(model, asked, replace(contract, **flags)))
         return table
 

@@ -215,7 +215,11 @@ class Tuned(Learner):
         if self.task.id != "mask":
             super().build(data)
             return
-        shape = {"channels": encoder.channels, "strides": encoder.strides, "outputs": self.task.outputs(data)}
+        shape: dict[str, Any] = {
+            "channels": encoder.channels,
+            "strides": encoder.strides,
+            "outputs": self.task.outputs(data),
+        }
         self.add_head("mask", FPN(**shape, pyramid=self.pyramid, segment=self.segment))
 
     def step(self, batch: Batch) -> Tensor:

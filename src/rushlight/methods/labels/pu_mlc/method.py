@@ -150,7 +150,7 @@ def above(encoder: Encoder, size: tuple[int, int]) -> list[nn.Parameter]:
     """Return the encoder's last stage (a ResNet's layer4): parameters that its second-last level does not depend on."""
     mode = encoder.training
     parameters = list(encoder.eval().requires_grad_(True).parameters())
-    level = encoder.pyramid(torch.zeros(1, 3, *size, device=encoder.mean.device))[-2]
+    level = encoder.pyramid(torch.zeros(1, 3, *size, device=parameters[0].device))[-2]
     used = torch.autograd.grad(level.sum(), parameters, allow_unused=True)
     encoder.train(mode)
     return [parameter for parameter, gradient in zip(parameters, used, strict=True) if gradient is None]

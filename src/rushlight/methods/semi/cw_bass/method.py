@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -245,7 +245,7 @@ class Labelling(Stage):
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         trained = self.learner.run(data, model, ctx)
-        checkpoints = [checkpoint.cpu() for checkpoint in self.learner.earlier] + [trained.model]
+        checkpoints: list[Any] = [checkpoint.cpu() for checkpoint in self.learner.earlier] + [trained.model]
         rows = self.learner.rows(data, "unlabelled")
         image = data["image"][:1].float() / 255
         price = len(checkpoints) * count_flops(lambda: trained.model.logits(image))
@@ -269,6 +269,7 @@ def _cutout(
     """Return ST++'s cut-out (noise in a box of 2 to 40 % of the area, in half of the images) and what stays visible."""
     n, size = len(images), (images.shape[2], images.shape[3])
     boxes = mix.cutmix(n, size, generator=generator, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3)).pasted
+    assert boxes is not None
     drawn = torch.rand(n, 1, 1, generator=generator, device=images.device) < 0.5
     hidden = boxes & drawn
     noise = torch.rand(images.shape, generator=generator, device=images.device)

@@ -109,7 +109,7 @@ class IOMatch(Learner):
         z = self.projector(h)
         logits_x, logits_u_weak, logits_u_strong = self.model.head("class")(h).split(sizes)
         detected = self.detectors(z[: len(weak)]).unflatten(1, (2, -1)).float()
-        open_u_strong = self.model.head("open").heads[1](z[len(weak) :])
+        open_u_strong = self.open_head.heads[1](z[len(weak) :])
         p, q = self._targets(logits_u_weak, detected[n:])
 
         losses = {
@@ -142,7 +142,11 @@ class IOMatch(Learner):
 
     @property
     def projector(self) -> nn.Module:
-        return self.model.head("open").heads[0]
+        return self.open_head.heads[0]
+
+    @property
+    def open_head(self) -> Any:
+        return self.model.head("open")
 
     @torch.no_grad()
     def _targets(self, logits_u_weak: Tensor, detected: Tensor) -> tuple[Tensor, Tensor]:
