@@ -84,7 +84,7 @@ def _jobs(trials: list[Trial], folder: str, out: str, one: Callable[..., Result]
     starts = trial.common_starts(trials)
     yield from ((one, spec, stages, folder, out) for spec, stages in starts)
     begun = {Recipe.parse(spec.recipe).prefix(0) for spec, _ in starts}
-    waits = [Recipe.parse(spec.recipe).prefix(0) in begun for spec in trials]
+    waits = [">" in spec.recipe and Recipe.parse(spec.recipe).prefix(0) in begun for spec in trials]
     for late in (False, True):
         yield from ((one, spec, 0, folder, out) for spec, each in zip(trials, waits, strict=True) if each is late)
 

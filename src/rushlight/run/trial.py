@@ -161,7 +161,7 @@ def snapshots_of(trial: Trial, data: Dataset) -> Callable[[Model, Spent], float 
 def common_starts(trials: Sequence[Trial]) -> list[tuple[Trial, int]]:
     """Return the first stages that several of the trials have in common: one of these trials, and how many stages."""
     begun: dict[str, list[tuple[Trial, int]]] = {}
-    for trial in trials:
+    for trial in (each for each in trials if ">" in each.recipe):
         recipe = Recipe.parse(trial.recipe)
         for number in range(len(recipe.steps) - 1):
             key = trial.stage_key(recipe.prefix(number), [trial.ctx.budget, *recipe.shares()[: number + 1]])

@@ -157,13 +157,13 @@ def test_no_images_are_an_error() -> None:
 
 def test_fit_leaves_the_test_fold_to_the_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     import rushlight
-    from rushlight.run.budget import Spent
+    from rushlight.run.stage import Outcome
 
     given: list[Dataset] = []
 
-    def run(self: Recipe, data: Dataset, model: Model, *rest: object) -> tuple[Model, Spent]:
+    def run(self: Recipe, data: Dataset, model: Model, *rest: object, **settings: object) -> Outcome:
         given.append(data)
-        return model, Spent()
+        return Outcome(data, model)
 
     monkeypatch.setattr(Recipe, "run", run)
     photos = fashion.load()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rushlight.data.columns import TEST
 from rushlight.jobs.compare.page import comparison_report
 from rushlight.jobs.compare.rank import rank
 from rushlight.measure import stats
@@ -103,7 +104,7 @@ def test_one_recipe_alone(board):
 
 @pytest.mark.parametrize("task", ["tags", "mask"])
 def test_other_tasks_have_their_own_mistakes(board, task):
-    n = 40
+    n = len(board.data.fold(TEST))
     column = {
         "tags": torch.randint(0, 2, (len(board.data), 3), dtype=torch.int8),
         "mask": torch.zeros(len(board.data), 32, 32, dtype=torch.uint8),

@@ -66,7 +66,7 @@ def test_seeds_are_paired(board, photos: Dataset) -> None:
     for seed, trials in by_seed.items():
         starts = [trial.initial(t, photos).state_dict() for t in trials]
         assert all(torch.equal(starts[0][k], start[k]) for start in starts for k in start)
-        known[seed] = starts[0]["encoder.stages.0.0.0.weight"]
+        known[seed] = starts[0]["encoders.image.stages.0.0.0.weight"]
     assert not torch.equal(known[0], known[1])
 
 
@@ -74,7 +74,7 @@ def test_the_same_comparison_runs_nothing_again(board, photos: Dataset, monkeypa
     def never(*arguments: object, **settings: object) -> None:
         raise AssertionError("a finished trial was run again")
 
-    monkeypatch.setattr(comparing, "pool", never)
+    monkeypatch.setattr(comparing.WorkerPool, "map", never)
     again = compare(photos, ["supervised(learning_rate=1e-8)"], budget="1500", seeds=3, out=board.out)
     assert again.ranking.names == board.ranking.names
     with pytest.raises(AssertionError, match="run again"):
