@@ -298,7 +298,7 @@ def test_every_command_and_option_is_in_the_reference(docs: ModuleType, site: Pa
     import typer.main
 
     page = (site / "cli.md").read_text()
-    group = typer.main.get_command(__import__("rushlight.cli", fromlist=["app"]).app)
+    group = typer.main.get_command(__import__("rushlight.cli.app", fromlist=["app"]).app)
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
         for parameter in command.params:

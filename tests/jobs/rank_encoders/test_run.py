@@ -90,9 +90,9 @@ def test_held_out_images_are_not_trained_on(images: Dataset, monkeypatch: pytest
     seen = []
     run = unlabelled.Recipe.run
 
-    def watched(self, data, *rest):  # type: ignore[no-untyped-def]
+    def watched(self, data, *rest, **settings):  # type: ignore[no-untyped-def]
         seen.append(data)
-        return run(self, data, *rest)
+        return run(self, data, *rest, **settings)
 
     monkeypatch.setattr(unlabelled.Recipe, "run", watched)
     found = rank_encoders(images, METHODS[:1], budget="300", seeds=1, workers=0, out=tmp_path / "out")
