@@ -141,7 +141,12 @@ def keep_stage(folder: Path, before: Dataset, outcome: Outcome) -> None:
     """
     if outcome.pool is not None:
         return
-    outcome.model.save(folder / "model")
+    try:
+        outcome.model.save(folder / "model")
+    except OSError as error:
+        raise UserError(
+            f"{folder} could not be written ({error.strerror}): make room there, or name another folder with --out"
+        ) from error
     save_file(
         {name: outcome.data[name].contiguous() for name in outcome.data.changed(before)}, folder / "columns.safetensors"
     )
