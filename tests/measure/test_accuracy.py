@@ -13,7 +13,8 @@ from rushlight.tasks import Metric
 def parts_of(right: int, n: int) -> dict[str, torch.Tensor]:
     true = torch.zeros(n, dtype=torch.int16)
     predicted = torch.where(torch.arange(n) < right, 0, 1).to(torch.int16)
-    return {"predicted": predicted, "true": true, "rank": predicted, "confidence": torch.ones(n)}
+    known = {"unseen": torch.zeros(n, dtype=torch.bool), "rejection": torch.zeros(n), "decided": predicted}
+    return {"predicted": predicted, "true": true, "rank": predicted, "confidence": torch.ones(n), **known}
 
 
 def test_accuracy_has_wilsons_interval() -> None:

@@ -185,7 +185,7 @@ def test_reviewed_images_go_and_bound_what_is_left(tmp_path: Path) -> None:
     drawn = outcome.pool.scores["review"]
     sample = [outcome.pool.names[row] for row in drawn.argsort()[:20].tolist()]
     assert sorted(drawn[~drawn.isnan()].tolist()) == list(range(1, 21))
-    assert "Nothing was reviewed" in outcome.findings.notes[-1]
+    assert "Nothing was reviewed" in outcome.findings.warnings[-1]
     text = "name,verdict\n" + "\n".join(f"{name},{'remove' if i < 2 else 'keep'}" for i, name in enumerate(sample))
     (tmp_path / "review.csv").write_text(text)
     again, kept = run(data, review=20, verdicts=str(tmp_path / "review.csv"))

@@ -9,6 +9,7 @@ import torch
 import torchattacks
 from torch import nn
 
+from rushlight.core.arguments import checked
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
@@ -121,7 +122,7 @@ def test_presets_are_named():
     assert CarliniWagner(preset="full").settings.searches == 9
     assert CarliniWagner(preset="fast", steps=7).settings.steps == 7
     with pytest.raises(UserError, match="fast"):
-        CarliniWagner(preset="slow")
+        checked("carlini-wagner", CarliniWagner, {"preset": "slow"})
 
 
 class OneHotTeacher(DefensiveDistillation):
