@@ -191,7 +191,7 @@ def test_one_crop_and_flip_for_all_modalities(whole: Dataset) -> None:
 def test_pseudo_labels_fill_what_is_unknown_and_are_paid_for(whole: Dataset, tmp_path: Path) -> None:
     ctx = RunContext(task="mask", budget=Budget(passes=200))
     start = Model(encoders.create("conv16", image_size=32, seed=0))
-    teacher = Recipe.parse("supervised").steps[0].stage().run(whole, start, ctx)
+    teacher = Recipe.parse("supervised").steps[0].stage().run(whole, start, ctx).model
     teacher.save(tmp_path / "teacher")
     partly = whole.hide(torch.arange(len(whole)) >= 10, ["mask"])
     stage = MultiMAE(pseudo={"mask": str(tmp_path / "teacher")}, batch=16)
