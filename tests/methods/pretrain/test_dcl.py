@@ -155,8 +155,8 @@ def test_its_head_and_queues_are_as_documented(photos):
     assert prepared(photos, projector=[96, 40]).model.head("projector").config["widths"] == [64, 96, 40]
     nnclr = prepared(photos, form="nnclr")
     assert nnclr.predictor.config["widths"] == [128, 64, 128]
-    assert len(nnclr.queue.values) == 256
-    assert not hasattr(prepared(photos), "queue")
+    assert len(nnclr.memory_bank.values) == 256
+    assert not hasattr(prepared(photos), "memory_bank")
 
 
 def test_sgd_scales_with_the_batch(photos):
@@ -165,7 +165,7 @@ def test_sgd_scales_with_the_batch(photos):
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(UserError, match="dcl has no form 'byol': simclr, moco and nnclr are known"):
+    with pytest.raises(UserError, match="dcl has no form 'byol': choose simclr, moco or nnclr"):
         DCL(form="byol")
 
 

@@ -195,8 +195,9 @@ def test_half_of_the_budget_each_and_another_encoder_for_the_teacher(tmp_path: P
 
 @pytest.fixture(scope="module")
 def distilled() -> Model:
+    """Its accuracy over three seeds: 0.65, 0.74, 0.71; with a third of the budget one of three seeds does not learn."""
     stage = DefensiveDistillation()
-    return stage.run(photos(3000), initial(), RunContext(seed=1, budget=Budget(passes=7000.0))).model
+    return stage.run(photos(3000), initial(), RunContext(seed=1, budget=Budget(passes=21000.0))).model
 
 
 def test_a_distilled_student_learns(distilled: Model):
