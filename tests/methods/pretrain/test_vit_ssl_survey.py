@@ -79,7 +79,7 @@ def test_the_model_that_was_given_is_left_alone(labelled: Dataset) -> None:
 
 
 def test_a_member_that_does_not_fit_the_encoder_is_named(labelled: Dataset) -> None:
-    with pytest.raises(UserError, match="'mae' works on the tokens of a vision transformer"):
+    with pytest.raises(UserError, match="'mae' requires a vision transformer"):
         VitSslSurvey(members=["mae"], budget="600").judge(model(), labelled)
 
 
