@@ -59,6 +59,12 @@ def all_sum(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return _Sum.apply(x) if world_size() > 1 else x
 
 
+def share_of_count(counted: Shaped[Tensor, ""]) -> Float[Tensor, ""]:
+    """Return a worker's part of what all workers count, at least one in all: each worker's sum divided by it averages
+    over the workers to the mean of the joined batch."""
+    return all_sum(counted.detach().float()).clamp(min=1) / world_size()
+
+
 def all_gather(x: Shaped[Tensor, "rows *shape"]) -> Shaped[Tensor, "all_rows *shape"]:
     """All workers' `x`, one below the other in order of rank; each worker must hold equally many rows."""
     return _Gather.apply(x) if world_size() > 1 else x

@@ -20,6 +20,7 @@ from torch import Tensor
 from rushlight.augment import policy
 from rushlight.augment.policy import Policy
 from rushlight.augment.view import View
+from rushlight.core.distributed import share_of_count
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
 from rushlight.core.findings import Findings, Picture
@@ -111,7 +112,7 @@ class Detect(Task):
         boxes, at, logits = output[:, :4], output[0, 4:6].detach(), output[:, 6:]
         there, size = target[..., 5] > 0, (target[..., 2:4] - target[..., :2]).clamp(min=1.0)
         bumps = gaussians(at, (target[..., :2] + target[..., 2:4]) / 2, SPREAD * size / 6, there)
-        objects = there.sum().clamp(min=1)
+        objects = share_of_count(there.sum())
         focal = (centre_focal(logits, heat_of(bumps, target[..., 4].long(), logits.shape[1])) * known).sum() / objects
         weight = owned(bumps, area(target[..., :4]))
         weight = weight / weight.sum((2, 3), keepdim=True).clamp(min=1e-9)

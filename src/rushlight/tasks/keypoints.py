@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from rushlight.augment.policy import Policy, weak
 from rushlight.augment.view import View
+from rushlight.core.distributed import share_of_count
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
 from rushlight.core.findings import Findings, Picture
@@ -99,8 +100,8 @@ class Keypoints(Task):
         points, told = target[..., :2].flatten(1, 2), labelled.flatten(1)
         joints = gaussians(at, points, step(at).expand(*told.shape, 2), told)
         wanted = joints.unflatten(1, labelled.shape[1:]).amax(1)
-        of_centres = (centre_focal(centre, bumps.amax(1, keepdim=True)) * known).sum() / there.sum().clamp(min=1)
-        of_joints = (centre_focal(heat, wanted) * known).sum() / labelled.sum().clamp(min=1)
+        of_centres = (centre_focal(centre, bumps.amax(1, keepdim=True)) * known).sum() / share_of_count(there.sum())
+        of_joints = (centre_focal(heat, wanted) * known).sum() / share_of_count(labelled.sum())
         return of_centres + of_joints + 5 * self._pointing(places, bumps, target, side)
 
     def _pointing(self, places: Tensor, bumps: Tensor, target: Tensor, side: Tensor) -> Float[Tensor, ""]:
@@ -111,7 +112,7 @@ class Keypoints(Task):
         apart = places[:, None] - target[..., :2, None, None]  # batch × slots × joints × 2 × h × w
         apart = apart.abs().sum(3) / side[..., None, None, None]
         mean = (apart * weight[:, :, None]).sum((3, 4))
-        return (mean * labelled).sum() / labelled.sum().clamp(min=1)
+        return (mean * labelled).sum() / share_of_count(labelled.sum())
 
     # Scores
 
