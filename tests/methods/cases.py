@@ -73,11 +73,11 @@ def start(data: Dataset, case: Case, seed: int = 0) -> Model:
     return Model(encoder, {}, ModelInfo.of(data.info, (data.height, data.width), task))
 
 
-def prepared(case: Case) -> Learner:
+def prepared(case: Case, **settings: object) -> Learner:
     """A learner that is ready for its first step."""
     name, task = case
     learner, data = learner_of(make(name)), training(task)
-    learner.prepare(data, start(data, case), RunContext(task=task))
+    learner.prepare(data, start(data, case), RunContext(task=task, **settings))  # type: ignore[arg-type]
     return learner
 
 

@@ -19,7 +19,7 @@ from rushlight.train.learner import Learner
 
 LEARNERS = [name for name, card in cards().items() if card.role == "learner" and issubclass(load_method(name), Learner)]
 QUICK = ("supervised", "iomatch", "pu-mlc", "mlcd")
-ELSEWHERE = ("beta", "dirichlet_tokens", "double", "standardise_depth", "_yiq")
+ELSEWHERE = ("beta", "dirichlet_tokens", "double", "sincos", "standardise_depth", "_yiq")
 """Functions that move to the CPU by `core.float64` where the device has none, or compute there in any case."""
 
 

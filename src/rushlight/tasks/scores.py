@@ -18,7 +18,7 @@ def confusion(predicted: Int[Tensor, "n h w"], true: Tensor, classes: int) -> In
     """True × predicted pixel counts of each image; pixels that are 255 do not count."""
     cell = true.long() * classes + predicted.long()
     cell = torch.where(true == 255, classes * classes, cell).flatten(1)
-    counts = torch.zeros(len(cell), classes * classes + 1, dtype=torch.int64)
+    counts = torch.zeros(len(cell), classes * classes + 1, dtype=torch.int64, device=cell.device)
     counts.scatter_add_(1, cell, torch.ones_like(cell))
     return counts[:, :-1].view(-1, classes, classes)
 
