@@ -6,7 +6,7 @@ bare step.
 The same encoder (`conv16`, 32×32), heads, loss, teacher and optimiser in each arm: a copy of our learner, so that what
 differs is how it comes by its views. Every arm draws views of the same settings, those of our learner's policies:
 
-- ours: `Learner.run` as a trial runs it.
+- ours: `Training.advance` as a trial runs it.
 - lightly: its data set on a folder of PNG files, its view transforms, a loader; in our precision, and in float32, as
   its examples train.
 - solo-learn: the same with its data set and its transforms for CIFAR.
@@ -42,7 +42,6 @@ from rushlight.core.catalogue import cards, load_method
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic.scenes import compose
 from rushlight.run import hardware
-from rushlight.train import optim
 from rushlight.train.joint_embedding import JointEmbedding
 from rushlight.train.learner import Learner
 
@@ -51,25 +50,21 @@ GOAL = 3.5
 
 def training_step(learner: JointEmbedding, views: Iterator[list[Tensor]], *, plain: bool = False) -> Step:
     """A training step of a copy of the learner on views that somebody else makes; `plain`: float32, contiguous."""
-    trainer, learner._trainer = learner._trainer, None
-    mine = copy.deepcopy(learner).train()
-    learner._trainer = trainer
-    mine.__class__ = type(learner).__base__  # without the clock of `interleave`
-    mine.look = lambda policies, columns, generator: next(views)
-    groups = optim.parameter_groups(mine, learner.weight_decay)
-    optimiser = optim.optimiser(learner.optimiser, groups, learning_rate=learner.learning_rate)
+    twin = copy.deepcopy(learner).train()
+    twin.look = lambda policies, columns, generator: next(views)
+    optimiser = twin.make_optimiser()
     half = learner.ctx.precision == "bf16-mixed" and not plain
-    mine.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
+    twin.to(memory_format=torch.contiguous_format if plain else torch.channels_last)
     batch: Any = {"views": None}
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            loss = mine.step(batch)
+            loss = twin.step(batch)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        mine.after_step()
-        mine.at += 1
+        twin.after_step()
+        twin.step_index += 1
 
     return step
 

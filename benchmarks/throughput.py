@@ -7,7 +7,7 @@ One step of each arm is run in turn, over and over, so that whatever else the ma
 figures are medians over steps, and ratios are of medians. Run it on a calm machine all the same: neighbours take
 memory bandwidth, which the network needs more than the transforms of images do.
 
-- ours: `Learner.run` as a trial runs it: rows, views, forward, backward, optimiser, Lightning's loop.
+- ours: `Training.advance` as a trial runs it: rows, views, forward, backward, optimiser, Fabric.
 - theirs: the other library's data set, loader, transforms and loss, with the same encoder, head and optimiser; once in
   our precision and memory format, once in float32, as its examples train.
 - bare: the same network, loss and optimiser on a batch of views that is ready.
@@ -27,7 +27,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from rushlight.run.model import Model
 from rushlight.run.stage import RunContext
 from rushlight.train import optim
 from rushlight.train.learner import Learner
+from rushlight.train.loop import Training
 
 Step = Callable[[], None]
 WARM_UP = 3
@@ -73,38 +74,20 @@ def interleave(
     kind: type[Learner], data: Dataset, arms: Callable[[Learner], dict[str, Step]], seconds: float, **arguments: object
 ) -> Measured:
     """Train by `kind`, and after each of its steps run one step of every other arm; stop after so many seconds."""
-    stop, times = time.monotonic() + seconds, {"ours": []}
-    others: dict[str, Step] = {}
-    images = 0
-
-    class Timed(kind):  # type: ignore[misc, valid-type]
-        def on_train_batch_start(self, batch: object, batch_idx: int) -> int | None:
-            nonlocal images
-            if not others:
-                others.update(arms(self))
-                times.update({arm: [] for arm in others})
-                images = round(self.plan.batch * sum(self.parts.values()))
-                self.began = time.process_time()
-            if time.monotonic() > stop:
-                self.trainer.should_stop = True
-                return -1
-            return super().on_train_batch_start(batch, batch_idx)
-
-        def after_step(self) -> None:
-            super().after_step()
-            times["ours"].append(time.process_time() - self.began)
-            for arm, step in others.items():
-                began = time.process_time()
-                step()
-                times[arm].append(time.process_time() - began)
-            self.began = time.process_time()
-
     size = (data.height, data.width)
     model = Model(encoders.create("conv16", seed=0, image_size=max(size)))
     task = "class" if kind.card.task else None
-    ctx = RunContext(task=task, precision=hardware.precision("cpu"))
-    Timed(**arguments).run(data, model, replace(ctx, budget=Budget(passes=1e9)))
-    return Measured(times, images)
+    ctx = RunContext(task=task, precision=hardware.precision("cpu"), budget=Budget(passes=1e9))
+    training = Training(kind(**arguments), data, model, ctx)
+    steps: dict[str, Step] = {"ours": training.advance, **arms(training.learner)}
+    times: dict[str, list[float]] = {arm: [] for arm in steps}
+    stop = time.monotonic() + seconds
+    while time.monotonic() < stop:
+        for arm, step in steps.items():
+            began = time.process_time()
+            step()
+            times[arm].append(time.process_time() - began)
+    return Measured(times, round(training.plan.batch * sum(training.learner.parts.values())))
 
 
 def training_step(
@@ -239,10 +222,10 @@ def fixmatch(seconds: float) -> None:
         """semilearn's step as configured (`use_cat`): one forward over the three parts; and the same network."""
         images = torch.cat([batch[0], *batch[2:]]).contiguous(memory_format=torch.channels_last)
         sizes = [len(batch[0]), len(batch[2]), len(batch[3])]
-        known, guess, asked = network.logits(images).split(sizes)
-        confidence, target = guess.detach().float().softmax(1).max(1)
-        known_loss = losses.ce_loss(known, batch[1], reduction="mean")
-        return known_loss + losses.consistency_loss(asked, target, "ce", mask=(confidence >= 0.95).float())
+        logits_x, logits_u_weak, logits_u_strong = network.logits(images).split(sizes)
+        confidence, target = logits_u_weak.detach().float().softmax(1).max(1)
+        loss_x = losses.ce_loss(logits_x, batch[1], reduction="mean")
+        return loss_x + losses.consistency_loss(logits_u_strong, target, "ce", mask=(confidence >= 0.95).float())
 
     def arms(learner: Learner) -> dict[str, Step]:
         size, ratio = learner.plan.batch, round(learner.parts["unlabelled"])
