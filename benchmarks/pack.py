@@ -59,7 +59,7 @@ def seconds(function, *arguments, **settings) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How fast images are packed, beside the bare decoder.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 64])
     parser.add_argument("--rounds", type=int, default=3)

@@ -8,8 +8,8 @@ runs of 4,096 scenes each, after one warm-up, with one thread. On a busy machine
 
 from __future__ import annotations
 
+import argparse
 import platform
-import sys
 import time
 
 import torch
@@ -31,9 +31,16 @@ def speed(size: int) -> tuple[float, float]:
     return N / min(wall), N / min(processor)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sizes", type=int, nargs="*", default=[48], metavar="SIZE")
     torch.set_num_threads(1)
+    chosen = parser.parse_args()
     print(f"torch {torch.__version__}, {platform.machine()}, one thread, best of {RUNS} runs of {N:,} scenes")
-    for size in [int(argument) for argument in sys.argv[1:]] or [48]:
+    for size in chosen.sizes:
         wall, processor = speed(size)
         print(f"{size}×{size}: {wall:,.0f} scenes/s (wall), {processor:,.0f} scenes/s (processor)")
+
+
+if __name__ == "__main__":
+    main()

@@ -183,7 +183,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         Args:
             data: a data set, or columns as it holds them (uint8 images), by the encoders' names.
             rows: of the data, in this order; None takes all.
-            batch: rows at a time; None takes as many as have 2²¹ pixels (2¹⁹ on a CPU), at most 500.
+            batch: rows at a time; None takes as many as have 2²¹ pixels (2¹⁸ on a CPU), at most 500.
             names: of heads, or `features` (the first encoder's, pooled); None takes every head.
         """
         columns = self._columns(data)
@@ -200,7 +200,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
 
     def _batch_size(self, columns: Mapping[str, Tensor | Reader]) -> int:
         largest = max(math.prod(values.shape[1:][-2:]) for values in columns.values())
-        most = PIXELS if next(self.parameters()).device.type != "cpu" else PIXELS // 4  # a CPU gains nothing by more
+        most = PIXELS if next(self.parameters()).device.type != "cpu" else PIXELS // 8  # a CPU gains nothing by more
         return min(MOST, max(1, most // max(largest, 1)))
 
     @torch.inference_mode()

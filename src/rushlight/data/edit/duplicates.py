@@ -5,8 +5,7 @@ Near duplicates are found by difference hashes (Krawetz, "Kind of Like That", 20
 differ in at most three share one quarter of them exactly (four quarters, three differences), so candidates
 are neighbours in the four orders sorted by a quarter first; those whose shrunken pixels also agree are near
 duplicates. Work and memory grow with n log n; of more than `_WINDOW` alike images only neighbours in the
-order are paired: 100,000 images of 96×96 take about two minutes on one core, nearly all of it to shrink them, and
-100 MB. Equal images are those whose rows have equal digests, which a pack keeps.
+order are paired. Equal images are those whose rows have equal digests, which a pack keeps.
 """
 
 from __future__ import annotations
