@@ -78,6 +78,7 @@ def is_empty(path: Path) -> bool:
     return all(isinstance(line, ast.Expr) for line in ast.parse(path.read_text()).body)
 
 
+@cache
 def shared() -> list[str]:
     """The modules of the shared floors that hold anything."""
     return sorted(name for name, path in modules().items() if name.split(".")[0] in SHARED and not is_empty(path))

@@ -167,7 +167,7 @@ def test_predictions_are_coco_in_the_pixels_of_the_users_images(tmp_path):
     assert only["bbox"] == [26, 22, 40, 22]
 
 
-@pytest.mark.parametrize(("most", "least"), [(1, 0.6), (2, 0.4)])
+@pytest.mark.parametrize(("most", "least"), [(1, 0.6), pytest.param(2, 0.4, marks=pytest.mark.slow)])
 def test_keypoints_are_learned_from_few_images(most, least, margin: Margin):
     data = figures.compose(200, 50, size=32 if most == 1 else 48, most=most)
     encoder = encoders.create("conv16", image_size=data.height, seed=0)

@@ -47,6 +47,7 @@ def others() -> Dataset:
     return photos.select(rows)
 
 
+@pytest.mark.slow
 def test_a_trained_backbone_leads_its_untrained_self_on_its_own_classes(trained: Model, margin: Margin) -> None:
     """By 31 points in neighbours and in retrieval, of which a third is asked for here."""
     photos = fashion.load().select(torch.cat([torch.arange(2000, 2400), torch.arange(12_000, 12_200)]))
@@ -81,6 +82,7 @@ def test_every_task_gives_a_score_and_dense_ones_to_networks_alone(others: Datas
     assert found.table("backbones")["pretraining"] == ["untrained"]
 
 
+@pytest.mark.slow
 def test_masks_boxes_and_tags_of_the_data_are_asked_about_too() -> None:
     data = scenes.compose(60, size=32, seed=0, objects=(1, 2)).without("class")
     judge = Backbones(**QUICK, tasks=("neighbours", "segmentation", "detection", "few-label", "retrieval", "shift"))
@@ -139,6 +141,7 @@ def test_maps_are_read_at_the_images_size_where_the_encoder_takes_it() -> None:
     assert Net(model_of("mixer_s16_224", 32)).maps(images).shape[-2:] == (2, 2)  # its grid is fixed
 
 
+@pytest.mark.slow
 def test_corrupted_images_are_scored_by_the_probe_of_clean_ones(
     trained: Model, others: Dataset, margin: Margin
 ) -> None:

@@ -18,7 +18,7 @@ from rushlight.run.model import Model, ModelInfo
 from rushlight.run.stage import Findings, RunContext
 from rushlight.tasks import scores
 
-SMALL = {"learner": "simclr(batch=16)", "passes": 300, "tuning": 150, "seeds": 2, "pyramid": 8, "segment": 8}
+SMALL = {"learner": "simclr(batch=16)", "passes": 160, "tuning": 60, "seeds": 2, "pyramid": 8, "segment": 8}
 
 
 def two_cities(n: int = 96) -> Dataset:

@@ -32,7 +32,9 @@ def prepared(**settings) -> BSS:
     return stage
 
 
-@pytest.mark.parametrize("base", JOINT)
+@pytest.mark.parametrize(
+    "base", [name if name in ("simclr", "dino") else pytest.param(name, marks=pytest.mark.slow) for name in JOINT]
+)
 def test_every_joint_embedding_learner_takes_it(base: str) -> None:
     learner = prepared(base=base).learner
     loss = learner.step(learner.draw(8, 0))
