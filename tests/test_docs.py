@@ -379,6 +379,7 @@ print(data.select(torch.arange(4)), pooled(Model(ThermalConv()), data).isfinite(
 """
 
 
+@pytest.mark.slow
 def test_the_examples_of_methods_tasks_and_inputs_run(tmp_path: Path) -> None:
     """As another package's, found by its entry points."""
     for page, modules in MODULES.items():

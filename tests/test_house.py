@@ -27,7 +27,6 @@ WITHOUT_TEST = {
     "data.columns.*": "data/columns/test_columns.py asks every kind",
     "data.folder": "data/test_dataset.py saves and opens",
     "data.rows": "data/test_dataset.py selects",
-    "data.pack.*": "data/pack/test_write.py packs real and hostile files",
     "data.synthetic.scenes*": "data/synthetic/test_scenes.py composes with all of it",
     "data.sources.*": "data/sources/test_read.py reads every source",
     "losses.supervised": "tasks/: each task's loss",
@@ -78,6 +77,7 @@ def is_empty(path: Path) -> bool:
     return all(isinstance(line, ast.Expr) for line in ast.parse(path.read_text()).body)
 
 
+@cache
 def shared() -> list[str]:
     """The modules of the shared floors that hold anything."""
     return sorted(name for name, path in modules().items() if name.split(".")[0] in SHARED and not is_empty(path))

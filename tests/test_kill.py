@@ -26,6 +26,12 @@ RECIPES = ["supervised", "barlow-twins > fixmatch"]
 METHODS = ["barlow-twins(batch=32)", "simclr(batch=32)"]
 
 
+def brief(data: Path, out: Path, workers: int) -> None:
+    """A short comparison, for every run of the tests."""
+    trial.run = functools.partial(trial.run, checkpoint_seconds=0.1)
+    compare(Dataset.open(data), ["supervised"], budget="400", seeds=1, out=out, workers=workers)
+
+
 def work(data: Path, out: Path, workers: int) -> None:
     """The comparison under test; it keeps a checkpoint five times a second."""
     trial.run = functools.partial(trial.run, checkpoint_seconds=0.2)
@@ -73,16 +79,28 @@ def models(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted((out / "models").glob("[!.]*/model.safetensors"))}
 
 
-def same(one: Path, other: Path) -> None:
+def same(one: Path, other: Path, trials: int) -> None:
     assert finished(one) == finished(other)
-    assert len(finished(one)) == 2 * 3  # two recipes, and fixmatch or the untrained encoder beside them
+    assert len(finished(one)) == trials
     assert models(one) == models(other)
     assert not list((one / "work").iterdir())
 
 
-@pytest.mark.parametrize(("job", "share"), [(work, 1.0), (work_without_labels, 0.25)])
+@pytest.mark.parametrize(
+    ("job", "share", "trials"),
+    [
+        (brief, 0.05, 2),  # fixmatch runs beside supervised
+        pytest.param(work, 1.0, 6, marks=pytest.mark.slow),  # fixmatch beside two recipes, two seeds
+        pytest.param(work_without_labels, 0.25, 6, marks=pytest.mark.slow),  # the untrained encoder beside two methods
+    ],
+)
 def test_kills(
-    job: Callable[[Path, Path, int], None], share: float, photos: Dataset, tmp_path: Path, pytestconfig: pytest.Config
+    job: Callable[[Path, Path, int], None],
+    share: float,
+    trials: int,
+    photos: Dataset,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
 ) -> None:
     kills, rng = max(round(share * pytestconfig.getoption("--kills")), 1), random.Random(0)
     photos.save(tmp_path / "data")
@@ -91,7 +109,7 @@ def test_kills(
     length, survived, killed = time.monotonic() - began, {}, 0
     while killed < kills:
         child = forked(job, tmp_path / "data", tmp_path / "broken")
-        status = wait(child, rng.uniform(0.02, 3 / kills + 0.15) * length)
+        status = wait(child, rng.uniform(0.02, min(3 / kills + 0.15, 0.9)) * length)
         if status is None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -101,11 +119,11 @@ def test_kills(
         survived = now
         if status is not None:  # it got through: begin again, so that every kill hits something
             assert status == 0
-            same(tmp_path / "broken", tmp_path / "whole")
+            same(tmp_path / "broken", tmp_path / "whole", trials)
             (tmp_path / "broken").rename(tmp_path / f"through-{killed}")
             survived = {}
     assert wait(forked(job, tmp_path / "data", tmp_path / "broken"), 300) == 0
-    same(tmp_path / "broken", tmp_path / "whole")
+    same(tmp_path / "broken", tmp_path / "whole", trials)
 
 
 SCRIPT = """
@@ -118,6 +136,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_parent_takes_its_workers_with_it_and_the_next_goes_on(photos: Dataset, tmp_path: Path) -> None:
     photos.save(tmp_path / "data")
     script = tmp_path / "script.py"

@@ -68,8 +68,8 @@ def test_seeds_alone_would_not_cover():
     "world",
     [
         World(3, 300, 0.8, seed_sd=2.0, recipes=3),
-        World(5, 300, 0.8, seed_sd=1.0, recipes=4),
-        World(3, 300, 0.9, seed_sd=(2.0, *(0.7,) * 7), recipes=8),
+        pytest.param(World(5, 300, 0.8, seed_sd=1.0, recipes=4), marks=pytest.mark.slow),
+        pytest.param(World(3, 300, 0.9, seed_sd=(2.0, *(0.7,) * 7), recipes=8), marks=pytest.mark.slow),
     ],
     ids=name,
 )

@@ -47,14 +47,20 @@ from rushlight.run.stage import Findings, RunContext, Threat
 from rushlight.run.store import Store
 from rushlight.train.learner import Learner
 
+QUICK = ("barlow-twins", "mae")
+"""A joint-embedding and a masking method, which stand for all that need no labels where a test is long."""
+
 every_stage = pytest.mark.parametrize("case", cases(STAGES), ids=called)
-every_stage_the_labelled_first = pytest.mark.parametrize(
-    "case",
-    [case if CARDS[case[0]].task else pytest.param(case, marks=pytest.mark.slow) for case in cases(STAGES)],
-    ids=called,
-)
-"""What needs no labels is seldom led astray by them: those cases are slow ones."""
 every_learner = pytest.mark.parametrize("case", cases(LEARNERS), ids=called)
+
+
+def the_labelled_first(names: list[str], *quick: str) -> pytest.MarkDecorator:
+    """The cases of some methods; those that need no labels are slow ones, but for the `quick`."""
+    found = [
+        case if CARDS[case[0]].task or case[0] in quick else pytest.param(case, marks=pytest.mark.slow)
+        for case in cases(names)
+    ]
+    return pytest.mark.parametrize("case", found, ids=called)
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -123,7 +129,7 @@ def test_saved_and_loaded_it_predicts_the_same(case: Case, tmp_path: Path) -> No
         torch.testing.assert_close(after[output], before[output])  # kernels differ by where in memory weights lie
 
 
-@every_stage
+@the_labelled_first(STAGES, *QUICK)
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(case: Case) -> None:
     one = trained(case)
     again, other = (run(case, seed=seed) for seed in (0, 4))
@@ -139,7 +145,7 @@ class Cut(Exception):
     """Stands for a power cut."""
 
 
-@every_learner
+@the_labelled_first(LEARNERS, *QUICK)
 def test_a_cut_run_goes_on_to_the_same_bits(case: Case, tmp_path: Path) -> None:
     _, whole, _ = trained(case)
 
@@ -172,7 +178,7 @@ def test_it_changes_neither_the_data_nor_the_model_it_was_given(case: Case) -> N
     assert all(torch.equal(values, given[key]) for key, values in model.state_dict().items())
 
 
-@every_stage_the_labelled_first
+@the_labelled_first(STAGES)  # what needs no labels is seldom led astray by them
 def test_no_stage_sees_a_test_label(case: Case, tmp_path: Path) -> None:
     """Other test labels, same bits: through the trial that every comparison and command uses."""
     name, task = case
@@ -216,7 +222,9 @@ def classifier() -> Model:
     return stage.run(train, start(train, case), RunContext(budget=Budget(passes=3000))).model
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "carlini-wagner" else name for name in ATTACKS]
+)
 def test_an_attack_fools_within_its_threat(name: str, margin: Margin) -> None:
     """It lowers accuracy, stays within its bound, and does nothing at strength 0."""
     model, test = classifier(), example("class").fold(TEST)

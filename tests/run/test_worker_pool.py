@@ -10,7 +10,7 @@ def halved(number: int, by: int) -> float:
     return number / by
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_jobs_are_done_wherever_they_run(workers: int) -> None:
     executor: Executor = WorkerPool(workers)
     assert sorted(executor.map(halved, [(number, 2) for number in range(5)])) == [0, 0.5, 1, 1.5, 2]

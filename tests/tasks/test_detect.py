@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from margins import Margin
 
 from rushlight import tasks
 from rushlight.core.errors import UserError
@@ -140,7 +141,8 @@ def test_predictions_are_coco_in_the_pixels_of_the_users_images(tmp_path):
     assert only["category_id"] == 2
 
 
-def test_boxes_are_learned_from_few_images():
+@pytest.mark.slow
+def test_boxes_are_learned_from_few_images(margin: Margin):
     data = BOXES.example()
     encoder = encoders.create("conv16", image_size=32, seed=0)
     info = ModelInfo.of(data.info, (32, 32), "boxes")
@@ -148,8 +150,8 @@ def test_boxes_are_learned_from_few_images():
     before = evaluate(model, data.fold(TEST)).parts
     after = evaluate(learned(model, data.fold(TRAIN), BOXES, 100), data.fold(TEST)).parts
     at_half = {m.name: m for m in BOXES.also}["AP50"]
-    assert BOXES.value(before, at_half) < 0.03
-    assert BOXES.value(after, at_half) > 0.2  # 0.42 with seed 0; untrained 0.01
+    margin("AP50 before", BOXES.value(before, at_half), 0.03, below=True)
+    margin("AP50 after", BOXES.value(after, at_half), 0.2)
 
 
 def learned(model, data, task, steps, batch=32):

@@ -82,7 +82,7 @@ def test_the_batch_shrinks_until_the_budget_buys_enough_steps(photos: Dataset) -
 def test_progress_is_told(photos: Dataset) -> None:
     train, told = photos.fold(0), []
     stage = load_method("fixmatch")()
-    stage.run(train, start(train), RunContext(on_progress=told.append, budget=Budget(passes=8000)))
+    stage.run(train, start(train), RunContext(on_progress=told.append, budget=Budget(passes=4000)))
     assert told
     assert all(isinstance(progress, Progress) and 0 < progress.done <= 1 for progress in told)
     assert {"loss", "kept"} <= told[0].logged.keys()

@@ -70,6 +70,47 @@ def test_seeds_that_were_finished_are_not_run_again(toy: Path) -> None:
     assert not list((toy.parents[1] / "cache" / "rushlight" / "claims").iterdir())
 
 
+def test_kept_seeds_hold_for_one_version_of_the_claim_and_of_the_code(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = claims._kept("toy", 0)
+    assert claims._kept("toy", 0) == first != claims._kept("toy", 1)
+    toy.write_text(SOURCE.format(value=6.0, broken=[]))
+    other = claims._kept("toy", 0)
+    assert other != first
+    monkeypatch.setattr(claims, "code", lambda: "another version")
+    assert claims._kept("toy", 0) not in (first, other)
+
+
+@pytest.mark.parametrize("change", ["content", "name", "new"])
+def test_the_codes_hash_is_of_every_source_file(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package"
+    (package / "jobs" / "claims").mkdir(parents=True)
+    monkeypatch.setattr(claims, "__file__", str(package / "jobs" / "claims" / "run.py"))
+    (package / "a.py").write_text("x = 1\n")
+    (package / "jobs" / "b.py").write_text("y = 1\n")
+    measure = claims.code.__wrapped__
+    before = measure()
+    (package / "note.txt").write_text("no source")
+    assert measure() == before
+    if change == "content":
+        (package / "jobs" / "b.py").write_text("y = 2\n")
+    elif change == "name":
+        (package / "jobs" / "b.py").rename(package / "jobs" / "c.py")
+    else:
+        (package / "jobs" / "claims" / "d.py").write_text("")
+    assert measure() != before
+
+
+def test_seeds_of_other_code_are_run_again(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims.run_seed("toy", 0)
+    monkeypatch.setattr(claims, "load", lambda name: pytest.fail("a kept seed was run"))
+    assert [seed for seed, _ in claims._outcomes("toy", 1, 0)] == [0]
+    monkeypatch.setattr(claims, "code", lambda: "another version")
+    with pytest.raises(pytest.fail.Exception, match="was run"):
+        list(claims._outcomes("toy", 1, 0))
+
+
 def test_a_margin_moves_the_claimed_side() -> None:
     claim = Claim(
         "x", "", "", "", "", (Effect("gain", "", margin=-2.0), Effect("gain", "", margin=2.0)), 3, lambda s: {}

@@ -26,11 +26,11 @@ def board(photos: Dataset, tmp_path_factory: pytest.TempPathFactory):
 
 def test_the_better_recipe_leads_and_the_report_is_there(board, margin: Margin) -> None:
     """A learning rate of nothing learns nothing: the comparison must see it."""
+    gain = board.ranking.gains["supervised(learning_rate=1e-08)"]
+    margin("upper end of the gain", gain.high, 0.0, below=True)
     assert board.best in ("supervised", "fixmatch")
     assert board.ranking.names[-1] == "supervised(learning_rate=1e-08)"
     assert board.ranking.names[-1] not in board.ranking.best
-    gain = board.ranking.gains["supervised(learning_rate=1e-08)"]
-    margin("upper end of the gain", gain.high, 0.0, below=True)
     page = (board.out / "report.html").read_text()
     assert "supervised(learning_rate=1e-08)" in page.replace("\u200b", "").replace("<wbr>", "")
 
@@ -110,7 +110,7 @@ def test_other_tasks_are_ranked_too(task: str, tmp_path: Path) -> None:
 def test_a_recipe_that_fails_does_not_stop_the_others(photos: Dataset, tmp_path: Path) -> None:
     recipes = ["supervised(learning_rate=1e30)", "supervised"]
     board = compare(photos, recipes, budget="600", seeds=2, out=tmp_path, workers=0)
-    assert board.best == "supervised"
+    assert set(board.ranking.names) == {"supervised", "fixmatch"}
     broken = [result for result in board.failed if "1e+30" in result.trial.recipe]
     assert len(broken) == 2
     assert "rushlight replay" in broken[0].failed

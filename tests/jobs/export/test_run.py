@@ -31,7 +31,9 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize(("name", "task"), [("conv16", "class"), ("vit96", "class"), ("vit96", None)])
+@pytest.mark.parametrize(
+    ("name", "task"), [("conv16", "class"), ("vit96", "class"), pytest.param("vit96", None, marks=pytest.mark.slow)]
+)
 def test_onnx_answers_as_pytorch_does(name: str, task: str | None, tmp_path: Path) -> None:
     one = model(name, task)
     assert to_onnx(one, tmp_path / "m.onnx") <= 1e-4
@@ -88,7 +90,7 @@ def pair(heads: dict[str, torch.nn.Module], task: str | None) -> Model:
     return Model(nets, heads, ModelInfo(image_size=(28, 28), task=task)).eval()
 
 
-@pytest.mark.parametrize("task", ["match", None])
+@pytest.mark.parametrize("task", ["match", pytest.param(None, marks=pytest.mark.slow)])
 def test_two_encoders_are_two_inputs(task: str | None, tmp_path: Path) -> None:
     one = pair({"match": Match()} if task else {}, task)
     assert to_onnx(one, tmp_path / "m.onnx") <= 1e-4

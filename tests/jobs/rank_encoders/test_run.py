@@ -175,8 +175,9 @@ def test_the_command_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "recipe",
-    ['bss(base="simclr(learning_rate=1e30)")', 'histopath-ssl(base="simclr(learning_rate=1e30)")',
-     "simclr > mlcd(clusters=8, learning_rate=1e38, warm_up=0.0)"],
+    ['bss(base="simclr(learning_rate=1e30)")',
+     pytest.param('histopath-ssl(base="simclr(learning_rate=1e30)")', marks=pytest.mark.slow),
+     pytest.param("simclr > mlcd(clusters=8, learning_rate=1e38, warm_up=0.0)", marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_the_failed_step_of_any_stage_is_replayed(recipe: str, photos: Dataset, tmp_path: Path) -> None:
     """Add-ons, stages that pay before they train, second stages: each is restored by its own `run`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from margins import Margin
 from sklearn.linear_model import LogisticRegression
 
 from rushlight.data.dataset import Dataset
@@ -43,7 +44,8 @@ def probe(model: Model, photos: Dataset) -> float:
     return LogisticRegression(C=0.1, max_iter=300).fit(features[:500], labels[:500]).score(features[500:], labels[500:])
 
 
-def test_it_learns_features_without_labels_and_hands_on_the_projector(photos):
+@pytest.mark.slow
+def test_it_learns_features_without_labels_and_hands_on_the_projector(photos, margin: Margin):
     data = photos.without("class")
     trained = (
         Recipe.parse("barlow-twins(batch=64)")
@@ -52,18 +54,19 @@ def test_it_learns_features_without_labels_and_hands_on_the_projector(photos):
     )
     assert trained.head_names == ["projector"]
     before, after = probe(fresh(), photos), probe(trained, photos)
-    assert after > before + 0.03
-    assert after > 0.68
+    margin("gain over the untrained", after - before, 0.03)
+    margin("accuracy", after, 0.68)
 
 
-def test_without_the_price_of_redundancy_dimensions_copy_each_other(photos):
+@pytest.mark.slow
+def test_without_the_price_of_redundancy_dimensions_copy_each_other(photos, margin: Margin):
     data, ranks = photos.without("class"), {}
     for weight in (0.0, 0.0051):
         recipe = Recipe.parse(f"barlow-twins(batch=64, weight={weight})")
         trained = recipe.run(data, fresh(), RunContext(task=None, budget=Budget(passes=6e3))).model
         embeddings = trained.predict(photos["image"], names=["projector"])["projector"]
         ranks[weight] = effective_rank(singular_values(embeddings))
-    assert ranks[0.0] < 0.6 * ranks[0.0051]
+    margin("effective rank, without over with", ranks[0.0] / ranks[0.0051], 0.6, below=True)
 
 
 def test_the_step_is_the_papers_loss_of_two_different_policies_each_in_its_own_forward(photos):

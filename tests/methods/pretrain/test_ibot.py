@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from lightly.loss import DINOLoss, IBOTPatchLoss
+from margins import Margin
 from pretraining import prepared
 
 from rushlight.losses.self_distillation import sharpened
@@ -14,7 +15,7 @@ from rushlight.nets.vit import grid_of
 VIT = "vit64-p7"
 
 
-def test_the_student_learns_to_answer_as_its_teacher_does() -> None:
+def test_the_student_learns_to_answer_as_its_teacher_does(margin: Margin) -> None:
     """On one batch in the same views, with the teacher at rest: without learning the loss stays as it is, exactly."""
     learner = prepared(IBOT, encoder=VIT, local=0, outputs=64, hidden=64, drop_path=0.0)
     batch, optimiser = learner.draw(8, 0), torch.optim.AdamW(learner.model.parameters(), lr=1e-3)
@@ -25,7 +26,7 @@ def test_the_student_learns_to_answer_as_its_teacher_does() -> None:
         losses[-1].backward()
         optimiser.step()
     # It falls by 0.75, 0.88, 0.46 and 0.44 with seeds 0 to 3 (mean 0.63, deviation 0.22).
-    assert float((losses[0] - losses[-1]).detach()) > 0.2
+    margin("fall of the loss", (losses[0] - losses[-1]).detach(), 0.2)
 
 
 def test_the_patch_loss_is_lightlys_and_the_official_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from margins import Margin
 
@@ -18,6 +19,7 @@ def model_of(name: str = "conv16", size: int = 28) -> Model:
     return Model(encoders.create(name, image_size=size, seed=0), {}, ModelInfo(image_size=(size, size))).eval()
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns_and_chooses_its_rate_by_training_labels_alone(margin: Margin):
     photos, model = fashion.load(), model_of()
     train, test = photos.select(torch.arange(150)), photos.fold(TEST).select(torch.arange(300))

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from margins import Margin
 
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
@@ -46,7 +47,8 @@ def others() -> Dataset:
     return photos.select(rows)
 
 
-def test_a_trained_backbone_leads_its_untrained_self_on_its_own_classes(trained: Model) -> None:
+@pytest.mark.slow
+def test_a_trained_backbone_leads_its_untrained_self_on_its_own_classes(trained: Model, margin: Margin) -> None:
     """By 31 points in neighbours and in retrieval, of which a third is asked for here."""
     photos = fashion.load().select(torch.cat([torch.arange(2000, 2400), torch.arange(12_000, 12_200)]))
     heard: list[Progress] = []
@@ -54,8 +56,8 @@ def test_a_trained_backbone_leads_its_untrained_self_on_its_own_classes(trained:
     found = judge.judge(trained, photos, RunContext(on_progress=heard.append))
     gains = {name: value for name, value in found.numbers.items() if name.endswith("gain over untrained")}
     assert len(gains) == 6
-    assert gains["neighbours, gain over untrained"] > 0.1
-    assert gains["retrieval, gain over untrained"] > 0.1
+    for task in ("neighbours", "retrieval"):
+        margin(f"{task}, gain over untrained", gains[f"{task}, gain over untrained"], 0.1)
     names = ["conv16", "untrained conv16", "image statistics", "RCF", "MOSAIKS"]
     assert found.table("scores")["backbone"] == names
     assert sorted(found.table("ranking")["backbone"]) == sorted(names)
@@ -80,6 +82,7 @@ def test_every_task_gives_a_score_and_dense_ones_to_networks_alone(others: Datas
     assert found.table("backbones")["pretraining"] == ["untrained"]
 
 
+@pytest.mark.slow
 def test_masks_boxes_and_tags_of_the_data_are_asked_about_too() -> None:
     data = scenes.compose(60, size=32, seed=0, objects=(1, 2)).without("class")
     judge = Backbones(**QUICK, tasks=("neighbours", "segmentation", "detection", "few-label", "retrieval", "shift"))
@@ -138,7 +141,10 @@ def test_maps_are_read_at_the_images_size_where_the_encoder_takes_it() -> None:
     assert Net(model_of("mixer_s16_224", 32)).maps(images).shape[-2:] == (2, 2)  # its grid is fixed
 
 
-def test_corrupted_images_are_scored_by_the_probe_of_clean_ones(trained: Model, others: Dataset) -> None:
+@pytest.mark.slow
+def test_corrupted_images_are_scored_by_the_probe_of_clean_ones(
+    trained: Model, others: Dataset, margin: Margin
+) -> None:
     part, net = benchmark.parts(others, "class", 300, 0), Net(trained)
     ask = benchmark.linear_score(net, part)
     clean = linear.accuracy(net.features(part.train["image"]), part.labels,
@@ -146,7 +152,7 @@ def test_corrupted_images_are_scored_by_the_probe_of_clean_ones(trained: Model, 
     assert ask(part.test["image"]) == pytest.approx(clean)
     hard = benchmark.shifted(ask, part.test["image"], severity=5, seed=0)
     assert set(hard) == {"blur", "noise", "contrast"}
-    assert min(hard.values()) < clean
+    margin("accuracy lost by the worst corruption", clean - min(hard.values()), 0.0)
 
 
 def test_what_cannot_be_tuned_gets_a_probe_of_the_few(others: Dataset) -> None:

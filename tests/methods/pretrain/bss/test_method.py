@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from margins import Margin
 from pretraining import fresh, photos
 
 from rushlight.core.catalogue import cards, load_method
@@ -31,7 +32,9 @@ def prepared(**settings) -> BSS:
     return stage
 
 
-@pytest.mark.parametrize("base", JOINT)
+@pytest.mark.parametrize(
+    "base", [name if name in ("simclr", "dino") else pytest.param(name, marks=pytest.mark.slow) for name in JOINT]
+)
 def test_every_joint_embedding_learner_takes_it(base: str) -> None:
     learner = prepared(base=base).learner
     loss = learner.step(learner.draw(8, 0))
@@ -99,7 +102,8 @@ def test_what_cannot_be_is_said(settings: dict, says: str) -> None:
         BSS(**settings)
 
 
-def test_features_tell_domains_apart_less_than_without_it() -> None:
+@pytest.mark.slow
+def test_features_tell_domains_apart_less_than_without_it(margin: Margin) -> None:
     data = photos()
     domain = torch.arange(len(data)) % 2
     tint = torch.tensor([[1.0, 0.6, 0.3], [0.3, 0.6, 1.0]])[domain][:, :, None, None]
@@ -112,4 +116,4 @@ def test_features_tell_domains_apart_less_than_without_it() -> None:
     }.items():
         model = stage.run(styled, fresh(), RunContext(task=None, budget=Budget(passes=10e3))).model
         found[name] = knn.purity(pooled(model, styled["image"]), domain)
-    assert found["bss"] < found["plain"] - 0.03
+    margin("purity of domains, plain less bss", found["plain"] - found["bss"], 0.03)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from margins import Margin
 from PIL import Image
 from pretraining import fresh
 from torch import Tensor
@@ -17,6 +18,7 @@ from rushlight.data.sources.read import load
 from rushlight.data.synthetic import tissue
 from rushlight.measure import linear
 from rushlight.measure.features import pooled
+from rushlight.methods.pretrain.histopath_ssl import slides
 from rushlight.methods.pretrain.histopath_ssl.method import HistopathSSL, Slides, nearer
 from rushlight.methods.pretrain.histopath_ssl.stain import Statistics
 from rushlight.nets import encoders
@@ -39,7 +41,8 @@ def prepared(patches: Dataset, **settings) -> HistopathSSL:
     return stage
 
 
-def test_features_carry_over_to_an_unseen_laboratory(patches: Dataset) -> None:
+@pytest.mark.slow
+def test_features_carry_over_to_an_unseen_laboratory(patches: Dataset, margin: Margin) -> None:
     train, test = tissue.compose(200, labs=(0,), seed=7), tissue.compose(400, labs=(4,), seed=8)
 
     def accuracy(model: Model) -> float:
@@ -52,10 +55,13 @@ def test_features_carry_over_to_an_unseen_laboratory(patches: Dataset) -> None:
         .run(patches, start, RunContext(task=None, budget=Budget(passes=8e3)))
         .model
     )
-    assert accuracy(model) > accuracy(start) + 0.05
+    margin("gain over the untrained", accuracy(model) - accuracy(start), 0.05)
 
 
-@pytest.mark.parametrize("base", ["simclr", "msn(focal=2)", "dino(local=1)", "byol"])
+@pytest.mark.parametrize(
+    "base",
+    ["simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("msn(focal=2)", "dino(local=1)", "byol"))],
+)
 def test_it_changes_the_views_of_any_base(base: str, patches: Dataset) -> None:
     stage = prepared(patches, base=base)
     learner = stage.learner
@@ -174,21 +180,24 @@ def test_the_neighbouring_magnification_is_the_middle_enlarged(patches: Dataset)
     torch.testing.assert_close(never, images.float() / 255)
 
 
-def test_slides_are_judged_by_their_labels_with_intervals() -> None:
+@pytest.mark.slow
+def test_slides_are_judged_by_their_labels_with_intervals(margin: Margin) -> None:
     data = tissue.slides(24, patches=12, share=0.4, seed=2)
     model = Model(encoders.create("conv16", image_size=32, seed=0))
     found = Slides(draws=50, titration=(0.5, 1.0)).judge(model, data, RunContext(seed=0))
     for pooling in ("mean", "attention"):
         area = found.measure(f"AUC, {pooling}")
         assert area.low <= area.value <= area.high
-    assert max(found.numbers["AUC, mean"], found.numbers["AUC, attention"]) > 0.65
+    margin("the better AUC", max(found.numbers["AUC, mean"], found.numbers["AUC, attention"]), 0.65)
     labelled, areas = found.curve("label titration").series["mean"]
     assert labelled[0] == pytest.approx(9, abs=1)
     assert labelled[1] == 18
     assert areas[-1] == pytest.approx(found.numbers["AUC, mean"])
 
 
-def test_any_share_of_the_slides_can_be_labelled() -> None:
+def test_any_share_of_the_slides_can_be_labelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    guess = lambda train, test, classes, seed: torch.full((len(test.labels), classes), 1 / classes)  # noqa: E731
+    monkeypatch.setattr(slides, "_attended", guess)  # only means are asked about here
     data = tissue.slides(12, patches=3, share=1.0, seed=2)
     judge = Slides(folds=2, draws=1, titration=[0.01, 0.5, 0.95, 1])
     labelled, areas = judge.judge(fresh(), data, RunContext(seed=0)).curve("label titration").series["mean"]

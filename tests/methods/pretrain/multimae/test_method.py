@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from margins import Margin
 from pretraining import fresh, photos, prepared
 
 from rushlight.augment import mask
@@ -40,7 +41,7 @@ def shown(learner: MultiMAE, data: Dataset, n: int = 8) -> tuple[dict, dict]:
     return learner.prepared({name: columns[name] for name in learner.every})
 
 
-def test_every_modality_is_seen_and_rebuilt_and_the_losses_fall(whole: Dataset) -> None:
+def test_every_modality_is_seen_and_rebuilt_and_the_losses_fall(whole: Dataset, margin: Margin) -> None:
     learner = ready(whole)
     assert learner.every == ["image", "depth", "mask"]
     values, known = shown(learner, whole)
@@ -55,7 +56,8 @@ def test_every_modality_is_seen_and_rebuilt_and_the_losses_fall(whole: Dataset) 
     # Seeds 0 to 3: image 0.18 to 0.20, normalised 0.67 to 0.68, mask 0.29 to 0.35, depth 0.965 to 0.983.
     bounds = {"image": 0.4, "normalised": 0.8, "mask": 0.6, "depth": 0.995}
     assert set(left) == set(bounds)
-    assert all(left[name] < bound for name, bound in bounds.items())
+    for name, bound in bounds.items():
+        margin(f"loss left, {name}", left[name], bound, below=True)
 
 
 @pytest.mark.parametrize(("normalised", "name"), [(True, "normalised"), (False, "image")])
