@@ -77,7 +77,7 @@ def test_the_probe_learns_tags_and_passes_over_unknown_ones(margin: Margin):
     found = {"all": tags, "half": hidden}
     found = {name: linear.tag_score(bank, given, queries, asked) for name, given in found.items()}
     for name, score in found.items():
-        margin(f"mAP, {name} known", score, 0.8)
+        margin(f"mAP, {name} known", score, 0.7)
     wrong = hidden.clone()
     wrong[::2, 0] = 1 - tags[::2, 0]
     margin("loss by wrong tags", found["half"] - linear.tag_score(bank, wrong, queries, asked), 0.1)

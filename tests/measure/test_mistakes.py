@@ -41,10 +41,10 @@ def test_planted_label_mistakes_are_found(flipped: tuple[Dataset, torch.Tensor],
     table = found.table("suspects")
     hits = wrong[table["row"]]
     margin("found of 50", hits.sum(), 34.5)  # by chance 50 · share
-    margin("precision", hits.double().mean(), 3 * 0.05)
+    margin("precision", hits.double().mean(), 2 * 0.05)
     likely = hits[: int(found.numbers["likely"])]
     margin("likely ones found of 50", likely.sum(), 19.5)
-    margin("precision of the likely ones", likely.double().mean(), 0.5)
+    margin("precision of the likely ones", likely.double().mean(), 0.4)
     assert table["label quality"] == sorted(table["label quality"])
     truth = fashion.load()["class"]
     healed = [fashion.CLASS_NAMES[truth[row]] == said for row, said in zip(table["row"], table["suggested"])]
@@ -73,7 +73,7 @@ def test_planted_tag_mistakes_are_found(margin: Margin) -> None:
     data = Dataset({"image": data["image"], "tags": tags}, Info(tag_names=("shoe", "never")))
     found = mistakes(untrained(data), data, tasks.find("tags"))
     table = found.table("suspects")
-    margin("found of 20", len(set(table["row"]) & set(wrong.tolist())), 11.5)
+    margin("found of 20", len(set(table["row"]) & set(wrong.tolist())), 9.5)
     margin("suspects", len(table["row"]), 39.5, below=True)
     assert set(table["tag"]) == {"shoe"}
     assert "never" in " ".join(found.notes)

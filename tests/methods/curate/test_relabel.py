@@ -139,8 +139,8 @@ def test_crops_learn_what_their_own_part_of_the_map_says(cutmix, margin: Margin)
     bright, dark = data["image"][:, :, :, :8], data["image"][:, :, :, 8:]
     parts = torch.cat([bright, bright], 3), torch.cat([dark, dark], 3)
     said = [learnt.predict(part)["class"].softmax(1).mean(0) for part in parts]
-    margin("probability of bright", said[0][0], 0.85)
-    margin("probability of dark", said[1][1], 0.85)
+    margin("probability of bright", said[0][0], 0.8)
+    margin("probability of dark", said[1][1], 0.8)
 
 
 @pytest.mark.slow
@@ -152,5 +152,5 @@ def test_a_student_of_label_maps_learns(margin: Margin):
     student = Supervised().run(data, annotator, RunContext(budget=Budget(passes=3500.0))).model
     untrained = evaluate(_model(), test, "class").value
     learned = evaluate(student, test, "class").value
-    margin("accuracy", learned, 0.4)
+    margin("accuracy", learned, 0.3)
     margin("gain over the untrained", learned - untrained, 0.2)
