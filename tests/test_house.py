@@ -17,6 +17,7 @@ WITHOUT_MODULE = {
     "data/columns/test_installed.py": "kinds that another package brings",
     "methods/test_catalogue.py": "what every method must do",
     "methods/test_float64.py": "what no step of a method may do",
+    "methods/test_memory.py": "what no method may hold",
     "methods/test_two_processes.py": "what every method gives on two processes",
     "tasks/test_f1.py": "the part of tasks.scores that PU-MLC's paper defines",
 }

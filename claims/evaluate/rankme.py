@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import fashion
 from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure import linear
+from rushlight.measure.features import pooled
 from rushlight.methods.evaluate.rankme import RankMe, select
 from rushlight.nets import encoders
 from rushlight.run import hardware
@@ -37,19 +35,10 @@ def pretrained(data: Dataset, seed: int, weight: float, rate: float) -> Model:
     ).model
 
 
-def features(model: Model, images: torch.Tensor) -> np.ndarray:
-    return model.predict(images, names=["features"])["features"].numpy()
-
-
-def probe() -> object:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=5000))
-
-
 def known(model: Model, train: Dataset, test: Dataset) -> float:
     """Accuracy (0 … 100) of a linear probe with 2,000 labels on the photos the encoder was trained on the like of."""
-    rows = torch.arange(2000)
-    fitted = probe().fit(features(model, train["image"][rows]), train["class"][rows].numpy())
-    return 100 * fitted.score(features(model, test["image"]), test["class"].numpy())
+    few = train.select(torch.arange(2000))
+    return 100 * linear.accuracy(pooled(model, few), few["class"], pooled(model, test), test["class"])
 
 
 def foreign(model: Model) -> float:
@@ -59,7 +48,7 @@ def foreign(model: Model) -> float:
     digits = load_digits()
     images = torch.from_numpy(digits.images / 16).float()[:, None].expand(-1, 3, -1, -1)
     images = torch.nn.functional.interpolate(images, size=(28, 28), mode="bilinear")
-    return 100 * cross_val_score(probe(), features(model, (255 * images).byte()), digits.target, cv=5).mean()
+    return 100 * linear.folded_accuracy(pooled(model, (255 * images).byte()), torch.from_numpy(digits.target))
 
 
 def study(models: dict[float, Model], train: Dataset, test: Dataset, seed: int) -> dict[str, list[float]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import hide
 from rushlight.data.synthetic.scenes import compose
 from rushlight.jobs.claims.run import Claim, Effect
+from rushlight.measure import linear
+from rushlight.measure.features import pooled
 from rushlight.measure.spectrum import effective_rank, singular_values
 from rushlight.nets import encoders
 from rushlight.run import hardware
@@ -39,15 +38,11 @@ def trained(recipe: str, data: Dataset, seed: int) -> Model:
 
 def probe(model: Model, train: Dataset, test: Dataset, seed: int) -> float:
     """Accuracy (0 … 100) of a linear probe on frozen features, the mean over several draws of the labels."""
-    seen = [model.predict(data["image"], names=["features"])["features"].numpy() for data in (train, test)]
+    seen, other = (pooled(model, data) for data in (train, test))
     accuracy = []
     for draw in range(DRAWS):
-        rows = hide.per_class(train, LABELS, seed=seed * DRAWS + draw).known("class").nonzero().squeeze(1).numpy()
-        scale = StandardScaler().fit(seen[0][rows])
-        probe = LogisticRegression(C=0.1, max_iter=500).fit(
-            scale.transform(seen[0][rows]), train["class"][rows].numpy()
-        )
-        accuracy.append(probe.score(scale.transform(seen[1]), test["class"].numpy()))
+        rows = hide.per_class(train, LABELS, seed=seed * DRAWS + draw).known("class").nonzero().squeeze(1)
+        accuracy.append(linear.accuracy(seen[rows], train["class"][rows], other, test["class"], c=0.1))
     return 100 * sum(accuracy) / DRAWS
 
 

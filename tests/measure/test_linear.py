@@ -7,11 +7,14 @@ import pytest
 import torch
 from margins import Margin
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
 from rushlight.data.synthetic import fashion
-from rushlight.measure import linear
+from rushlight.measure import linear, mistakes
 from rushlight.measure.features import pooled, standardise
 from rushlight.nets import encoders
 from rushlight.run.model import Model, ModelInfo
@@ -92,3 +95,23 @@ def test_a_constant_feature_changes_no_probe(read):
     one, two = standardise(bank, queries), standardise(wider, asked)
     torch.testing.assert_close(two[1][:, :-1], one[1])
     assert (two[0][:, -1] == 0).all()
+
+
+def test_folds_and_features_as_they_are_agree_with_scikit_learn() -> None:
+    bank, labels = clusters(200)
+    oracle = LogisticRegression(C=0.5, max_iter=1000)
+    given = ((3 * bank).double().numpy(), labels.numpy())
+    plain = linear.fit(3 * bank, labels, c=0.5, scaled=False)
+    np.testing.assert_allclose(plain.predict_proba(given[0]), oracle.fit(*given).predict_proba(given[0]), atol=1e-6)
+    folds = cross_val_score(make_pipeline(StandardScaler(), oracle), *given, cv=5)
+    assert linear.folded_accuracy(3 * bank, labels, c=0.5) == pytest.approx(folds.mean())
+
+
+def test_no_fold_may_end_before_it_has_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, labels = clusters(200)
+    short = linear.regression(iterations=3)
+    monkeypatch.setattr(linear, "regression", lambda **settings: short)
+    with pytest.raises(UserError, match="did not converge"):
+        linear.folded_accuracy(bank, labels)
+    with pytest.raises(UserError, match="did not converge"):
+        mistakes.out_of_sample(bank.double().numpy(), labels.numpy())

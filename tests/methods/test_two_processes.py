@@ -25,11 +25,13 @@ from rushlight.train.plan import Plan
 BATCH = 8
 ALONE = {"pu-mlc": {"consistency": 0.0}, "histopath-ssl": {"look": plain}}
 """What each process draws for itself, as it draws views: partners to mix with; turns and stains."""
+SURE = {"cw-bass": {"base": 0.2, "low": 0.0, "class_aware": "always"}}
+"""Settings with which an untrained teacher's labels count, some of them."""
 
 
 def outcome(case: Case, rank: int, processes: int) -> dict[str, torch.Tensor]:
     """The loss of one step and the gradients of the network, as this process has them."""
-    learner, (name, _) = prepared(case), case
+    learner, own = prepared(case), ALONE.get(case[0], {}) | SURE.get(case[0], {})
     synchronise(learner).double()  # so that what differs is the method, not the order of sums
     whole = policy.identity(learner.model.info.image_size)
     for attribute, value in vars(learner).items():
@@ -37,15 +39,19 @@ def outcome(case: Case, rank: int, processes: int) -> dict[str, torch.Tensor]:
             setattr(learner, attribute, whole)
         elif isinstance(value, tuple | list) and any(isinstance(each, Policy) for each in value):
             setattr(learner, attribute, type(value)(whole for _ in value))
-        elif attribute in ALONE.get(name, {}):
-            setattr(learner, attribute, ALONE[name][attribute])
+        elif attribute in own:
+            setattr(learner, attribute, own[attribute])
     for module in learner.modules():
         if isinstance(module, DropPath):
             module.drop_prob = 0.0
     learner.plan = Plan(BATCH, 10, 1.0, 1.0)
     learner.generator = lambda stream=0: torch.Generator().manual_seed(0)  # type: ignore[method-assign]
     learner.process, learner.processes, learner.step_index = rank, processes, 5
-    loss = learner.step(learner.draw(BATCH, 5))
+    batch = learner.draw(BATCH, 5)
+    for rows in batch.values():
+        if "mask" in rows:
+            rows["mask"][rows["mask"] == 1] = 255  # so that one process knows more pixels than the other
+    loss = learner.step(batch)
     loss.backward()
     gradients = {key: p.grad for key, p in learner.named_parameters() if p.grad is not None}
     return {"loss": loss.detach(), **gradients}

@@ -309,7 +309,7 @@ class Columns(Mapping[str, Values]):
 
 
 class Reader:
-    """A column that is indexed like a tensor and reads the rows that are asked for."""
+    """A column that is indexed and split like a tensor, and reads the rows that are asked for."""
 
     def __init__(self, stored: Stored):
         self._stored = stored
@@ -320,6 +320,15 @@ class Reader:
 
     def __getitem__(self, rows: Chosen) -> Any:
         return self._stored.read(at.normal(rows, len(self)))
+
+    def split(self, size: int) -> Iterator[Any]:
+        """Yield the rows in order, `size` at a time (of no rows, one empty part); none is held."""
+        return self._stored.chunks(size)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content: equal for equal columns."""
+        return self._stored.digest
 
 
 def _stored(name: str, values: Any, rows: int, first: str) -> Stored:

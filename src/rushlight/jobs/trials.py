@@ -16,7 +16,7 @@ from typing import Any
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
 from rushlight.data.dataset import Dataset
-from rushlight.nets.vit import is_vit
+from rushlight.nets.vit import check_vit
 from rushlight.run import choose, trial
 from rushlight.run.budget import Spent
 from rushlight.run.executor import Executor
@@ -171,9 +171,8 @@ def suits(recipes: Sequence[str], common: Trial, data: Dataset) -> None:
     """
     encoder = trial.initial(common, data).encoder
     for name in {step.name for recipe in recipes for step in Recipe.parse(recipe).steps}:
-        if choose.needs_vit(name) and not is_vit(encoder):
-            raise UserError(f"'{name}' works on the tokens of a vision transformer, and '{encoder.name}' is none: "
-                            "name one, such as --encoder vit96")  # fmt: skip
+        if choose.needs_vit(name):
+            check_vit(encoder, name)
 
 
 def split_recipes(text: str) -> list[str]:

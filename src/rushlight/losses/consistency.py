@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from rushlight.core.distributed import all_sum, world_size
+
 Logits = Float[Tensor, "batch classes *space"]
 Targets = Float[Tensor, "batch classes *space"] | Integer[Tensor, "batch *space"]
 Entries = Float[Tensor, "batch *space"]
@@ -61,13 +63,15 @@ def dynamic_threshold(
     low: float = 0.3,
     high: float = 0.8,
 ) -> Float[Tensor, ""]:
-    """clamp(base / (1 + exp(−sensitivity (mean(c) − ½))), low, high): CW-BASS' threshold (arXiv 2502.15152).
+    """clamp(base / (1 + exp(−sensitivity (mean(c) − ½))), low, high): CW-BASS' threshold (arXiv 2502.15152), c of the
+    joined batch of all processes.
 
     With these defaults it can only move between 0.300 (mean confidence ½) and 0.337 (mean confidence 1),
     and so keeps almost everything: watch the share that is kept, and raise `base` and `low` if that is too
     much.
     """
-    return (base * torch.sigmoid(sensitivity * (confidence.mean() - 0.5))).clamp(low, high)
+    mean = all_sum(confidence.mean()) / world_size()
+    return (base * torch.sigmoid(sensitivity * (mean - 0.5))).clamp(low, high)
 
 
 def enqueue(

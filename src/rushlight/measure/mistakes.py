@@ -19,7 +19,6 @@ Reference: Northcutt, Jiang, Chuang, Confident Learning, JAIR 70, 2021.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,11 +31,12 @@ from torch import Tensor
 from rushlight.core.errors import UserError
 from rushlight.core.findings import Findings, Measure, Picture, Pictures, Table
 from rushlight.data.dataset import Dataset
+from rushlight.measure import linear
 from rushlight.run.model import Model
 from rushlight.tasks import Task
 from rushlight.tasks.base import Question, names_of
 
-FOLDS = 5
+FOLDS, C = 5, 0.1
 LIKELY = 0.02
 """The label quality below which a suspect is called a likely mistake."""
 COLUMNS = ("row", "image", "given", "suggested", "label quality")
@@ -208,15 +208,11 @@ def suspects(
 def out_of_sample(features: Features, labels: Labels, *, seed: int = 0) -> Float[np.ndarray, "n classes"]:
     """Each image's class probabilities by a logistic regression that was fitted on the other folds."""
     from sklearn.decomposition import PCA
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     first = [PCA(WIDTH, random_state=seed)] if features.shape[1] > WIDTH < len(features) * (FOLDS - 1) // FOLDS else []
-    learner = make_pipeline(*first, StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
+    learner = make_pipeline(*first, linear.regression(c=C))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # probabilities that are nearly final serve as well
+    with linear.converging(features.shape, C):
         return cross_val_predict(learner, features, labels, cv=folds, method="predict_proba")

@@ -10,8 +10,9 @@ not align, and torchvision antialiases when it shrinks.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,19 @@ from rushlight.run.model import Model
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 TIMM = "timm's weights"
 """How the recipe of a model with timm's pretrained weights begins."""
+
+
+@runtime_checkable
+class Unread(Protocol):
+    """Images that are read some at a time: a data set's `reader`, or what is computed from it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def split(self, size: int, /) -> Iterator[Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,8 @@ def resize(
 class Reader:
     """Reads features under a contract, each set of images once: what was read is kept by the bytes of the images.
 
+    Of images that are not in memory yet, no more than a batch is held.
+
     Args:
         model: the encoder; its weights must not change while a reader is in use.
         contract: by default the model's own.
@@ -113,22 +129,22 @@ class Reader:
         self.model, self.contract, self.batch = model, contract or Preprocessing.of(model), batch
         self._kept: dict[tuple[str, str, int | None], Tensor] = {}
 
-    def features(self, images: Tensor) -> Float[Tensor, "n dim"]:
+    def features(self, images: Tensor | Unread) -> Float[Tensor, "n dim"]:
         """Pooled features, float32 on the CPU."""
         return self._read("features", images, self.contract.size)
 
-    def maps(self, images: Tensor, *, size: int | None = None) -> Float[Tensor, "n dim h w"]:
+    def maps(self, images: Tensor | Unread, *, size: int | None = None) -> Float[Tensor, "n dim h w"]:
         """The last feature map; `size` stands for the contract's."""
         return self._read("maps", images, size or self.contract.size)
 
-    def _read(self, what: str, images: Tensor, size: int | None) -> Tensor:
+    def _read(self, what: str, images: Tensor | Unread, size: int | None) -> Tensor:
         key = (what, fingerprint(images), size)
         if key not in self._kept:
             self._kept[key] = self._pass(what, images, replace(self.contract, size=size))
         return self._kept[key]
 
     @torch.inference_mode()
-    def _pass(self, what: str, images: Tensor, contract: Preprocessing) -> Tensor:
+    def _pass(self, what: str, images: Tensor | Unread, contract: Preprocessing) -> Tensor:
         encoder, mode = self.model.encoder, self.model.training
         device = next(encoder.parameters()).device
         self.model.eval()
@@ -149,8 +165,10 @@ class Reader:
         return pooled.float().cpu()
 
 
-def fingerprint(images: Tensor) -> str:
-    """SHA-256 of images on the CPU, with their dtype and shape."""
+def fingerprint(images: Tensor | Unread) -> str:
+    """SHA-256 of images on the CPU, with their dtype and shape; of those that are not read, the digest they tell."""
+    if not isinstance(images, Tensor):
+        return images.digest
     images = images.contiguous()
     digest = hashlib.sha256(f"{images.dtype}{tuple(images.shape)}".encode())
     if images.numel():

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from rushlight.core.errors import UserError
 from rushlight.nets.encoders import Encoder
 
 
@@ -22,6 +23,21 @@ def is_vit(encoder: nn.Module) -> bool:
 
     model = getattr(encoder, "model", None)
     return isinstance(model, VisionTransformer) and isinstance(model.patch_embed, PatchEmbed)
+
+
+def vit_needed(method: str) -> str:
+    """Return why a method has no other encoder, as a clause."""
+    return f"'{method}' requires a vision transformer"
+
+
+def check_vit(encoder: Encoder, method: str) -> None:
+    """Refuse an encoder that is no vision transformer, for a method that works on tokens.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not is_vit(encoder):
+        raise UserError(f"{vit_needed(method)}, and '{encoder.name}' is none: name one, such as --encoder vit96")
 
 
 def patch_size(encoder: Any) -> int:

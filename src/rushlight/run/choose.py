@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rushlight.core.catalogue import load_method
 from rushlight.core.errors import UserError
 from rushlight.nets.encoders import SMALL
+from rushlight.nets.vit import vit_needed
 from rushlight.run.recipe import Recipe
 
 PREFERRED = {
@@ -48,7 +49,7 @@ def encoder(image_size: int, device: str = "cpu", *, recipes: Iterable[Recipe] =
     tokens = next((step.name for recipe in recipes for step in recipe.steps if needs_vit(step.name)), None)
     if tokens is not None:
         name = "vit96" if kind == "cpu" or image_size <= 64 else "vit_small_patch16_224"
-        return Choice(name, None, f"'{tokens}' works on the tokens of a vision transformer, at {image_size} px")
+        return Choice(name, None, f"{vit_needed(tokens)}; the images are {image_size} px")
     if image_size >= 96:
         for name in PREFERRED[kind]:
             path = _cached(name)

@@ -25,7 +25,7 @@ from rushlight.core.errors import UserError
 from rushlight.core.seeds import mix
 from rushlight.data.columns import PROVENANCE
 from rushlight.data.dataset import Dataset
-from rushlight.nets.vit import is_vit
+from rushlight.nets.vit import check_vit
 from rushlight.run.budget import Budget, count_flops, pass_flops
 from rushlight.run.model import Model, ModelInfo
 from rushlight.run.stage import Outcome, RunContext, Stage
@@ -220,9 +220,8 @@ class Learner(nn.Module, Stage):
         lacks = self.card.lacks(data, ctx.task)
         if lacks:
             raise UserError(f"'{self.name}' does not fit this data: it {lacks}")
-        if self.card.encoder == "vit" and not is_vit(model.encoder):
-            raise UserError(f"'{self.name}' requires a vision transformer, and '{model.encoder.name}' is none: "
-                            "name one, such as --encoder vit96")  # fmt: skip
+        if self.card.encoder == "vit":
+            check_vit(model.encoder, self.name)
 
     def prepare(self, data: Dataset, model: Model, ctx: RunContext) -> None:
         """Set the network up for this data; afterwards `step` can be called."""

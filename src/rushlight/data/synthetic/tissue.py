@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from rushlight.data.columns import encode_text
-from rushlight.data.dataset import Dataset, Info
+from rushlight.data.dataset import Dataset, Info, Reader
 
 KINDS = ("stroma", "lymphoid", "muscle", "tumour")
 _NUCLEI = torch.tensor([[7.0, 1.6, 1.3, 0.0], [22.0, 1.5, 1.1, 0.2], [10.0, 1.3, 2.6, 0.0], [12.0, 2.6, 1.25, 0.6]])
@@ -133,11 +133,10 @@ def tissue(image: UInt8[Tensor, "*n 3 height width"], *, density: float = 0.15) 
     return -(image.float().clamp(min=1) / 255).log().mean(-3) > density
 
 
-def tissue_share(images: UInt8[Tensor, "n 3 height width"], *, side: int = 32) -> Float[Tensor, "n"]:
+def tissue_share(images: UInt8[Tensor, "n 3 height width"] | Reader, *, side: int = 32) -> Float[Tensor, "n"]:
     """The share of each patch that shows tissue, by a grid of at least side × side of its pixels."""
     step = max(min(images.shape[-2:]) // side, 1)
-    starts = range(0, len(images), CHUNK)
-    return torch.cat([tissue(images[i : i + CHUNK, :, ::step, ::step]).float().mean((1, 2)) for i in starts])
+    return torch.cat([tissue(part[..., ::step, ::step]).float().mean((1, 2)) for part in images.split(CHUNK)])
 
 
 def tiles(

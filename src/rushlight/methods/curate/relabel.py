@@ -106,12 +106,12 @@ class ReLabel(Stage):
     def _map(self, data: Dataset, annotator: Model) -> tuple[Dataset, float]:
         """The data with the two columns of a label map, and the FLOPs this took."""
         rows = torch.arange(len(data)) if self.unlabelled else data.known("class").nonzero().squeeze(1)
-        linear = _linear(annotator, data["image"][rows[:8]])
+        linear = _linear(annotator, data.read("image", rows[:8]))
         flops, parts = 0.0, []
         for part in rows.split(256):
             if not flops:
-                flops = count_flops(lambda: self._scores(annotator, linear, data["image"][rows[:2]])) / 2
-            scores = self._scores(annotator, linear, data["image"][part])
+                flops = count_flops(lambda: self._scores(annotator, linear, data.read("image", rows[:2]))) / 2
+            scores = self._scores(annotator, linear, data.read("image", part))
             parts.append([tensor.cpu() for tensor in label_map.sparsify(scores, k=self.k)])
         values, ids = (torch.cat(column) for column in zip(*parts, strict=True))
         columns = {

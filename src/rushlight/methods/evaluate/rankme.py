@@ -115,7 +115,7 @@ class RankMe(Judge):
         rows = torch.randperm(len(data), generator=generator)[: self.samples].sort().values
         if len(rows) == 0:
             raise UserError("there is no image to measure RankMe on: give it some, with or without labels")
-        values = model.predict(data["image"][rows], names=[read])[read].flatten(1)
+        values = model.predict(data, rows=rows, names=[read])[read].flatten(1)
         if not values.isfinite().all():
             raise UserError(f"the outputs of '{read}' are not finite: this model went wrong, train it anew")
         return values

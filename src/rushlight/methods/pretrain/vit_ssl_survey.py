@@ -179,7 +179,7 @@ class VitSslSurvey(Judge):
         self, name: str, model: Model, passes: float, seconds: float, train: Dataset, test: Dataset, ctx: RunContext
     ) -> dict[str, str | float]:
         seen = train.select(train.known("class"))
-        bank, asked = (pooled(model, part["image"]) for part in (seen, test))
+        bank, asked = (pooled(model, part) for part in (seen, test))
         labels, true = seen["class"], test["class"]
         return {
             "member": name,

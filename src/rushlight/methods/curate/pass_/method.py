@@ -134,7 +134,7 @@ class Pass(Stage):
         return {f"size: a side under {self.smallest} pixels": shorter < self.smallest}, {"side": shorter.float()}
 
     def _flat(self, data: Dataset, rows: Tensor) -> Judged:
-        parts = [data["image"][part].flatten(2).float().std(2).amax(1) for part in rows.split(512) if len(part)]
+        parts = [data.read("image", part).flatten(2).float().std(2).amax(1) for part in rows.split(512) if len(part)]
         spread = torch.cat([torch.zeros(0), *parts])
         return {"colour: a single one": spread < self.flat}, {"spread": spread}
 

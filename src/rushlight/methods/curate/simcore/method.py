@@ -118,7 +118,7 @@ class SimCore(Stage):
         """FLOPs of an image's features, and of an image pass."""
         encoder = model.copy().eval().encoder
         with torch.no_grad():
-            price = count_flops(lambda: encoder(data["image"][:1].float() / 255))
+            price = count_flops(lambda: encoder(data.read("image", slice(1)).float() / 255))
         return price, pass_flops(model.encoder, (data.height, data.width))
 
     def _seen(self, target: Tensor, budget: Budget, passes: float) -> tuple[Tensor, float]:
@@ -139,7 +139,7 @@ class SimCore(Stage):
         self, model: Model, data: Dataset, target: Tensor, seen: Tensor, seed: int
     ) -> tuple[coreset.Coreset, Bool[Tensor, "rows"]]:
         rows = seen.nonzero()[:, 0]
-        own, other = (F.normalize(pooled(model, data["image"][r]), dim=1) for r in (target, seen))
+        own, other = (F.normalize(pooled(model, data.select(r)), dim=1) for r in (target, seen))
         found = coreset.select(
             other,
             self.centroids(own),

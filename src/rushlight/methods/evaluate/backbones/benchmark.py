@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from rushlight.core.catalogue import cards
 from rushlight.data.columns import TEST, TRAIN
-from rushlight.data.dataset import Dataset
+from rushlight.data.dataset import Dataset, Reader
 from rushlight.data.synthetic import scenes
-from rushlight.measure import knn, linear
+from rushlight.measure import knn, linear, preprocessing
 from rushlight.measure.features import divided, standardise
-from rushlight.measure.preprocessing import Reader, fingerprint
+from rushlight.measure.preprocessing import Unread, fingerprint
 from rushlight.methods.evaluate.backbones import corruptions, dense_probe, few_label, retrieval
 from rushlight.nets import baselines
 from rushlight.nets.encoders import MEAN
@@ -41,7 +41,8 @@ GROUPS = {
 COMMON = tuple(task for task in GROUPS if task != "fine-tune")
 """All but the dearest."""
 UNTRAINED = "untrained"
-Images = UInt8[Tensor, "n 3 height width"]
+Images = Tensor | Unread
+"""Bytes, n×3×height×width, in memory or read some at a time."""
 SCENE = ("trouser", "coat", "sneaker", "bag")
 """The classes of the composed scenes."""
 
@@ -50,7 +51,7 @@ class Net:
     """A model's encoder, frozen, by its own contract; what was read is kept."""
 
     def __init__(self, model: Model):
-        self.model, self.reader = model, Reader(model)
+        self.model, self.reader = model, preprocessing.Reader(model)
 
     def features(self, images: Images) -> Float[Tensor, "n dim"]:
         return self.reader.features(images)
@@ -65,7 +66,7 @@ class Net:
 class Simple:
     """Features that nobody trained, standardised by those of the bank."""
 
-    def __init__(self, name: str, bank: Images, *, seed: int = 0):
+    def __init__(self, name: str, bank: Tensor | Reader, *, seed: int = 0):
         self.read = baselines.make(bank[:500].float() / 255, seed=seed)[name]
         self.kept: dict[str, Tensor] = {}
         self.bank = self._raw(bank)
@@ -149,7 +150,7 @@ def parts(data: Dataset, column: str, images: int, seed: int) -> Parts:
 
 def neighbours(entrant: Entrant, given: Parts) -> float:
     """20 nearest neighbours by cosine, weighted; of tags the share among 5 by distance, as mAP."""
-    bank, asked = (entrant.features(part["image"]) for part in (given.train, given.test))
+    bank, asked = (entrant.features(part.reader("image")) for part in (given.train, given.test))
     if given.several:
         return mean_average_precision(knn.tag_shares(bank, given.labels, asked), given.true)
     return knn.accuracy(bank, given.labels, asked, given.true)
@@ -157,7 +158,7 @@ def neighbours(entrant: Entrant, given: Parts) -> float:
 
 def linear_score(entrant: Entrant, given: Parts) -> Callable[[Images], float]:
     """A linear probe: images of the test part, as they are or corrupted → its score."""
-    bank = entrant.features(given.train["image"])
+    bank = entrant.features(given.train.reader("image"))
     if given.several:
         tagger = linear.protocol(bank, given.labels)
 
@@ -172,23 +173,21 @@ def linear_score(entrant: Entrant, given: Parts) -> Callable[[Images], float]:
 
 def shifted(ask: Callable[[Images], float], images: Images, *, severity: int, seed: int) -> dict[str, float]:
     """What a probe of clean images scores on corrupted ones, corruption by corruption."""
-    return {
-        kind: ask(corruptions.corrupt(images, kind, severity=severity, seed=seed)) for kind in corruptions.CORRUPTIONS
-    }
+    return {kind: ask(corruptions.Corrupted(images, kind, severity, seed)) for kind in corruptions.CORRUPTIONS}
 
 
 def few_label_score(entrant: Entrant, given: Parts, rows: Tensor, tuning: few_label.Tuning, seed: int) -> float:
     """Fine-tuned on some rows of the training part; what cannot be tuned gets a linear probe of them."""
     few = Parts(given.train.select(rows), given.test, given.column)
     if isinstance(entrant, Simple):
-        return linear_score(entrant, few)(given.test["image"])
-    tuned = few_label.fine_tune(entrant.model, few.train["image"], few.labels, tuning, seed=seed)
-    return few_label.score(tuned.network, given.test["image"], given.true)
+        return linear_score(entrant, few)(given.test.reader("image"))
+    tuned = few_label.fine_tune(entrant.model, few.train.reader("image"), few.labels, tuning, seed=seed)
+    return few_label.score(tuned.network, given.test.reader("image"), given.true)
 
 
 def found(entrant: Entrant, given: Parts) -> float:
     """mAP of retrieval: of each test image, the training images of its class (or that share a tag)."""
-    gallery, queries = (entrant.features(part["image"]) for part in (given.train, given.test))
+    gallery, queries = (entrant.features(part.reader("image")) for part in (given.train, given.test))
     if not given.several:
         return retrieval.by_label(gallery, given.labels, queries, given.true).mean_ap
     shared = (given.true == 1).float() @ (given.labels == 1).float().T > 0
@@ -211,16 +210,16 @@ def masks_score(net: Net, train: Dataset, test: Dataset, *, seed: int = 0) -> fl
     """Mean IoU of a linear decoder of the frozen maps."""
     known = train["mask"][train["mask"] != 255]
     classes = max(len(train.info.mask_names), int(known.max()) + 1)
-    decoder = dense_probe.segmentation(net.maps(train["image"]), train["mask"], classes, seed=seed)
-    return dense_probe.mask_score(decoder, net.maps(test["image"]), test["mask"], classes)
+    decoder = dense_probe.segmentation(net.maps(train.reader("image")), train["mask"], classes, seed=seed)
+    return dense_probe.mask_score(decoder, net.maps(test.reader("image")), test["mask"], classes)
 
 
 def boxes_score(net: Net, train: Dataset, test: Dataset, *, seed: int = 0) -> float:
     """AP50 of a centre head on the frozen maps. (AP over 0.5 … 0.95 is too coarse for few, small images.)"""
     classes = max(len(train.info.box_names), int(train["boxes"][..., 4].max()) + 1)
     size = (train.height, train.width)
-    head = dense_probe.detection(net.maps(train["image"]), train["boxes"], size, classes, seed=seed)
-    return dense_probe.box_score(head, net.maps(test["image"]), test["boxes"], size)["AP50"]
+    head = dense_probe.detection(net.maps(train.reader("image")), train["boxes"], size, classes, seed=seed)
+    return dense_probe.box_score(head, net.maps(test.reader("image")), test["boxes"], size)["AP50"]
 
 
 # --- all of them ---
@@ -271,7 +270,7 @@ class Course:
             yield f"neighbours{suffix}", neighbours(entrant, part)
         ask = linear_score(entrant, part) if {"linear", "shift"} & set(self.tasks) else None
         if ask is not None and "linear" in self.tasks:
-            yield f"linear{suffix}", ask(part.test["image"])
+            yield f"linear{suffix}", ask(part.test.reader("image"))
         if "few-label" in self.tasks:
             yield f"few-label{suffix}", few_label_score(entrant, part, part.few(self.shots), self.few, seed)
         if "fine-tune" in self.tasks and isinstance(entrant, Net):
@@ -280,7 +279,7 @@ class Course:
         if "retrieval" in self.tasks:
             yield f"retrieval{suffix}", found(entrant, part)
         if ask is not None and "shift" in self.tasks:
-            for kind, score in shifted(ask, part.test["image"], severity=self.severity, seed=seed).items():
+            for kind, score in shifted(ask, part.test.reader("image"), severity=self.severity, seed=seed).items():
                 yield f"shift by {kind}{suffix}", score
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from rushlight.augment.ops import effects
+from rushlight.measure.preprocessing import Unread, fingerprint
 
-SEVERITIES = 5
+SEVERITIES, PART = 5, 500
 
 
 def blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
@@ -38,16 +41,40 @@ CORRUPTIONS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
 }
 
 
-def corrupt(
-    images: UInt8[Tensor, "n 3 height width"], kind: str, *, severity: int = 3, seed: int = 0
-) -> UInt8[Tensor, "n 3 height width"]:
-    """Bytes corrupted by one of `CORRUPTIONS`, the same way for the same seed.
+@dataclass(frozen=True)
+class Corrupted:
+    """Images corrupted part by part, anew each time that they are read, and the same way for the same seed.
+
+    Attributes:
+        kind: of `CORRUPTIONS`.
 
     Raises:
         KeyError: no such corruption. ValueError: a severity outside 1 … 5.
     """
-    if not 1 <= severity <= SEVERITIES:
-        raise ValueError(f"the severity lies between 1 and {SEVERITIES}, not at {severity}")
-    generator = torch.Generator().manual_seed(seed)
-    parts = [CORRUPTIONS[kind](part.float() / 255, severity, generator) for part in images.split(500)]
-    return torch.cat([(255 * part).round().clamp(0, 255).byte() for part in parts])
+
+    images: Tensor | Unread
+    kind: str
+    severity: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in CORRUPTIONS:
+            raise KeyError(self.kind)
+        if not 1 <= self.severity <= SEVERITIES:
+            raise ValueError(f"the severity lies between 1 and {SEVERITIES}, not at {self.severity}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape)
+
+    @property
+    def digest(self) -> str:
+        told = f"{self.kind} {self.severity} {self.seed} {fingerprint(self.images)}"
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def split(self, size: int, /) -> Iterator[UInt8[Tensor, "part 3 height width"]]:
+        """Yield at most `size` corrupted images at a time; how they are divided changes no noise."""
+        generator = torch.Generator().manual_seed(self.seed)
+        for part in self.images.split(PART):
+            values = CORRUPTIONS[self.kind](part.float() / 255, self.severity, generator)
+            yield from (255 * values).round().clamp(0, 255).byte().split(size)

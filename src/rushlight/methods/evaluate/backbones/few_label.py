@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rushlight.augment import mix, policy
+from rushlight.data.dataset import Reader
 from rushlight.measure.preprocessing import Preprocessing
 from rushlight.nets.encoders import Encoder
 from rushlight.nets.heads import Linear
@@ -73,7 +74,7 @@ class _Network(nn.Module):
 
 def fine_tune(
     model: Model,
-    images: UInt8[Tensor, "n 3 height width"],
+    images: UInt8[Tensor, "n 3 height width"] | Reader,
     targets: Int[Tensor, "n"] | Int[Tensor, "n tags"],
     tuning: Tuning = Tuning(),
     contract: Preprocessing | None = None,
@@ -91,18 +92,28 @@ def fine_tune(
     learn, held = _parted(targets, tuning.held, seed)
     found: dict[float, float] = {}
     for rate in tuning.rates if len(tuning.rates) > 1 and len(held) else ():
-        network = _trained(model, images[learn], targets[learn], outputs, tuning, contract, rate, seed)
-        found[rate] = score(network, images[held], targets[held])
+        network = _trained(model, images, targets, learn, outputs, tuning, contract, rate, seed)
+        found[rate] = score(network, images, targets, held)
     # Of equal ones the smallest: it moves the least from what was pretrained.
     best = max(sorted(found), key=lambda rate: found[rate]) if found else sorted(tuning.rates)[len(tuning.rates) // 2]
-    return Tuned(_trained(model, images, targets, outputs, tuning, contract, best, seed), best, found)
+    every = torch.arange(len(targets))
+    return Tuned(_trained(model, images, targets, every, outputs, tuning, contract, best, seed), best, found)
 
 
 @torch.inference_mode()
-def score(network: nn.Module, images: UInt8[Tensor, "n 3 height width"], targets: Tensor, *, batch: int = 250) -> float:
-    """Accuracy, or mean average precision for tags (0 … 1)."""
+def score(
+    network: nn.Module,
+    images: UInt8[Tensor, "n 3 height width"] | Reader,
+    targets: Tensor,
+    rows: Int[Tensor, "m"] | None = None,
+    *,
+    batch: int = 250,
+) -> float:
+    """Accuracy, or mean average precision for tags (0 … 1), on some rows (all by default)."""
     device = next(network.parameters()).device
-    logits = torch.cat([network(part.to(device).float() / 255).float().cpu() for part in images.split(batch)])
+    rows = torch.arange(len(targets)) if rows is None else rows
+    parts = (images[part].to(device).float() / 255 for part in rows.split(batch))
+    logits, targets = torch.cat([network(part).float().cpu() for part in parts]), targets[rows]
     if targets.ndim == 2:
         return mean_average_precision(logits.sigmoid(), targets)
     return float((logits.argmax(1) == targets).double().mean())
@@ -125,8 +136,9 @@ def _parted(targets: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
 
 def _trained(
     model: Model,
-    images: Tensor,
+    images: Tensor | Reader,
     targets: Tensor,
+    learn: Tensor,
     outputs: int,
     tuning: Tuning,
     contract: Preprocessing,
@@ -142,7 +154,8 @@ def _trained(
         generator = torch.Generator(device).manual_seed(seed)
         size = (images.shape[-2], images.shape[-1])
         views = policy.randaugment(size, n=2, m=9) if tuning.strong else policy.weak(size)
-        for step, rows in enumerate(_batches(len(images), tuning.batch, tuning.steps, seed)):
+        for step, drawn in enumerate(_batches(len(learn), tuning.batch, tuning.steps, seed)):
+            rows = learn[drawn]
             for group in optimiser.param_groups:
                 factor = optim.schedule("cosine", step / tuning.steps, warm_up=tuning.warm_up)
                 group["lr"] = group["peak"] * factor

@@ -142,7 +142,7 @@ class Backbones(Judge):
         """Every entrant's scores at one seed."""
         seed = ctx.seed + number
         given = self.course.parts(data, seed)
-        bank = given[0].train["image"] if given else data["image"][: self.images]
+        bank = (given[0].train if given else data.select(slice(self.images))).reader("image")
         scenes = benchmark.composed(self.scenes, self.scene_size, seed) if "scenes" in self.course.tasks else None
         entrants: dict[str, Entrant] = {name: Net(model) for name, model in models.items()}
         entrants |= {name: Simple(name, bank, seed=seed) for name in BASELINES}

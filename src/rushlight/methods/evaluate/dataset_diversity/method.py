@@ -2,24 +2,10 @@
 
 In a narrow domain one may pretrain on the images of the task itself, on those of related domains too, or not at all.
 The paper's three pools (generic, the target's own, all procedures) differ in size and in variety at once, and the
-larger ones train longer. Here further pools tell these apart. With S the target domain's unlabelled images, H those
-of all domains (S among them), and G foreign ones:
+larger ones train longer. Here further pools (`CELLS`, `FURTHER`) tell these apart: each is pretrained by one learner,
+from one start, for equally many steps, then fine-tuned end to end, alike, on the target's few labels, over several
+seeds; `CONTRASTS` compares them. Test images, and images that look like one, are in no pool.
 
-    cell               pool                                 what it is compared for
-    start              none: the encoder as it comes        target − start: pretraining at all
-    foreign            G, where one is given                target − foreign: the domain
-    target             S                                    few of all − target: variety
-    few of all         |S| images of H, drawn               all − few of all: size
-    few of others      |S| images of H ∖ S, drawn           few of others − target: can others stand in?
-    all                H                                    all − target: both, as in the paper
-
-Each is pretrained by one learner from one start for equally many steps; `…, equal epochs` gives a smaller pool as
-many epochs as `all` has, so that `target − target, equal epochs` is the worth of steps alone. Each is then fine-tuned
-end to end, alike, on the target's few labels, over several seeds: for masks with a feature pyramid head, by the Dice
-
-    D = 2 TP / (2 TP + FP + FN)  of each class that occurs;   gain of a over b = (D_a − D_b) / D_b
-
-Test images, and images that look like one, are in no pool. Shared: learners (by a recipe's name), the head, scores.
 Jaspers et al., 2024, arXiv:2407.17904; code: TimJaspers0801/SurgeNet.
 """
 

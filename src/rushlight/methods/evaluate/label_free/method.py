@@ -10,7 +10,7 @@ RankMe: arXiv:2210.02885; alignment and uniformity: Wang and Isola, 2020, arXiv:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,8 @@ from rushlight.run.model import Model
 from rushlight.run.stage import Judge, RunContext
 from rushlight.train.joint_embedding import crop_scale
 
+PART = 500
+"""Images that are read at once."""
 BETTER = {"RankMe": 1, "view retrieval": 1, "cluster stability": 1, "alignment + uniformity": -1}
 """The signals that encoders are ordered by, and their direction."""
 MEANING = {
@@ -95,8 +97,8 @@ class LabelFree(Judge):
 
     def signals(self, model: Model, data: Dataset, seed: int) -> dict[str, float]:
         """Each signal by name."""
-        images = self._drawn(data, seed)["image"]
-        one, other = (self._features(model, view) for view in (images, _other_view(images, seed)))
+        drawn = self._drawn(data, seed)
+        one, other = self._features(model, drawn.chunks("image", PART)), self._features(model, _other_view(drawn, seed))
         aligned, uniform = signals.alignment(one, other), signals.uniformity(one)
         return {
             "RankMe": float(spectrum.effective_rank(spectrum.singular_values(one))),
@@ -113,8 +115,8 @@ class LabelFree(Judge):
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
         return data.select(order[: self.samples].sort().values)
 
-    def _features(self, model: Model, images: Tensor) -> Float[Tensor, "n dim"]:
-        features = pooled(model, images)
+    def _features(self, model: Model, parts: Iterator[Tensor]) -> Float[Tensor, "n dim"]:
+        features = torch.cat([pooled(model, images) for images in parts])
         if not features.isfinite().all():
             raise UserError("the features of a model are not finite: it went wrong, train it anew")
         return features
@@ -136,10 +138,10 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return [float(rank) for rank in rankdata([-value for value in values])]
 
 
-def _other_view(images: Tensor, seed: int) -> Tensor:
-    """Another view of each image, as bytes: crop, flip and colours, milder than in training."""
-    size = (images.shape[-2], images.shape[-1])
+def _other_view(data: Dataset, seed: int) -> Iterator[Tensor]:
+    """Yield another view of each image, as bytes, some at a time: crop, flip and colours, milder than in training."""
+    size = (data.height, data.width)
     view = policy.self_supervised(size, scale=crop_scale(*size, smallest=0.5), jitter=(0.3, 0.3, 0.3, 0.05), blur=0.0)
     generator = torch.Generator().manual_seed(seed)
-    seen = [view(part, generator=generator) for part in images.split(500)]
-    return (255 * torch.cat(seen)).round().byte()
+    for part in data.chunks("image", PART):
+        yield (255 * view(part, generator=generator)).round().byte()

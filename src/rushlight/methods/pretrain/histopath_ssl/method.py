@@ -100,13 +100,13 @@ class HistopathSSL(AddOn):
         """
         self.learner.balance = balance = self.balance(data)
         rows = balance.draw(min(len(balance.rows), MEASURED), torch.Generator().manual_seed(0))
-        self.statistics = stains.Statistics.of(data["image"][rows])
+        self.statistics = stains.Statistics.of(data.select(rows).reader("image"))
 
     def balance(self, data: Dataset) -> Balance:
         """The patches with tissue, each with its share of the draws."""
         rows = torch.arange(len(data))
         if self.least_tissue:
-            rows = rows[tissue.tissue_share(data["image"]) >= self.least_tissue]
+            rows = rows[tissue.tissue_share(data.reader("image")) >= self.least_tissue]
         if not len(rows):
             raise UserError(f"no image of {data.info.source} shows tissue on {self.least_tissue:.0%} of it: lower "
                             "least_tissue, or 0 keeps all images")  # fmt: skip
@@ -201,7 +201,7 @@ class Slides(Judge):
         rows = data.known("class") & data.known("domain")
         data = data.select(rows)
         try:
-            bags = slides.Bags.of(pooled(model, data["image"]), data["domain"], data["class"])
+            bags = slides.Bags.of(pooled(model, data), data["domain"], data["class"])
         except ValueError as error:
             raise UserError(f"{data.info.source}: {error}; `domain` tells the slide, `class` its label") from error
         classes = max(int(bags.labels.max()) + 1, 2)

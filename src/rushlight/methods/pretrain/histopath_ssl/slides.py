@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rushlight.measure import linear
 from rushlight.methods.pretrain.histopath_ssl.mil import GatedAttention, mean_pooled
 
 Pooling = Literal["mean", "attention"]
@@ -81,14 +82,10 @@ def _attended(train: Bags, test: Bags, classes: int, seed: int) -> Tensor:
 
 
 def _regressed(train: Bags, test: Bags, classes: int) -> Tensor:
-    from sklearn.linear_model import LogisticRegression
-
-    known = mean_pooled(train.features, train.there).numpy()
-    fitted = LogisticRegression(C=1.0, max_iter=500).fit(known, train.labels.numpy())
+    fitted = linear.fit(mean_pooled(train.features, train.there), train.labels, scaled=False)
+    told = fitted.predict_proba(mean_pooled(test.features, test.there).double().numpy())
     found = torch.zeros(len(test.labels), classes)
-    found[:, torch.from_numpy(fitted.classes_)] = torch.from_numpy(
-        fitted.predict_proba(mean_pooled(test.features, test.there).numpy())
-    ).float()
+    found[:, torch.from_numpy(fitted.classes_)] = torch.from_numpy(told).float()
     return found
 
 

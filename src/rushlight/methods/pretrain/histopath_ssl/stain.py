@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from rushlight.data.dataset import Reader
+
 Space = Literal["lab", "hed"]
 Distribution = Literal["normal", "laplace", "uniform"]
 
@@ -94,7 +96,7 @@ class Statistics:
     deviations: Float[Tensor, "2 3"]
 
     @classmethod
-    def of(cls, images: UInt8[Tensor, "n 3 height width"], space: Space = "lab") -> Statistics:
+    def of(cls, images: UInt8[Tensor, "n 3 height width"] | Reader, space: Space = "lab") -> Statistics:
         """Measured on images, block by block."""
         found = [_moments(TO[space](part.float() / 255)) for part in images.split(256)]
         mean, std = (torch.cat(each) for each in zip(*found, strict=True))

@@ -107,7 +107,7 @@ class MLCD(Learner):
         """How many images the teacher embeds, and what that costs."""
         a_pass = pass_flops(model.encoder, (data.height, data.width))
         reader = Reader(self.teacher_model(model).copy().eval())
-        price = count_flops(lambda: reader.features(data["image"][:1]))
+        price = count_flops(lambda: reader.features(data.read("image", slice(1))))
         images = len(data)
         if budget.passes is not None:
             images = min(images, max(int(TEACHING * budget.passes * a_pass / price), 1))
@@ -128,7 +128,8 @@ class MLCD(Learner):
     def build(self, data: Dataset) -> None:
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.ctx.seed))
         self.chosen = order[: self.allowed].sort().values
-        labels = self.label(Reader(self.teacher_model(self.source_model)).features(data["image"][self.chosen]))
+        reader = Reader(self.teacher_model(self.source_model))
+        labels = self.label(reader.features(data.select(self.chosen).reader("image")))
         self.labels: Tensor
         self.register_buffer("labels", torch.zeros(len(data), labels.shape[1], dtype=torch.long))
         self.labels[self.chosen] = labels

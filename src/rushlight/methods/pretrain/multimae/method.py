@@ -134,14 +134,15 @@ class MultiMAE(Learner):
                             f"classes: train that model on the same ones")  # fmt: skip
         a_pass = pass_flops(model.encoder, (data.height, data.width))
         with torch.no_grad():
-            price = count_flops(lambda: teacher.logits(data["image"][:1].float() / 255, "mask"))
+            price = count_flops(lambda: teacher.logits(data.read("image", slice(1)).float() / 255, "mask"))
         rows = (~data.known("mask")).nonzero()[:, 0]
         if budget.passes is not None:
             rows = rows[: max(int(TEACHING * budget.passes * a_pass / price), 1)]
         size = (len(data), data.height, data.width)
         masks = data["mask"].clone() if "mask" in data else torch.full(size, UNKNOWN, dtype=torch.uint8)
         if len(rows):
-            masks[rows] = teacher.predict(data["image"][rows], names=["mask"])["mask"].argmax(1).byte()
+            told = teacher.predict_batches(data, rows=rows, names=["mask"])
+            masks[rows] = torch.cat([outputs["mask"].argmax(1).byte().cpu() for outputs in told])
         numbers = range(int(masks[masks != UNKNOWN].max()) + 1) if (masks != UNKNOWN).any() else ()
         names = tuple(own or names or (str(number) for number in numbers))
         paid = Spent(len(rows) * price / a_pass, len(rows) * price)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import binomtest
 from torch import Tensor
 
@@ -23,20 +23,24 @@ from rushlight.run.model import Model
 from rushlight.run.stage import Attack, Threat
 
 Curve = tuple[list[float], list[float]]
+Images = Float[Tensor, "batch 3 height width"]
+Told = dict[str, Tensor]
+"""Of each image: whether its class is the model's `first` and among its `first five`; the change's `L2` and `L∞`."""
 PIXELS = 250 * 32 * 32
 """About how many pixels are attacked at once."""
 
 
-def size(change: Float[Tensor, "batch 3 height width"], norm: str) -> Float[Tensor, "batch"]:
+def size(change: Images, norm: str) -> Float[Tensor, "batch"]:
     """The L2 (`2`) or largest (`inf`) size of each image's perturbation."""
     flat = change.flatten(1)
     return flat.abs().amax(1) if norm == "inf" else flat.norm(dim=1)
 
 
 class Audit:
-    """One classifier under attack, on the rows of a data set whose class is known.
+    """One classifier under attack, on the rows of a data set whose class is known; a batch of them is held at a time.
 
     Attributes:
+        clean: what the model says of the images as they are.
         right: the images that the model classifies rightly; the only ones that are attacked.
         table: a row for the clean images and one for each attack at each strength.
         curves: attack → (L∞ strengths, accuracy).
@@ -46,29 +50,28 @@ class Audit:
     """
 
     def __init__(self, model: Model, data: Dataset, device: str = "cpu"):
-        data = data.select(data.known("class"))
+        self.data = data.select(data.known("class"))
         self.model = model.copy().to(device).eval().requires_grad_(False)
-        self.images, self.labels = data["image"].to(device).float() / 255, data["class"].to(device)
+        self.labels = self.data["class"].to(device)
         self.at_once = max(4, PIXELS // (data.height * data.width))
-        self.right = self.logits(self.images).argmax(1) == self.labels
+        self.clean = self._asked()
+        self.right = self.clean["first"]
         self.table: list[dict[str, Any]] = []
         self.curves: dict[str, Curve] = {}
         self.distances: dict[str, Tensor] = {}
         self.masking: perturb.Masking | None = None
-        self.add("clean", Threat(strength=0.0), self.images)
+        self.add("clean", Threat(strength=0.0), self.clean)
 
-    def logits(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return torch.cat([self.model.logits(part, "class") for part in images.split(self.at_once)])
-
-    def attacked(self, attack: Attack, threat: Threat, seed: int | None = None) -> Tensor:
-        """The images, those that the model gets right perturbed."""
-        generator = None if seed is None else torch.Generator(self.images.device).manual_seed(seed)
-        result = self.images.clone()
+    def attacked(self, attack: Attack, threat: Threat, seed: int | None = None) -> Told:
+        """What the model says once those that it gets right are perturbed."""
+        generator = None if seed is None else torch.Generator(self.labels.device).manual_seed(seed)
+        told = {name: values.clone() for name, values in self.clean.items()}
         for rows in self._batches():
-            batch = self.images[rows], self.labels[rows]
-            result[rows] = attack.perturb(_classifier(self.model), *batch, threat, generator)
-        return result
+            images, labels = self._images(rows), self.labels[rows]
+            found = attack.perturb(_classifier(self.model), images, labels, threat, generator)
+            for name, values in self._told(found, labels, found - images).items():
+                told[name][rows] = values
+        return told
 
     def curve(self, name: str, attack: Attack, strengths: Sequence[float], seed: int | None = None) -> None:
         """Attack at each L∞ strength."""
@@ -80,10 +83,9 @@ class Audit:
     def nearest(self, name: str, attack: Attack) -> None:
         """Attack without a bound, by an attack that looks for the nearest error in L2."""
         threat = Threat("2", float("inf"))
-        found = self.attacked(attack, threat)
-        self.add(name, threat, found)
-        distance = size(found - self.images, "2")
-        self.distances[name] = torch.where(self.right & (distance == 0), torch.inf, distance).cpu()
+        told = self.attacked(attack, threat)
+        self.add(name, threat, told)
+        self.distances[name] = torch.where(self.right & (told["L2"] == 0), torch.inf, told["L2"]).cpu()
 
     def diagnose(self, *, eps: float, temperature: float) -> None:
         """Does FGSM fail only because the gradient vanishes in float32? Unanswered if no image is right."""
@@ -91,7 +93,7 @@ class Audit:
         parts = [
             perturb.gradient_masking(
                 _classifier(self.model),
-                self.images[rows],
+                self._images(rows),
                 self.labels[rows],
                 eps=eps,
                 temperature=temperature,
@@ -101,13 +103,11 @@ class Audit:
         ]
         self.masking = _together(parts, [len(rows) for rows in self._batches()]) if parts else None
 
-    def add(self, name: str, threat: Threat, images: Tensor) -> float:
+    def add(self, name: str, threat: Threat, told: Told) -> float:
         """Add a row to the table; its accuracy, over all images."""
-        logits, n, attacked = self.logits(images), len(images), int(self.right.sum())
-        stands = logits.argmax(1) == self.labels
+        n, attacked, stands = len(self.labels), int(self.right.sum()), told["first"]
         fooled = self.right & ~stands
-        change = (images - self.images)[fooled]
-        top = (logits.topk(min(5, logits.shape[1]), 1).indices == self.labels[:, None]).any(1)
+        changed = {norm: told[norm][fooled] for norm in ("L2", "L∞")}
         interval = binomtest(int(stands.sum()), n).proportion_ci(method="wilson")
         self.table.append(
             {
@@ -119,13 +119,33 @@ class Audit:
                 "accuracy": perturb.share(stands),
                 "low": float(interval.low),
                 "high": float(interval.high),
-                "top-5 error": perturb.share(~top),
-                "success": len(change) / max(attacked, 1),
-                "mean L2": float(size(change, "2").mean()) if len(change) else float("nan"),
-                "mean L∞": float(size(change, "inf").mean()) if len(change) else float("nan"),
+                "top-5 error": perturb.share(~told["first five"]),
+                "success": int(fooled.sum()) / max(attacked, 1),
+                **{
+                    f"mean {norm}": float(sizes.mean()) if len(sizes) else float("nan")
+                    for norm, sizes in changed.items()
+                },
             }
         )
         return self.table[-1]["accuracy"]
+
+    def _asked(self) -> Told:
+        """What the model says of all images as they are."""
+        parts = []
+        for rows in torch.arange(len(self.labels)).split(self.at_once):
+            images = self._images(rows)
+            parts.append(self._told(images, self.labels[rows], torch.zeros_like(images)))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    @torch.no_grad()
+    def _told(self, images: Images, labels: Int[Tensor, "batch"], change: Images) -> Told:
+        logits = self.model.logits(images, "class")
+        best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
+        return {"first": logits.argmax(1) == labels, "first five": best.any(1),
+                "L2": size(change, "2"), "L∞": size(change, "inf")}  # fmt: skip
+
+    def _images(self, rows: Int[Tensor, "batch"]) -> Images:
+        return self.data.read("image", rows).to(self.labels.device).float() / 255
 
     def _batches(self) -> tuple[Tensor, ...]:
         """The rows that are attacked, as many at once as memory is meant for."""

@@ -2,7 +2,7 @@
 
 CW-BASS' loss on pseudo-labels (arXiv 2502.15152) is a mean over kept pixels of confidence^γ times
 cross-entropy, plus half the plain mean over kept pixels at borders, so that borders, few and uncertain, are
-not swamped.
+not swamped. Means are over the joined batch of all processes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
+
+from rushlight.core.distributed import all_sum, share_of_count, world_size
 
 IGNORE = 255
 """The label of a pixel that counts nowhere."""
@@ -46,7 +48,7 @@ def confidence_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Return L_cw = Σ c^γ·CE / number of pixels that are not ignored (0 if all are)."""
     kept = targets != IGNORE
-    return (confidence**gamma * _pixel_cross_entropy(logits, targets) * kept).sum() / kept.sum().clamp(min=1)
+    return (confidence**gamma * _pixel_cross_entropy(logits, targets) * kept).sum() / share_of_count(kept.sum())
 
 
 def boundary_cross_entropy(
@@ -54,7 +56,7 @@ def boundary_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Return L_b, the mean cross-entropy of boundary pixels that are not ignored (0 if there are none)."""
     kept = boundary & (targets != IGNORE)
-    return (_pixel_cross_entropy(logits, targets) * kept).sum() / kept.sum().clamp(min=1)
+    return (_pixel_cross_entropy(logits, targets) * kept).sum() / share_of_count(kept.sum())
 
 
 def confidence_floors(
@@ -66,10 +68,11 @@ def confidence_floors(
     alone (the collapse that CW-BASS-v2 reports). A class that does not occur gets the floor of the least sure one.
     """
     each = F.one_hot(labels.long().flatten(), classes).to(confidence.dtype)
-    counts = each.sum(0)
-    means = (confidence.flatten() @ each) / counts.clamp(min=1)
+    counts = all_sum(each.sum(0))
+    means = all_sum(confidence.flatten() @ each) / counts.clamp(min=1)
     means = torch.where(counts > 0, means, torch.where(counts > 0, means, torch.inf).amin())
-    return scale * confidence.mean() * means / means.amax()
+    mean = all_sum(confidence.mean()) / world_size()
+    return scale * mean * means / means.amax()
 
 
 def decay_confidence(confidence: Confidence, *, factor: float = 0.9, epoch: int | None = None) -> Confidence:

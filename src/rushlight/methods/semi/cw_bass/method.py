@@ -247,7 +247,7 @@ class Labelling(Stage):
         trained = self.learner.run(data, model, ctx)
         checkpoints: list[Any] = [checkpoint.cpu() for checkpoint in self.learner.earlier] + [trained.model]
         rows = self.learner.rows(data, "unlabelled")
-        image = data["image"][:1].float() / 255
+        image = data.read("image", slice(1)).float() / 255
         price = len(checkpoints) * count_flops(lambda: trained.model.logits(image))
         a_pass = pass_flops(trained.model.encoder, (data.height, data.width))
         if ctx.budget.passes is not None:  # ranking costs at most a fifth of this half of the budget

@@ -17,6 +17,9 @@ from rushlight.data.dataset import Dataset
 from rushlight.run.model import Model
 from rushlight.tasks.scores import confusion
 
+BATCH = 64
+"""Images whose predicted maps are held at once."""
+
 
 def stability(predictions: Sequence[Int[Tensor, "n height width"]], classes: int) -> Float[Tensor, "n"]:
     """Of each image, the mean over the earlier predictions of its mIoU against the last one (ST++, equation 2).
@@ -42,14 +45,21 @@ def label_reliable(
     Returns:
         The data with these masks, and the rows that got them.
     """
-    images = data["image"][rows]
-    predictions = [model.predict(images, names=["mask"])["mask"].argmax(1) for model in checkpoints]
     classes = checkpoints[-1].head("mask").config["outputs"]
-    order = stability(predictions, classes).argsort(descending=True, stable=True)
-    kept = order[: round(share * len(rows))]
     masks: UInt8[Tensor, "n height width"] = data["mask"].clone()
-    masks[rows[kept]] = predictions[-1][kept].to(torch.uint8)
-    return data.with_columns(mask=masks), rows[kept]
+    scores = []
+    for part in rows.split(BATCH):
+        predictions = [_predicted(model, data.select(part)) for model in checkpoints]
+        scores.append(stability(predictions, classes))
+        masks[part] = predictions[-1].to(torch.uint8)
+    order = torch.cat(scores).argsort(descending=True, stable=True)
+    kept, doubtful = rows[order].tensor_split([round(share * len(rows))])
+    masks[doubtful] = data.read("mask", doubtful)
+    return data.with_columns(mask=masks), kept
+
+
+def _predicted(model: Model, data: Dataset) -> Int[Tensor, "n height width"]:
+    return model.predict(data, names=["mask"])["mask"].argmax(1)
 
 
 def _image_iou(matrices: Int[Tensor, "n classes classes"]) -> Float[Tensor, "n"]:
