@@ -202,6 +202,7 @@ def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_
 def _write_leaderboard(board: Board) -> None:
     content = {
         "verdict": board.verdict,
+        "ship": board.ship,
         "metric": board.metric,
         "rows": board.rows(),
         "choices": board.choices,
