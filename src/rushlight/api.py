@@ -303,6 +303,7 @@ def audit(
     """
     from rushlight.jobs.audit.run import audit as run
 
+    place = None if isinstance(model, Model) else os.fspath(model)
     model = model if isinstance(model, Model) else Model.load(model)
     data = data if isinstance(data, Dataset) else load(data, **model.info.canvas)
     found = run(
@@ -312,6 +313,7 @@ def audit(
         device=device,
         attack_images=attack_images,
         label_images=label_images,
+        place=place,
         command=command,
         on_progress=on_progress,
     )

@@ -36,6 +36,8 @@ def rank(results: Sequence[Result], task: str, reference: str | None = None) -> 
     matrices = {
         recipe: np.stack([_units(by[seed], found, found.metric) for seed in seeds]) for recipe, by in ranked.items()
     }
+    if next(iter(matrices.values())).size < 2:
+        raise UserError("one seed on one test image (or group) tells nothing: give more --seeds, or label more images")
     bounds = found.metric.bounds or stats.UNBOUNDED
     return stats.compare_with_best(matrices, reference=reference if reference in matrices else None, bounds=bounds)
 
