@@ -163,7 +163,8 @@ class Task(ABC):
 
     def split(self, data: Dataset, share: float, seed: int = 0, **settings: Any) -> Dataset:
         """Hold out a share of the labelled images as a test fold, every class in proportion; see `hold_out`."""
-        return split.hold_out(data, share, seed, column=self.column, **settings)
+        presence = self.presence(data) if len(data) else None
+        return split.hold_out(data, share, seed, column=self.column, presence=presence, **settings)
 
     def align(self, data: Dataset, info: Any) -> tuple[Dataset, tuple[str, ...]]:
         """Return the data with its labels in the model's numbers, matched by name, and what did not match.
