@@ -189,7 +189,8 @@ def compare(
         on_update: called about twice a second with how far it is.
 
     Returns:
-        A `Board`: it shows itself, and has `.verdict`, `.best`, `.best_model()` and `.to_pandas()`.
+        A `Board`: it shows itself, and has `.verdict`, `.ship` (the recipe that the verdict names), `.best_model()`
+        (that recipe's), `.best` (the highest mean) and `.to_pandas()`.
 
     Raises:
         UserError: nothing to learn from, a recipe that does not fit, an output folder that is in use, …
