@@ -253,7 +253,7 @@ def load(key: str, store: Store) -> Result:
     record, parts, measured = store.get(key)
     spent = Spent(**{**record["spent"], "seconds": measured["seconds"]})
     curve = [(passes, value) for passes, value in record["curve"]]
-    further = {"inference_flops": record["inference_flops"], "beside": record["beside"]}
+    further = {name: record[name] for name in ("inference_flops", "beside") if name in record}
     return Result(Trial(**record["trial"]), record["value"], parts, curve, spent, record["failed"], **further)
 
 

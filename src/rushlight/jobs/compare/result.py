@@ -128,7 +128,8 @@ class Board(Shown):
             return None
         rows = [{"recipe": name} | _further(further, name) for name in self.ranking.names]
         ends = {name: _ends(name) for name in further}
-        kinds: dict[str, Kind] = {column: "share" for name in further for column in (name, *ends[name])}
+        shares = {metric.name for metric in tasks.find(self.task).also if metric.bounds == (0.0, 1.0)}
+        kinds: dict[str, Kind] = {column: "share" for name in shares & set(further) for column in (name, *ends[name])}
         lead = frozenset(i for i, name in enumerate(self.ranking.names) if name == self.ship)
         return Table.of_rows(f"beside {self.metric}", rows, kinds=kinds, intervals=ends, lead=lead, caption=BESIDE)
 
