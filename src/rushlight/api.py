@@ -189,7 +189,8 @@ def compare(
         on_update: called about twice a second with how far it is.
 
     Returns:
-        A `Board`: it shows itself, and has `.verdict`, `.best`, `.best_model()` and `.to_pandas()`.
+        A `Board`: it shows itself, and has `.verdict`, `.ship` (the recipe that the verdict names), `.best_model()`
+        (that recipe's), `.best` (the highest mean) and `.to_pandas()`.
 
     Raises:
         UserError: nothing to learn from, a recipe that does not fit, an output folder that is in use, …
@@ -303,6 +304,7 @@ def audit(
     """
     from rushlight.jobs.audit.run import audit as run
 
+    place = None if isinstance(model, Model) else os.fspath(model)
     model = model if isinstance(model, Model) else Model.load(model)
     data = data if isinstance(data, Dataset) else load(data, **model.info.canvas)
     found = run(
@@ -312,6 +314,7 @@ def audit(
         device=device,
         attack_images=attack_images,
         label_images=label_images,
+        place=place,
         command=command,
         on_progress=on_progress,
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rushlight.measure import stats
-from rushlight.measure.stats import Interval, Ranking, claim_verdict, compare_with_best, paired, single, verdict
+from rushlight.measure.stats import Interval, claim_verdict, compare_with_best, paired, single
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
 
@@ -225,15 +225,33 @@ def test_a_ranking_needs_matching_scores(scores, reference):
         compare_with_best(scores, reference=reference)
 
 
-def test_verdict_says_what_is_shown():
-    assert "winner is best" in verdict(compare_with_best(study(0.15)))
-    tie = verdict(compare_with_best(study()))
-    assert tie.startswith("No difference shown between")
-    assert "best" not in tie
-    assert "ran alone" in verdict(compare_with_best({"a": np.ones((2, 3))}))
-    point = Interval(0.0, 0.0, 0.0, 0.0, 1.0)
-    partial = Ranking(("a", "b", "c"), ("a", "b"), {}, {("a", "b"): point}, {})
-    assert verdict(partial, {"a": "A"}) == "No difference shown between A and b; c is behind."
+def test_an_interval_stays_within_the_bounds_of_its_metric():
+    rng = np.random.default_rng(0)
+    low = np.clip(rng.normal(0.02, 0.3, (3, 40)), -1, 1.2)  # pseudo-values lie outside
+    free, cut = single(low), single(low, bounds=(0.0, 1.0))
+    assert free.low < 0 <= cut.low <= cut.mean <= cut.high == free.high
+    assert (cut.mean, cut.se, cut.df) == (free.mean, free.se, free.df)
+    flipped = single(1 - low, bounds=(0.0, 1.0))
+    assert flipped.high <= 1 < single(1 - low).high
+    scores = {"a": low, "b": np.roll(low, 7)}
+    bounded, as_before = compare_with_best(scores, bounds=(0.0, 1.0)), compare_with_best(scores)
+    assert all(0 <= i.low <= i.high <= 1 for i in bounded.alone.values())
+    assert (bounded.gaps, bounded.best) == (as_before.gaps, as_before.best)
+
+
+@given(st.floats(-0.3, 1.3), st.floats(0, 2), st.integers(0, 99))
+def test_a_bounded_interval_holds_its_mean(centre, spread, seed):
+    x = centre + spread * np.random.default_rng(seed).standard_normal((2, 9))
+    found = single(x, bounds=(0.0, 1.0))
+    assert found.low <= found.mean <= found.high
+    if 0 <= found.mean <= 1:
+        assert found.low >= 0
+        assert found.high <= 1
+
+
+def test_scores_of_another_range_get_no_form_of_shares():
+    x = np.random.default_rng(0).uniform(0, 0.01, (3, 40))
+    assert single(x, bounds=(0.0, 50.0)).high < single(x, bounds=(0.0, 1.0)).high
 
 
 @pytest.mark.parametrize(

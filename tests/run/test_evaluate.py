@@ -10,8 +10,11 @@ import torch
 
 from rushlight import tasks
 from rushlight.core.errors import UserError
+from rushlight.data.dataset import Dataset
 from rushlight.nets import encoders
-from rushlight.run.evaluate import batches, evaluate
+from rushlight.nets.heads import Linear
+from rushlight.run.budget import count_flops
+from rushlight.run.evaluate import batches, evaluate, inference_flops
 from rushlight.run.model import Model, ModelInfo
 
 LARGE = """
@@ -76,3 +79,14 @@ def test_two_thousand_masks_of_21_classes_are_scored_within_a_gigabyte():
         subprocess.run([sys.executable, "-c", LARGE.format(n=2000)], capture_output=True, text=True, check=True).stdout
     )
     assert grown < 1024 * 1024  # kilobytes
+
+
+@pytest.mark.parametrize("name", ["conv16", "vit64"])
+def test_an_answer_costs_the_encoder_once_and_the_heads_of_the_task(name):
+    """A projector is not asked, and an open head costs no second pass of the encoder."""
+    encoder = encoders.create(name, image_size=32, seed=0)
+    heads = {key: Linear(width=encoder.width, outputs=n) for key, n in (("class", 10), ("open", 11), ("projector", 99))}
+    model = Model(encoder, heads, ModelInfo(task="class", image_size=(32, 32)))
+    data = Dataset({"image": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)})
+    alone = count_flops(lambda: encoder.eval()(torch.zeros(1, 3, 32, 32)))
+    assert inference_flops(model, data, tasks.find("class")) == alone + 2 * encoder.width * (10 + 11)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rushlight import tasks
+from rushlight.tasks import precision
 from rushlight.tasks.precision import matched
 
 
@@ -26,13 +27,31 @@ def boxes_and_guesses(seed, images=8, slots=4, guesses=9, classes=3):
     return {"found": found, "true": true}
 
 
-@given(st.integers(0, 30))
-def test_the_score_of_any_images_is_faster_coco_evals(seed):
+@given(st.integers(0, 30), st.integers(1, 4), st.booleans(), st.sampled_from(range(3)))
+def test_the_score_without_each_block_is_faster_coco_evals(seed, blocks, tied, which):
     detect, parts = tasks.find("boxes"), boxes_and_guesses(seed)
-    for rows in (torch.arange(8), torch.tensor([1, 2, 5, 7])):
-        part = {name: values[rows] for name, values in parts.items()}
-        if (part["true"][..., 5] > 0).any():
-            assert detect.scorer(parts)(rows) == pytest.approx(detect.value(part), abs=1e-9)
+    metric = (detect.metric, *detect.also)[which]
+    if tied:
+        parts["found"][..., 5] = (parts["found"][..., 5] * 4).ceil() / 4
+    block = torch.arange(8) % (blocks + 1)
+    slow = super(type(detect), detect).left_out(parts, block, metric)
+    assert detect.left_out(parts, block, metric).tolist() == pytest.approx(slow.tolist(), abs=1e-9, nan_ok=True)
+
+
+def test_blocks_without_which_nothing_is_true_have_no_score():
+    parts = boxes_and_guesses(0, images=3)
+    parts["true"][1:, :, 5] = 0
+    found = tasks.find("boxes").left_out(parts, torch.arange(3))
+    assert found.isnan().tolist() == [True, False, False]
+
+
+@given(st.integers(0, 20), st.integers(1, 7))
+def test_blocks_are_counted_in_parts_where_there_are_many_matches(seed, cells):
+    parts, block = boxes_and_guesses(seed, images=12), torch.arange(12)
+    whole = tasks.find("boxes").left_out(parts, block)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "CELLS", cells)
+        assert torch.equal(tasks.find("boxes").left_out(parts, block), whole)
 
 
 def test_each_true_object_is_found_once_and_of_equals_the_last():
@@ -40,3 +59,23 @@ def test_each_true_object_is_found_once_and_of_equals_the_last():
     assert matched(overlap, [0.5]).tolist() == [[True, True, False]]
     assert matched(overlap, [0.92]).tolist() == [[False, True, False]]
     assert matched(np.zeros((2, 0)), [0.5]).tolist() == [[False, False]]
+
+
+@given(st.integers(0, 20))
+def test_many_images_are_matched_at_once_as_one_by_one(seed):
+    rng = np.random.default_rng(seed)
+    overlap = rng.choice([0.0, 0.4, 0.55, 0.7, 0.9, 1.0], (5, 6, 3))
+    assert np.array_equal(matched(overlap), np.stack([one_by_one(each) for each in overlap]))
+
+
+def one_by_one(overlap):
+    """Match in plain loops."""
+    hit = np.zeros((len(precision.IOUS), len(overlap)), dtype=bool)
+    for t, least in enumerate(precision.IOUS):
+        free = set(range(overlap.shape[1]))
+        for i, row in enumerate(overlap):
+            best = max(free, key=lambda j: (row[j], j), default=None)
+            if best is not None and row[best] >= least:
+                hit[t, i] = True
+                free.remove(best)
+    return hit

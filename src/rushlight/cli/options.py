@@ -24,9 +24,14 @@ Group = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Depth = Annotated[str | None, typer.Option(help="The folder with a depth map for each image.", rich_help_panel=DATA)]
 Size = Annotated[
-    int | None,
-    typer.Option(help="Side of the packed images in pixels; by default chosen by the device.", rich_help_panel=DATA),
+    str | None,
+    typer.Option(
+        help="Side of the packed images in pixels, or HEIGHTxWIDTH; by default chosen by the device.",
+        metavar="N",
+        rich_help_panel=DATA,
+    ),
 ]
 Fit = Annotated[
     str, typer.Option(help="How images are brought to that size: squash, crop or pad.", rich_help_panel=DATA)

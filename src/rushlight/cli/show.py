@@ -27,10 +27,11 @@ def read(
     labels: str | None,
     masks: str | None,
     group: str | None,
-    size: int | None,
+    size: str | tuple[int, int] | None,
     fit: str,
     cache: str | None,
     device: str | None = "auto",
+    depth: str | None = None,
 ) -> Any:
     """Read the data of a job; `device` None reads it at its own size."""
     from rushlight.core.errors import UserError
@@ -45,8 +46,19 @@ def read(
             labels=labels,
             masks=masks,
             group=group,
-            size=size,
+            depth=depth,
+            size=_canvas(size) if isinstance(size, str) else size,
             fit=fit,
             cache=cache,
             progress=lambda done, n: tell(done / n, ""),
         )
+
+
+def _canvas(size: str) -> int | tuple[int, int]:
+    """Read a side, or HEIGHTxWIDTH."""
+    from rushlight.core.errors import UserError
+
+    sides = size.lower().split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        raise UserError(f"--size {size}: give a side in pixels, such as 64, or HEIGHTxWIDTH, such as 48x64")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))

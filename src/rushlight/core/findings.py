@@ -113,6 +113,12 @@ class Table:
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
 
+    def without(self, *names: str) -> Table:
+        """Return the table without some columns."""
+        kept = [place for place, column in enumerate(self.columns) if column.name not in names]
+        columns, *rows = (tuple(line[place] for place in kept) for line in (self.columns, *self.rows))
+        return replace(self, columns=columns, rows=tuple(rows))
+
     def dicts(self) -> list[dict[str, Any]]:
         """Return each row by column."""
         return [dict(zip(self.names, row, strict=True)) for row in self.rows]

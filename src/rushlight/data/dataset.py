@@ -86,6 +86,10 @@ class Dataset:
         columns: name → values, each of a kind in `rushlight.data.columns.KINDS`, all with the same number of rows.
         info: what they mean.
 
+    Attributes:
+        loaded: the source and the settings that `load` was called with, so that it gives the same again; None for data
+            that were made or changed in Python.
+
     Raises:
         ValueError: a column of an unknown kind, dtype or rank, or of another length; no input column.
     """
@@ -98,6 +102,7 @@ class Dataset:
         self._hold({name: _stored(name, column, len(values[first]), first) for name, column in values.items()}, info)
 
     def _hold(self, columns: dict[str, Stored], info: Info | None) -> None:
+        self.loaded: Mapping[str, Any] | None = None
         self._columns = columns
         self._input = next(name for name in INPUTS if name in columns)
         self.info = info or Info()
@@ -230,6 +235,12 @@ class Dataset:
         if not any(name in INPUTS for name in left):
             raise ValueError(f"a data set needs an input: '{self._input}' cannot be left out")
         return self._view(left)
+
+    def loaded_by(self, settings: Mapping[str, Any]) -> Dataset:
+        """Return the same data set, with what `load` was called with."""
+        view = self._view(self._columns)
+        view.loaded = dict(settings)
+        return view
 
     def with_info(self, **changes: Any) -> Dataset:
         return self._view(self._columns, dataclasses.replace(self.info, **changes))

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from rushlight.data.dataset import Dataset
 
+DATA = "DATA"
+"""Stands for data that were made in Python, which no command can read again."""
+DEFAULTS = {"fit": "squash"}
 
-def repeat(job: str, data: Dataset, *arguments: str, **options: Any) -> str:
-    """Return the command line of a job on this data.
+
+def repeat(job: str, data: Dataset, *arguments: str, before: Sequence[str] = (), **options: Any) -> str:
+    """Return the command line of a job on this data, as it was given to the job.
+
+    Where the data were made or changed in Python, `DATA` stands for them, and a comment says how to write them.
 
     Args:
-        arguments: what follows the source, such as a recipe.
+        before, arguments: what stands before and after the source, such as a recipe.
         options: by name; those that are None or False are left out, True is a flag.
     """
-    settings = data.info.settings
-    packed = {name: settings.get(name) for name in ("labels", "masks", "group", "fit")}
-    packed["size"] = _side(settings.get("size"))
-    packed = {name: value for name, value in packed.items() if value not in (None, "squash")}
-    words = ["rushlight", job, data.info.source, *arguments]
-    for name, value in {**options, **packed}.items():
+    loaded = dict(data.loaded or {"source": DATA})
+    words = ["rushlight", job, *before, str(loaded.pop("source")), *arguments]
+    loaded["size"] = _size(loaded.get("size"))
+    read = {name: value for name, value in loaded.items() if value != DEFAULTS.get(name)}
+    for name, value in {**options, **read}.items():
         if value is True:
             words.append(f"--{name.replace('_', '-')}")
         elif value is not None and value is not False:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    remark = "" if data.loaded else f"  # {DATA}: a folder that data.save('{DATA}') wrote"
+    return shlex.join(words) + remark
 
 
-def _side(size: Any) -> int | None:
-    """The side of a square canvas, which is what `--size` takes."""
-    sides = set(size) if isinstance(size, list | tuple) else {size}
-    return int(sides.pop() or 0) or None if len(sides) == 1 else None
+def _size(size: Any) -> str | None:
+    """A canvas as `--size` takes it: a side, or HEIGHTxWIDTH."""
+    if size is None:
+        return None
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    return str(height) if height == width else f"{height}x{width}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -38,12 +37,12 @@ def measure(metric: Metric, value: float, n: int) -> Measure:
 
 def interval(task: Task, parts: Parts) -> tuple[float, float]:
     """Return the 95 % interval of the task's metric over images; the metric's bounds where it cannot be told."""
-    least, most = task.metric.bounds or (-math.inf, math.inf)
+    bounds = task.metric.bounds or stats.UNBOUNDED
     values = units(task, parts, blocks=BLOCKS)
     if len(values) < 2 or not np.isfinite(values).all():
-        return least, most
-    found = stats.single(values[None])
-    return max(least, found.low), min(most, found.high)
+        return bounds
+    found = stats.single(values[None], bounds=bounds)
+    return found.low, found.high
 
 
 def said(metric: Metric, found: Measure) -> str:

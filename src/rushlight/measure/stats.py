@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import combinations
 from typing import Any, Literal
@@ -37,6 +37,8 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 Scores = Float[np.ndarray, "seeds images"]
+UNBOUNDED, SHARE = (-math.inf, math.inf), (0.0, 1.0)
+"""The least and the greatest value of a metric."""
 
 
 @dataclass(frozen=True)
@@ -86,25 +88,39 @@ def paired(a: Scores, b: Scores, *, level: float = 0.95) -> Interval:
     return _interval(_checked(a) - _checked(b), level)
 
 
-def single(a: Scores, *, level: float = 0.95) -> Interval:
+def single(a: Scores, *, level: float = 0.95, bounds: tuple[float, float] = UNBOUNDED) -> Interval:
     """Interval of one recipe's mean over seeds and test images, both varying.
 
-    Scores within [0, 1] get Wilson's form, which stays within [0, 1] and covers near its ends.
+    Scores within [0, 1] get Wilson's form, which stays within [0, 1] and covers near its ends. Pseudo-values of a
+    metric may lie outside of its `bounds`, and so may their interval: it is cut there, which leaves out no value that
+    the metric can have, so that it covers as often as before.
     """
     a = _checked(a)
     plain = _interval(a, level)
-    if a.min() < 0 or a.max() > 1:
-        return plain
-    return _wilson(plain, images=a.shape[1], level=level)
+    within = bounds in (UNBOUNDED, SHARE) and a.min() >= 0 and a.max() <= 1
+    return _cut(_wilson(plain, images=a.shape[1], level=level) if within else plain, bounds)
 
 
-def compare_with_best(scores: Mapping[str, Scores], *, level: float = 0.95, reference: str | None = None) -> Ranking:
+def _cut(interval: Interval, bounds: tuple[float, float]) -> Interval:
+    """Return the part of an interval that lies within bounds; its mean, rounding aside, does."""
+    low, high = (min(max(end, bounds[0]), bounds[1]) for end in (interval.low, interval.high))
+    return replace(interval, low=min(low, interval.mean), high=max(high, interval.mean))
+
+
+def compare_with_best(
+    scores: Mapping[str, Scores],
+    *,
+    level: float = 0.95,
+    reference: str | None = None,
+    bounds: tuple[float, float] = UNBOUNDED,
+) -> Ranking:
     """Rank recipes, and say which cannot be told from the best.
 
     A recipe leaves the set of the best when the simultaneous interval of some other recipe's lead over it lies
     above zero. The intervals hold together for all pairs (max-t with the correlation of the differences estimated
     from the scores), so a study of equals excludes any of them in at most 1 - level of studies.
-    `reference` adds simultaneous intervals of each recipe's gain over it (Dunnett's comparison).
+    `reference` adds simultaneous intervals of each recipe's gain over it (Dunnett's comparison). Each recipe's own
+    interval stays within the metric's `bounds` (see `single`); differences are compared as they are.
 
     Raises ValueError if shapes differ, fewer than one recipe is given, or the reference is not among them.
     """
@@ -118,7 +134,7 @@ def compare_with_best(scores: Mapping[str, Scores], *, level: float = 0.95, refe
     behind = {low for (_, low), gap in gaps.items() if gap.low > 0}
     versus = tuple((name, reference) for name in names if reference is not None and name != reference)
     gains = {a: gap for (a, _), gap in _simultaneous(names, stack, versus, level).items()}
-    alone = {name: single(scores[name], level=level) for name in names}
+    alone = {name: single(scores[name], level=level, bounds=bounds) for name in names}
     best = tuple(name for name in names if name not in behind)
     return Ranking(names, best, alone, gaps, gains, reference, level)
 
@@ -147,19 +163,34 @@ def pseudo_values(
 
     Reference: Busing, Meijer, van der Leeden, Statistics and Computing 9, 1999, equation 5 (delete-m jackknife).
     """
-    n = len(parts)
+    block = blocks_of(len(parts), blocks, groups)
+    without = np.array([metric(_select(parts, block != j)) for j in range(block.max() + 1)])
+    return from_left_out(metric(parts), without, block, grouped=groups is not None)
+
+
+def blocks_of(
+    n: int, blocks: int | None = None, groups: Int[np.ndarray, " images"] | None = None
+) -> Int[np.ndarray, " images"]:
+    """Return the block of each of n images, as `pseudo_values` takes them.
+
+    Raises ValueError if there are fewer than 2 blocks, or not an image (a group) for each.
+    """
     unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     units = int(unit.max(initial=-1)) + 1
     count = min(blocks or units, units) if groups is not None else blocks or n
     if not 2 <= count <= units:
         what = "images" if groups is None else "groups"
         raise ValueError(f"{count} blocks of {units} {what}: need at least 2 blocks and one for each")
-    block = unit % count
-    whole = metric(parts)
-    share = n / np.bincount(block)
-    without = np.array([metric(_select(parts, block != j)) for j in range(count)])
+    return unit % count
+
+
+def from_left_out(
+    whole: float, without: Float[np.ndarray, " blocks"], block: Int[np.ndarray, " images"], *, grouped: bool = False
+) -> Float[np.ndarray, " blocks"]:
+    """Return pseudo-values from a metric of all images and the same without each block; see `pseudo_values`."""
+    share = len(block) / np.bincount(block)
     values = share * whole - (share - 1) * without
-    return values if groups is None else whole + count / share * (values - whole)
+    return whole + len(without) / share * (values - whole) if grouped else values
 
 
 def by_group(
@@ -182,23 +213,6 @@ def by_group(
     belongs = np.eye(count)[group]  # images × groups
     # m[j] (mean of group j - mean) = Σ over its images (value - mean)
     return mean + count / len(group) * ((values - mean) @ belongs)
-
-
-def verdict(ranking: Ranking, names: Mapping[str, str] | None = None) -> str:
-    """The ranking in one sentence. `names` maps a recipe's id to how it is shown."""
-    shown = [(names or {}).get(name, name) for name in ranking.names]
-    leaders = [(names or {}).get(name, name) for name in ranking.best]
-    rest = [name for name in shown if name not in leaders]
-    if len(shown) == 1:
-        return f"{shown[0]} ran alone, so there is nothing to compare it with."
-    if len(leaders) > 1:
-        tail = f"; {_and(rest)} {'is' if len(rest) == 1 else 'are'} behind" if rest else ""
-        return f"No difference shown between {_and(leaders)}{tail}."
-    gap = ranking.gaps[ranking.names[0], ranking.names[1]]
-    return (
-        f"{leaders[0]} is best: {100 * gap.mean:.1f} points above {shown[1]}, the next "
-        f"({100 * ranking.level:g} % interval {100 * gap.low:.1f} to {100 * gap.high:.1f})."
-    )
 
 
 def claim_verdict(
@@ -322,10 +336,6 @@ def _checked(a: np.ndarray) -> np.ndarray:
 
 def _select(parts: Any, keep: np.ndarray) -> Any:
     return parts[keep] if isinstance(parts, np.ndarray) else [p for p, k in zip(parts, keep) if k]
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def over_seeds(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:

@@ -25,6 +25,14 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def flops(number: float) -> str:
+    """Return a number of FLOPs with the letter of its size, such as `2.6 G`."""
+    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number / 1e6:.3g} M"
+
+
 def versions(python: str, *further: str) -> str:
     """Those of this library, Python, and the packages that figures may depend on."""
     known = (f"{name} {number}" for name in (*PACKAGES, *further) if (number := _version(name)))

@@ -14,6 +14,7 @@ from rushlight.core.errors import UserError
 from rushlight.core.float64 import where_float64
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.split import groups
+from rushlight.run.budget import count_flops
 from rushlight.run.model import Model
 from rushlight.tasks.base import Columns, Outputs, Task
 
@@ -77,9 +78,20 @@ def batches(
     """
     device, at = where_float64(next(model.parameters())).device, 0
     read = [name for name in (model.encoder.reads, task.column, *task.reads) if name in data]
-    names = names or [task.id, *(head for head in task.beside if head in model.head_names)]
+    names = names or heads_of(model, task)
     for outputs in model.predict_batches(data, rows=rows, names=names):
         part = rows[at : at + len(next(iter(outputs.values())))]
         at += len(part)
         columns = {name: data.read(name, part).to(device) for name in read}
         yield part, {name: values.to(device) for name, values in outputs.items()}, columns
+
+
+def heads_of(model: Model, task: Task) -> list[str]:
+    """Return the heads that answer a task: its own, and those beside it that the model has."""
+    return [task.id, *(head for head in task.beside if head in model.head_names)]
+
+
+def inference_flops(model: Model, data: Dataset, task: Task) -> float:
+    """Return the FLOPs of a task's answer for one row: of the encoder and the heads that it needs."""
+    row, names = torch.zeros(1, dtype=torch.int64), heads_of(model, task)
+    return count_flops(lambda: model.predict(data, rows=row, names=names))

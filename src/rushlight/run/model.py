@@ -110,8 +110,21 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         if not self.heads:
             return {"features": self.encoder(given[self.first])}
         sources = {name: self.sources(name) for name in self.head_names}
-        sources = {name: read for name, read in sources.items() if all(encoder in given for encoder, _ in read)}
-        found = self._features(given, {source for read in sources.values() for source in read})
+        readable = [name for name, read in sources.items() if all(encoder in given for encoder, _ in read)]
+        return self.answer(given, readable)
+
+    def answer(self, inputs: Inputs, names: Iterable[str]) -> dict[str, Tensor]:
+        """Return the outputs of these heads; what several of them read is computed once.
+
+        Raises:
+            UserError: a head reads an input that is not given.
+        """
+        given, sources = self._named(inputs), {name: self.sources(name) for name in names}
+        for name, read in sources.items():
+            lacking = [encoder for encoder, _ in read if encoder not in given]
+            if lacking:
+                raise UserError(f"the head '{name}' needs the input of the encoder '{lacking[0]}', which is not given")
+        found = self._features(given, dict.fromkeys(source for read in sources.values() for source in read))
         return {name: self.head(name)(*(found[source] for source in read)) for name, read in sources.items()}
 
     def logits(self, inputs: Inputs, name: str | None = None) -> Tensor:
@@ -120,13 +133,8 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         Raises:
             UserError: the head reads an input that is not given.
         """
-        name, given = name or self.info.task or self.head_names[0], self._named(inputs)
-        sources = self.sources(name)
-        lacking = [encoder for encoder, _ in sources if encoder not in given]
-        if lacking:
-            raise UserError(f"the head '{name}' needs the input of the encoder '{lacking[0]}', which is not given")
-        found = self._features(given, sources)
-        return self.head(name)(*(found[source] for source in sources))
+        name = name or self.info.task or self.head_names[0]
+        return self.answer(inputs, [name])[name]
 
     def _named(self, inputs: Inputs) -> Mapping[str, Tensor]:
         return {self.first: inputs} if isinstance(inputs, Tensor) else inputs
@@ -209,13 +217,14 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         self.eval()
         try:
             inputs = {name: cast(Encoder, self.encoders[name]).prepare(v.to(device)) for name, v in columns.items()}
-            outputs = self(inputs) if names is None else {name: self._one(inputs, name) for name in names}
+            outputs = self(inputs) if names is None else self._several(inputs, names)
         finally:
             self.train(mode)
         return {name: values.float() for name, values in outputs.items()}
 
-    def _one(self, inputs: Mapping[str, Tensor], name: str) -> Tensor:
-        return self.encoder(inputs[self.first]) if name == "features" else self.logits(inputs, name)
+    def _several(self, inputs: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+        plain = {"features": self.encoder(inputs[self.first])} if "features" in names else {}
+        return plain | self.answer(inputs, [name for name in names if name != "features"])
 
     # Copies and files -------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget, Spent
-from rushlight.run.evaluate import Scores, evaluate
+from rushlight.run.evaluate import Scores, evaluate, inference_flops
 from rushlight.run.model import Model, ModelInfo
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Diverged, Outcome, Progress, RunContext
@@ -85,17 +85,19 @@ class Trial:
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:24]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # told apart by identity: what is computed from one can be kept beside it
 class Result:
     """What a trial gave.
 
     Attributes:
         trial: the spec.
         value: the metric on the test fold, 0 … 1; NaN if the trial failed.
-        parts: the value's parts, one row a test image (see `engine.scores`).
+        parts: the value's parts, one row a test image (see `Task.parts`).
         curve: (image passes, value) at a few moments.
-        spent: passes, FLOPs, steps and seconds.
+        spent: passes, FLOPs, steps and seconds, of all stages, as if none had been shared with another recipe.
         failed: why it failed, in a sentence; empty if it did not.
+        inference_flops: of one image's answer by the final model, encoder and heads; NaN where it was not counted.
+        beside: the task's further scores for comparisons (see `Task.compared`), by name.
     """
 
     trial: Trial
@@ -104,6 +106,8 @@ class Result:
     curve: list[tuple[float, float]]
     spent: Spent
     failed: str = ""
+    inference_flops: float = float("nan")
+    beside: dict[str, float] = field(default_factory=dict)
 
 
 def run(
@@ -133,9 +137,17 @@ def run(
         outcome = train(trial, data, ctx, store)
     except Diverged as error:
         return diverged(trial, error, store)
-    scored = _score(outcome.model, data.fold(TEST), trial)
-    curve = [*outcome.curve, (outcome.spent.passes, scored.value)]
-    result = Result(trial, scored.value, scored.parts, curve, outcome.spent)
+    test, task = data.fold(TEST), tasks.find(trial.task)
+    scored = _score(outcome.model, test, trial)
+    result = Result(
+        trial,
+        scored.value,
+        scored.parts,
+        curve=[*outcome.curve, (outcome.spent.passes, scored.value)],
+        spent=outcome.spent,
+        inference_flops=inference_flops(outcome.model, test, task),
+        beside={metric.name: task.value(scored.parts, metric) for metric in task.compared(scored.parts)},
+    )
     keep(result, store, outcome.model)
     return result
 
@@ -229,6 +241,8 @@ def keep(result: Result, store: Store, model: Model | None) -> None:
         "curve": result.curve,
         "spent": exact,
         "failed": result.failed,
+        "inference_flops": result.inference_flops,
+        "beside": result.beside,
     }
     measured = {"seconds": result.spent.seconds, "finished": time.strftime("%Y-%m-%d %H:%M:%S"), **machine()}
     store.put(result.trial.key, record, result.parts, measured, model)
@@ -239,7 +253,8 @@ def load(key: str, store: Store) -> Result:
     record, parts, measured = store.get(key)
     spent = Spent(**{**record["spent"], "seconds": measured["seconds"]})
     curve = [(passes, value) for passes, value in record["curve"]]
-    return Result(Trial(**record["trial"]), record["value"], parts, curve, spent, record["failed"])
+    further = {name: record[name] for name in ("inference_flops", "beside") if name in record}
+    return Result(Trial(**record["trial"]), record["value"], parts, curve, spent, record["failed"], **further)
 
 
 def machine() -> dict[str, Any]:

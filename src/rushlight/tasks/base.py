@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -163,7 +163,8 @@ class Task(ABC):
 
     def split(self, data: Dataset, share: float, seed: int = 0, **settings: Any) -> Dataset:
         """Hold out a share of the labelled images as a test fold, every class in proportion; see `hold_out`."""
-        return split.hold_out(data, share, seed, column=self.column, **settings)
+        presence = self.presence(data) if len(data) else None
+        return split.hold_out(data, share, seed, column=self.column, presence=presence, **settings)
 
     def align(self, data: Dataset, info: Any) -> tuple[Dataset, tuple[str, ...]]:
         """Return the data with its labels in the model's numbers, matched by name, and what did not match.
@@ -260,9 +261,22 @@ class Task(ABC):
         """Return one number an image whose mean is the task's metric; None where there are no such numbers."""
         return None
 
-    def scorer(self, parts: Parts) -> Callable[[Int[Tensor, "n"]], float]:
-        """Return the task's metric as a function of rows, for intervals that need it of many choices of rows."""
-        return lambda rows: self.value({name: values[rows] for name, values in parts.items()})
+    def compared(self, parts: Parts) -> tuple[Metric, ...]:
+        """Return the metrics that a comparison shows beside the task's, as far as they are defined on these labels."""
+        return ()
+
+    def left_out(self, parts: Parts, block: Int[Tensor, "n"], metric: Metric | None = None) -> Float[Tensor, "blocks"]:
+        """Return a metric (by default the task's) without the rows of each block 0 … B−1, for intervals.
+
+        NaN stands where it is not defined on the others.
+        """
+        blocks = range(int(block.max()) + 1)
+        return torch.tensor([self._defined(parts, block != one, metric) for one in blocks], dtype=torch.float64)
+
+    def _defined(self, parts: Parts, rows: Bool[Tensor, "n"], metric: Metric | None) -> float:
+        with contextlib.suppress(UserError):
+            return self.value({name: values[rows] for name, values in parts.items()}, metric)
+        return float("nan")
 
     def measured(self, parts: Parts) -> dict[Metric, float]:
         """Return the metric and those beside it, as far as they are defined on these labels."""

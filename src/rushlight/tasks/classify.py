@@ -110,6 +110,11 @@ class Classify(Task):
     def per_row(self, parts: Parts) -> Float[Tensor, "n"]:
         return (parts["predicted"] == parts["true"]).double()
 
+    def compared(self, parts: Parts) -> tuple[Metric, ...]:
+        """Return the open-set scores where the images are of seen and of unseen classes."""
+        unseen = parts["unseen"].bool()
+        return (AUROC, UNSEEN, OPEN) if bool(unseen.any()) and not bool(unseen.all()) else ()
+
     def value(self, parts: Parts, metric: Metric | None = None) -> float:
         metric = metric or self.metric
         predicted, true = parts["predicted"].long(), parts["true"].long()

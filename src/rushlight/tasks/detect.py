@@ -8,7 +8,7 @@ the cells around each centre, weighted by a Gaussian.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from rushlight.tasks.base import (
 )
 from rushlight.tasks.draw import boxes_on
 from rushlight.tasks.examples import four_things
-from rushlight.tasks.precision import Matches, matched
+from rushlight.tasks.precision import IOUS, Matches, matched
 
 AP, AP50, AP75 = Metric("AP"), Metric("AP50"), Metric("AP75")
 SPREAD = 0.54
@@ -54,6 +54,8 @@ MOST = 100
 """Boxes an image, at most, as COCO counts them."""
 SAME = 0.6
 """Of two boxes of one class with a greater IoU, the surer one stays."""
+AT_ONCE = 256
+"""Images whose boxes are matched at once."""
 SHOWN, LISTED = 0.3, 0.05
 """Boxes at least so sure are counted and drawn; are written into files."""
 
@@ -132,9 +134,13 @@ class Detect(Task):
             raise UserError(f"{metric.name} needs images with boxes to test on: there is none")
         return float(_evaluated(parts).stats[(AP, AP50, AP75).index(metric)])
 
-    def scorer(self, parts: Parts) -> Callable[[Int[Tensor, "n"]], float]:
-        matches = _matches(parts)
-        return lambda rows: matches.average_precision(rows.numpy())
+    def left_out(self, parts: Parts, block: Int[Tensor, "n"], metric: Metric | None = None) -> Float[Tensor, "blocks"]:
+        found, true = parts["found"], parts["true"]
+        thresholds = {AP50: IOUS[:1], AP75: IOUS[5:6]}.get(metric or self.metric, IOUS)
+        matches = Matches.of(
+            *(each.numpy() for each in (found[..., 4:], true[..., 4:], hit_at(found, true, thresholds)))
+        )
+        return torch.from_numpy(matches.left_out(block.numpy()))
 
     def confidence(
         self, outputs: Outputs, columns: Columns, generator: torch.Generator | None = None
@@ -281,33 +287,22 @@ def unsuppressed(
 def hits(found: Float[Tensor, "n boxes 6"], true: Float[Tensor, "n slots 6"]) -> Bool[Tensor, "n boxes"]:
     """Return which boxes are right: the surest first, each takes the free true box of its class that it overlaps most,
     with an IoU of 0.5 at least."""
-    right = torch.zeros(found.shape[:2], dtype=torch.bool)
-    for row, at, hit in _each(found, true):
-        right[row, at] = torch.from_numpy(hit[0])
-    return right
+    return hit_at(found, true, IOUS[:1])[..., 0]
 
 
-def _each(found: Tensor, true: Tensor) -> Iterator[tuple[int, Tensor, Bool[np.ndarray, "thresholds boxes"]]]:
-    """Yield, image by image and class by class, the places of found boxes and which of them match."""
-    for row in range(len(found)):
-        truth = true[row][true[row, :, 5] > 0]
-        told = found[row, :, 5] > 0
-        for label in found[row, told, 4].unique().tolist():
-            at = (told & (found[row, :, 4] == label)).nonzero()[:, 0]
-            of_class = truth[truth[:, 4] == label]
-            overlap = iou(found[row, at, None, :4].double(), of_class[None, :, :4].double())
-            yield row, at, matched(overlap.numpy())
+def hit_at(
+    found: Float[Tensor, "n boxes 6"], true: Float[Tensor, "n slots 6"], thresholds: Float[np.ndarray, "t"]
+) -> Bool[Tensor, "n boxes t"]:
+    """Return which boxes, the surest first, match a true box of their class at each threshold of IoU."""
+    answers = [_hit_at(*one, thresholds) for one in zip(found.split(AT_ONCE), true.split(AT_ONCE), strict=True)]
+    return torch.cat(answers) if answers else torch.zeros(*found.shape[:2], len(thresholds), dtype=torch.bool)
 
 
-def _matches(parts: Parts) -> Matches:
-    found, true = parts["found"], parts["true"]
-    told, hit = [], []
-    for row, at, right in _each(found, true):
-        told += [(row, int(label), score) for label, score in found[row, at, 4:6].tolist()]
-        hit += list(right.T)
-    rows, slots = (true[..., 5] > 0).nonzero(as_tuple=True)
-    labels = true[rows, slots, 4].long()
-    return Matches.of(told, hit, list(zip(rows.tolist(), labels.tolist(), strict=True)))
+def _hit_at(found: Tensor, true: Tensor, thresholds: np.ndarray) -> Bool[Tensor, "n boxes t"]:
+    same = (found[..., 4][:, :, None] == true[..., 4][:, None]) & (found[..., 5] > 0)[:, :, None]
+    overlap = iou(found[:, :, None, :4].double(), true[:, None, :, :4].double())
+    overlap = torch.where(same & (true[..., 5] > 0)[:, None], overlap, -1.0)
+    return torch.from_numpy(matched(overlap.numpy(), thresholds)).movedim(1, -1)
 
 
 def _evaluated(parts: Parts) -> Any:

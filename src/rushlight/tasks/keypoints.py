@@ -8,7 +8,7 @@ Gaussian to three of them, as DARK does (Zhang et al., CVPR 2020).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,12 @@ class Keypoints(Task):
         near, labelled = nearby(parts)
         return ratio(near.sum(), labelled.sum())
 
-    def scorer(self, parts: Parts) -> Callable[[Int[Tensor, "n"]], float]:
-        near, labelled = nearby(parts)
-        return lambda rows: ratio(near[rows].sum(), labelled[rows].sum())
+    def left_out(self, parts: Parts, block: Int[Tensor, "n"], metric: Metric | None = None) -> Float[Tensor, "blocks"]:
+        if (metric or self.metric) != PCK:
+            return super().left_out(parts, block, metric)
+        near, labelled = (each.sum((1, 2)).double() for each in nearby(parts))
+        near, labelled = (each.sum() - block.bincount(each) for each in (near, labelled))
+        return near / labelled  # NaN where nothing is labelled
 
     def findings(
         self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()

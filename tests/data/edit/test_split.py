@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rushlight import tasks
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
@@ -88,7 +89,63 @@ def test_tags_keep_their_share(seed):
         assert positives < 4 or 1 <= test < positives
 
 
-def test_masks_are_split_at_random_where_known():
+@st.composite
+def shown(draw):
+    """Groups of rows, and which of a few classes each row shows, some of them rarely; None is unknown."""
+    g = torch.Generator().manual_seed(draw(st.integers(0, 9999)))
+    rows, classes = draw(st.integers(40, 160)), draw(st.integers(1, 5))
+    rate = torch.rand(classes, generator=g) ** 3
+    group = torch.randint(0, rows // draw(st.integers(1, 3)), (rows,), generator=g)
+    return group, torch.rand(rows, classes, generator=g) < rate, torch.rand(rows, generator=g) < 0.9
+
+
+def held(group, there, known, share, seed):
+    """The fold of rows that show boxes of these classes."""
+    boxes = torch.zeros(len(there), there.shape[1], 6)
+    boxes[..., 2:4], boxes[..., 4] = 5.0, torch.arange(there.shape[1])
+    boxes[..., 5] = torch.where(known[:, None], there.float(), -1.0)
+    data = made(len(there), seed, boxes=boxes, group=group).with_info(box_names=tuple("abcde")[: there.shape[1]])
+    return tasks.find("boxes").split(data, share, seed)["fold"] == TEST
+
+
+@settings(deadline=None, max_examples=60)
+@given(shown(), st.sampled_from([0.2, 0.25, 0.5]), st.integers(0, 99))
+def test_what_images_show_is_on_both_sides(case, share, seed):
+    group, there, known = case
+    test = held(group, there, known, share, seed)
+    for one in group.unique():
+        assert len(test[group == one].unique()) == 1, "groups are whole"
+    members = group[known].bincount()
+    wanted = share * int(known.sum())
+    assert abs(int((test & known).sum()) - wanted) <= int(members.max()), "the size is the share, to a group"
+    for shows in there.T:
+        of = group[known & shows].unique()
+        if len(of) >= 2:
+            assert 0 < len(group[known & shows & test].unique()) < len(of), "a class of two groups is on both sides"
+    assert torch.equal(test, held(group, there, known, share, seed)), "the seed decides"
+
+
+@pytest.mark.parametrize("task", ["mask", "boxes", "keypoints", "tags"])
+def test_every_task_parts_what_is_rare(task):
+    """Of 200 images two show the rare class (joint, tag): one is held out, whatever the seed."""
+    rare = torch.zeros(200, dtype=torch.bool)
+    rare[[3, 120]] = True
+    mask = torch.zeros(200, 5, 7, dtype=torch.uint8)
+    mask[rare, 2, 3] = 1
+    joints = torch.ones(200, 1, 2, 3)
+    joints[~rare, 0, 1] = 0
+    boxes = torch.tensor([0, 0, 4, 4, 0, 1.0]).repeat(200, 2, 1)
+    boxes[:, 1, 4], boxes[~rare, 1, 5] = 1, 0
+    tags = torch.stack([torch.ones(200), rare.float()], 1).to(torch.int8)
+    data = made(200, mask=mask, boxes=boxes, keypoints=joints, tags=tags)
+    data = data.with_info(mask_names=("a", "b"), box_names=("a", "b"), keypoint_names=("a", "b"), tag_names=("a", "b"))
+    for seed in range(5):
+        test = tasks.find(task).split(data, 0.25, seed)["fold"] == TEST
+        assert int(test.sum()) == 50
+        assert int((test & rare).sum()) == 1
+
+
+def test_masks_are_split_at_random_where_nobody_says_what_they_show():
     mask = torch.zeros(40, 5, 7, dtype=torch.uint8)
     mask[30:] = 255
     fold = hold_out(made(40, mask=mask), 0.2)["fold"]

@@ -46,7 +46,9 @@ def test_differences_say_what_their_intervals_show(board):
 
 def test_mistakes_are_mistakes_the_surest_first(board):
     gallery = next(
-        b for b in section(comparison_report(board), "What the best model gets wrong").blocks if isinstance(b, Gallery)
+        b
+        for b in section(comparison_report(board), "What the model to ship gets wrong").blocks
+        if isinstance(b, Gallery)
     )
     parts = board.best_trial().parts
     wrong = parts["predicted"] != parts["true"]
@@ -116,7 +118,7 @@ def test_other_tasks_have_their_own_mistakes(board, task):
     }[task]
     results = [replace(r, parts=parts, trial=replace(r.trial, task=task)) for r in board.results]
     report = comparison_report(replace(board, task=task, data=data, results=results))
-    blocks = section(report, "What the best model gets wrong").blocks
+    blocks = section(report, "What the model to ship gets wrong").blocks
     assert any(isinstance(block, Table) for block in blocks)
     assert any(isinstance(block, Plot) for block in blocks) == (task == "mask")
     assert board.metric not in render(report).split("<main>")[1].split("Paired")[0] or task == "class"

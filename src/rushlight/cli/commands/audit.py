@@ -16,9 +16,17 @@ def audit(
     source: options.Source,
     labels: options.Labels = None,
     masks: options.Masks = None,
+    depth: options.Depth = None,
     group: options.Group = None,
     out: Annotated[str, typer.Option(help="Folder for audit.html.")] = "rushlight-audit",
     seed: options.Seed = 0,
+    attack_images: Annotated[int, typer.Option(help="Labelled images at most for judges such as attacks.")] = 200,
+    label_images: Annotated[int, typer.Option(help="Labelled images at most searched for label mistakes.")] = 20_000,
+    size: options.Size = None,
+    fit: Annotated[
+        str,
+        typer.Option(help="squash, crop or pad; by default as the model's images were.", rich_help_panel=options.DATA),
+    ] = "",
     cache: options.Cache = None,
     device: options.Device = "auto",
 ) -> None:
@@ -28,7 +36,7 @@ def audit(
 
     trained = rushlight.Model.load(model)
     canvas = trained.info.canvas
-    data = read(source, labels, masks, group, canvas["size"], canvas["fit"], cache, device)
+    data = read(source, labels, masks, group, size or canvas["size"], fit or canvas["fit"], cache, device, depth)
     with progress.bar("auditing") as tell:
         found = rushlight.audit(
             trained,
@@ -36,6 +44,8 @@ def audit(
             out=out,
             seed=seed,
             device=device,
+            attack_images=attack_images,
+            label_images=label_images,
             command=command(),
             on_progress=lambda done: tell(done.done, done.stage),
         )

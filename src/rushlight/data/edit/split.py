@@ -1,16 +1,17 @@
 """Hold out a test fold, so that every label keeps its share on both sides and nothing stands on both.
 
 What belongs together moves together: rows of one `group` (a patient, a slide, a video), images with equal pixels, and
-near-duplicates. Classes are split one by one; tags, and classes whose groups hold several, by iterative stratification
-(Sechidis, Tsoumakas, Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011: the rarest first, each
-item to the side that lacks it most); everything else at random.
+near-duplicates. Classes are split one by one. Where an item can show several (tags; masks, boxes and keypoints by what
+they show; classes whose groups hold several) iterative stratification is used (Sechidis, Tsoumakas, Vlahavas, "On the
+Stratification of Multi-Label Data", ECML PKDD 2011: the rarest first, each item to the side that lacks it most), and
+then items change sides as long as that brings a class to a side that lacks it, or the size nearer to the share.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rushlight.core.errors import UserError
@@ -25,15 +26,24 @@ ORDER = ("class", "tags", "mask", "boxes", "keypoints", "caption", "depth", "ins
 """Which column decides, where none is named: the first of which anything is known."""
 
 
-def hold_out(data: Dataset, share: float | int = 0.25, seed: int = 0, column: str | None = None) -> Dataset:
+def hold_out(
+    data: Dataset,
+    share: float | int = 0.25,
+    seed: int = 0,
+    column: str | None = None,
+    presence: Bool[Tensor, "rows classes"] | None = None,
+) -> Dataset:
     """Return the same rows with a test fold, if there is none yet.
 
     A share of the rows whose label is known goes to `TEST`, all others to `TRAIN`; of every class with at least two
-    items (see `together`) at least one goes to either side. An unlabelled row goes to `TEST` only as one of the same
-    item. What was kept together is noted in `info.settings["kept_together"]`.
+    items (see `together`) at least one goes to either side, where items that show several classes allow it. An
+    unlabelled row goes to `TEST` only as one of the same item. What was kept together is noted in
+    `info.settings["kept_together"]`.
 
     Args:
         column: the label that is stratified; by default the first of `ORDER` of which anything is known.
+        presence: which classes each row shows, for labels that are more than a class or tags (see `Task.presence`);
+            None splits these at random.
 
     Raises:
         UserError: a share outside 0 … 1 (exclusive), fewer than two different items with a known label.
@@ -51,9 +61,7 @@ def hold_out(data: Dataset, share: float | int = 0.25, seed: int = 0, column: st
             f"a test fold needs at least two different {'groups' if 'group' in data else 'images'} with a known "
             f"'{column}': label more images"
         )
-    large = len(data.row_shape(column)) > 1  # masks, boxes, …: what they show is not looked at
-    values = np.zeros((len(data), 1, 1)) if large else data[column].numpy()
-    chosen = _choose(values[known], column, item, share, np.random.default_rng(seed))
+    chosen = _choose(_shown(data, column, presence)[known], item, share, np.random.default_rng(seed))
     test = np.isin(whole, whole[known][chosen[item]])
     fold = torch.from_numpy(np.where(test, TEST, TRAIN).astype(np.int8))
     settings = {**data.info.settings, **({"kept_together": note} if note else {})}
@@ -120,22 +128,34 @@ def _deciding(data: Dataset) -> str:
     raise UserError("no label is known: a test fold needs labels; give some, or a fold of your own")
 
 
+def _shown(data: Dataset, column: str, presence: Tensor | None) -> np.ndarray:
+    """Each row's class, or which classes it shows (rows × classes); one class for all where nobody says."""
+    axes = len(data.row_shape(column))
+    if axes == 0:
+        return data[column].numpy()
+    if presence is not None:
+        return presence.numpy()
+    return (data[column] == 1).numpy() if axes == 1 else np.zeros(len(data), dtype=np.int64)
+
+
 def _choose(
-    values: np.ndarray, column: str, item: np.ndarray, share: float | int, rng: np.random.Generator
-) -> np.ndarray:
+    values: Int[np.ndarray, " rows"] | Bool[np.ndarray, "rows classes"],
+    item: Int[np.ndarray, " rows"],
+    share: float | int,
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, " items"]:
     """Which items go to the test fold; `item` is each known row's."""
     sizes = np.bincount(item)
-    if column == "tags":
+    if values.ndim == 2:
         positives = np.zeros((len(sizes), values.shape[1]))
-        np.add.at(positives, item, values == 1)
-        return _iterative(positives, sizes, share, rng)
+        np.add.at(positives, item, values)
+        return _several(positives, sizes, share, rng)
     strata = np.zeros(len(sizes), dtype=np.int64)
-    if values.ndim == 1:
-        strata[item[::-1]] = values[::-1]
-        if (strata[item] != values).any():  # an item holds several classes
-            counts = np.zeros((len(sizes), int(values.max()) + 1))
-            np.add.at(counts, (item, values), 1)
-            return _iterative(counts, sizes, share, rng)
+    strata[item[::-1]] = values[::-1]
+    if (strata[item] != values).any():  # an item holds several classes
+        counts = np.zeros((len(sizes), int(values.max()) + 1))
+        np.add.at(counts, (item, values), 1)
+        return _several(counts, sizes, share, rng)
     chosen, owed = np.zeros(len(sizes), dtype=bool), 0.0
     for stratum in np.unique(strata):
         members = rng.permutation((strata == stratum).nonzero()[0])
@@ -159,6 +179,56 @@ def _one(chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A single item, where every class has one image only."""
     chosen[rng.integers(len(chosen))] = True
     return chosen
+
+
+def _several(
+    positives: Float[np.ndarray, "items classes"],
+    sizes: Int[np.ndarray, " items"],
+    share: float | int,
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, " items"]:
+    """Which items, of so many rows and so many of each class, go to the test fold."""
+    used = (positives > 0).sum(0) > 0
+    test = _iterative(positives[:, used], sizes, share, rng)
+    return _settled(test, positives[:, used], sizes, share * sizes.sum(), rng)
+
+
+def _settled(
+    test: Bool[np.ndarray, " items"],
+    positives: Float[np.ndarray, "items classes"],
+    sizes: Int[np.ndarray, " items"],
+    wanted: float,
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, " items"]:
+    """Let items change sides, one by one, while more classes are on both sides, or as many and the size is nearer.
+
+    Of such moves the one is made that leaves the most classes on both sides, then the shares of the classes nearest to
+    the whole's, then the first in a drawn order.
+    """
+    test, order = test.copy(), rng.permutation(len(test))
+    shares = positives / positives.sum(0)
+    norms = np.square(shares).sum(1)
+    while True:
+        sign, held = np.where(test, -1, 1), sizes[test].sum() - wanted
+        parted, off = _parted(test, positives > 0), np.abs(held + sign * sizes)
+        astray = norms + 2 * sign * (shares @ (shares[test].sum(0) - wanted / sizes.sum()))
+        alone = np.where(test, test.sum(), (~test).sum()) == 1
+        better = ~alone & ((parted > 0) | ((parted == 0) & (off < abs(held) - 1e-9)))
+        if not better.any():
+            return test
+        most = parted[better].max()
+        cost = np.where(better & (parted == most), off if most else astray, np.inf)
+        test[order[cost[order].argmin()]] ^= True
+
+
+def _parted(test: Bool[np.ndarray, " items"], there: Bool[np.ndarray, "items classes"]) -> Int[np.ndarray, " items"]:
+    """How many more classes were on both sides if an item changed its side."""
+    change = np.zeros(len(test), dtype=np.int64)
+    for own in (test, ~test):
+        here, beyond = there[own].sum(0), there[~own].sum(0)
+        # one that is alone here would be gone; one that is not beyond yet would come there
+        change[own] = there[own] @ ((beyond == 0).astype(np.int64) - (here == 1))
+    return change
 
 
 def _iterative(positives: np.ndarray, sizes: np.ndarray, share: float | int, rng: np.random.Generator) -> np.ndarray:

@@ -78,9 +78,27 @@ def load(
         "progress": progress,
     }
     data = _whole(source, labels, settings)
+    if isinstance(source, Dataset) and group is None:
+        return source
     if data is not None:
-        return _grouped(data, group)
-    return pack(folder.listing(resolve(source, "folder"), labels, masks, depth, group), **settings)
+        data = _grouped(data, group)
+    else:
+        data = pack(folder.listing(resolve(source, "folder"), labels, masks, depth, group), **settings)
+    return _noted(data, source, labels=labels, masks=masks, depth=depth, group=group, size=size, fit=fit)
+
+
+def _noted(data: Dataset, source: Any, **asked: Any) -> Dataset:
+    """The data with what was asked for, where a source and settings in words give the same again.
+
+    Files are noted with the size that was chosen for them: another job may choose another.
+    """
+    words = [value for value in (source, asked["labels"]) if value is not None]
+    if not all(isinstance(value, str | os.PathLike) for value in words):
+        return data
+    if asked["size"] is None and Path(source).expanduser().exists() and "image" in data:
+        asked["size"] = (data.height, data.width)
+    told = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in asked.items()}
+    return data.loaded_by({"source": os.fspath(source), **told})
 
 
 def _whole(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset | None:

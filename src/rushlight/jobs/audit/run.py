@@ -8,7 +8,6 @@ fold, where there is one; those that need none get every image.
 from __future__ import annotations
 
 import inspect
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from rushlight.core.findings import Findings
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.audit.result import Audit
+from rushlight.jobs.command import repeat
 from rushlight.measure import atlas
 from rushlight.measure.accuracy import accuracy
 from rushlight.measure.calibration import calibration
@@ -40,6 +40,8 @@ from rushlight.tasks import Task
 from rushlight.tasks.base import Confidence
 
 Plan = dict[str, Callable[[], list[Findings]]]
+MODEL = "MODEL"
+"""Stands for the folder of a model that was given as an object."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def audit(
     device: str = "auto",
     attack_images: int = 200,
     label_images: int = 20_000,
+    place: str | None = None,
     command: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Audit:
@@ -72,7 +75,7 @@ def audit(
         device: where the model runs.
         attack_images: how many labelled images at most for judges that limit them, such as attacks.
         label_images: how many labelled images at most are searched for label mistakes.
-        command: what repeats this; by default it is guessed.
+        place: the model's folder. command: what repeats this; by default it is written from the arguments.
         on_progress: called before each judge.
 
     Raises:
@@ -103,11 +106,19 @@ def audit(
         parameters=sum(p.numel() for p in model.parameters()),
         data=data,
         notes=(*notes, *about),
-        command=command or shlex.join(["rushlight", "audit", "model/", data.info.source]),
+        command=command or _command(own, place or MODEL, seed, device, attack_images, label_images),
         seconds=time.monotonic() - began,
         machine={**machine(), "device": device, "rushlight": VERSION},
         atlas=atlas.chart(model, data, seed=seed) if len(data) >= atlas.FEWEST else None,
     )
+
+
+def _command(data: Dataset, place: str, seed: int, device: str, attack_images: int, label_images: int) -> str:
+    settings = {"seed": seed, "attack_images": attack_images, "label_images": label_images}
+    usual = {name: inspect.signature(audit).parameters[name].default for name in settings}
+    chosen = {name: value for name, value in settings.items() if value != usual[name]}
+    fit = (data.loaded or {}).get("fit")  # always said: a model brings its own
+    return repeat("audit", data, before=[place], device=device, fit=fit, **chosen)
 
 
 def _each(plan: Plan, on_progress: Callable[[Progress], None] | None) -> Iterator[tuple[str, list[Findings], str]]:

@@ -9,12 +9,11 @@ from rushlight import tasks
 from rushlight.core.findings import NAN, Kind, Table
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.jobs.compare.result import Board, leaderboard
-from rushlight.measure import stats
 from rushlight.measure.stats import Interval
 from rushlight.present import dataset, findings, plots
 from rushlight.present import table as tables
 from rushlight.present.page import Block, Commands, FactSheet, Notice, Plot, Plots, Report, Section, Text
-from rushlight.present.phrases import count, duration, footer, host, versions
+from rushlight.present.phrases import count, duration, flops, footer, host, versions
 from rushlight.run.trial import machine
 
 
@@ -22,14 +21,14 @@ def comparison_report(board: Board) -> Report:
     """The report of a finished comparison."""
     return Report(
         title=f"Comparison on {plots.shorten(board.data.info.source, 60)}",
-        verdict=stats.verdict(board.ranking, {name: _unbroken(name) for name in board.ranking.names}),
+        verdict=board.verdict_with({name: _unbroken(name) for name in (*board.ranking.names, *board.unranked)}),
         about=_about(board),
         figures=_figures(board),
         sections=[
-            Section("Leaderboard", [_leaderboard(board), *_failures(board)]),
+            Section("Leaderboard", [_leaderboard(board), *_beside(board), *_failures(board)]),
             Section("Paired differences", _differences(board), _how_paired(board)),
             Section("Learning and cost", [Plots([_curves(board), _cost(board)])]),
-            Section("What the best model gets wrong", _mistakes(board), _which_model(board)),
+            Section("What the model to ship gets wrong", _mistakes(board), _which_model(board)),
             Section("Data", _data(board)),
             Section("Budget used", [_budget(board)]),
             Section("Repeat it", _repeat(board)),
@@ -57,8 +56,8 @@ def _judged(board: Board) -> int:
 
 
 def _figures(board: Board) -> list[tuple[str, str]]:
-    best, gain = board.ranking.alone[board.best], board.ranking.gains.get(board.best)
-    figures = [(f"{100 * best.mean:.1f} %", f"{board.metric} of {board.best}")]
+    best, gain = board.ranking.alone[board.ship], board.ranking.gains.get(board.ship)
+    figures = [(f"{100 * best.mean:.1f} %", f"{board.metric} of {board.ship}")]
     if gain is not None:
         figures.append((f"{_signed(gain.mean)} points", f"over {board.ranking.reference}"))
     figures.append((f"{len(board.results) - len(board.failed)}", f"trials: {count(_seeds(board), 'seed')} a recipe"))
@@ -80,18 +79,26 @@ def _leaderboard(board: Board) -> Block:
     badges = {name: _badge(board, name) for name in (*board.ranking.names, *board.unranked)}
     caption = (
         "Each interval covers other seeds and other test images. Recipes share both, so overlapping intervals here do "
-        "not mean that two recipes are equal: the paired differences below tell. Seconds are of a trial."
+        "not mean that two recipes are equal: the paired differences below tell. "
     )
     rows = [{**row, "gain": NAN} for row in board.rows()]  # the paired differences below hold the gains
-    table = replace(leaderboard(rows, board.metric, None), caption=caption)
+    table = leaderboard(rows, board.metric, None)
+    table = replace(table.without("verdict"), caption=caption + table.caption)  # the badges say it
     return tables.page(table, colours=_colours(board), badges=badges)
+
+
+def _beside(board: Board) -> list[Block]:
+    table = board.beside()
+    return [tables.page(table, colours=_colours(board), title=table.name.capitalize())] if table is not None else []
 
 
 def _badge(board: Board, name: str) -> str:
     if name in board.unranked:
         return "failed"
+    if name == board.ship:
+        return "ship"
     if name in board.ranking.best:
-        return "best" if len(board.ranking.best) == 1 else "among the best"
+        return "among the best"
     return "baseline" if name == board.ranking.reference else ""
 
 
@@ -166,13 +173,13 @@ def _cost(board: Board) -> Plot:
 def _which_model(board: Board) -> str:
     result = board.best_trial()
     return (
-        f"{board.best}, seed {result.trial.seed}: the median of its seeds, {100 * result.value:.1f} % {board.metric}. "
+        f"{board.ship}, seed {result.trial.seed}: the median of its seeds, {100 * result.value:.1f} % {board.metric}. "
         "It is the model that is kept to be used."
     )
 
 
 def _mistakes(board: Board) -> list[Block]:
-    """What the task finds in the scores of the best model, on the test images whose label is known."""
+    """What the task finds in the scores of the model to ship, on the test images whose label is known."""
     task, test = tasks.find(board.task), board.data.fold(TEST)
     rows = test.known(task.column).nonzero()[:, 0]
     parts = board.best_trial().parts
@@ -204,7 +211,7 @@ def _budget(board: Board) -> Block:
         {
             "recipe": row["recipe"],
             "image passes": round(row["passes"]),
-            "FLOPs": _flops(row["flops"]),
+            "FLOPs": flops(row["flops"]),
             "steps": round(row["steps"]),
             "seconds": round(row["seconds"]),
         }
@@ -233,7 +240,7 @@ def _repeat(board: Board) -> list[Block]:
     use = f"rushlight predict {board.best_folder} IMAGES --out predictions.csv"
     return [
         Commands([board.command]),
-        Text("To use the best model:"),
+        Text("To use the model:"),
         Commands([use]),
         FactSheet(info),
     ]
@@ -254,10 +261,3 @@ def _unbroken(name: str) -> str:
 
 def _budget_text(budget: str) -> str:
     return f"{budget.removesuffix('m')} minutes" if budget.endswith("m") else f"{budget} image passes"
-
-
-def _flops(flops: float) -> str:
-    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G")):
-        if flops >= size:
-            return f"{flops / size:.3g} {unit}"
-    return f"{flops / 1e6:.3g} M"

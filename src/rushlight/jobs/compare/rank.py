@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from rushlight import tasks
 from rushlight.core.catalogue import serving
 from rushlight.core.errors import UserError
+from rushlight.core.findings import NAN
 from rushlight.measure import stats
 from rushlight.measure.units import units
 from rushlight.run.trial import Result
+from rushlight.tasks import Metric, Task
 
 
 def reference() -> str | None:
@@ -28,6 +31,46 @@ def rank(results: Sequence[Result], task: str, reference: str | None = None) -> 
     Raises:
         UserError: nothing has finished, or no seed for every recipe.
     """
+    ranked, seeds = _paired(results)
+    found = tasks.find(task)
+    matrices = {
+        recipe: np.stack([_units(by[seed], found, found.metric) for seed in seeds]) for recipe, by in ranked.items()
+    }
+    if next(iter(matrices.values())).size < 2:
+        raise UserError("one seed on one test image (or group) tells nothing: give more --seeds, or label more images")
+    bounds = found.metric.bounds or stats.UNBOUNDED
+    return stats.compare_with_best(matrices, reference=reference if reference in matrices else None, bounds=bounds)
+
+
+def beside(results: Sequence[Result], task: str) -> dict[str, dict[str, stats.Interval]]:
+    """Return the task's further metrics, by name, of each recipe that is ranked, over the seeds that are ranked.
+
+    Each interval covers other seeds and other test images, as that of the task's metric does; its ends are NaN where
+    a block of images cannot be left out (too few of a kind), and its mean is that of the trials.
+    """
+    ranked, seeds = _paired(results)
+    found, told = tasks.find(task), {name for by in ranked.values() for result in by.values() for name in result.beside}
+    return {
+        metric.name: {recipe: _interval([by[s] for s in seeds], found, metric) for recipe, by in ranked.items()}
+        for metric in found.also
+        if metric.name in told
+    }
+
+
+def _interval(results: Sequence[Result], task: Task, metric: Metric) -> stats.Interval:
+    mean = float(np.mean([result.beside.get(metric.name, NAN) for result in results]))
+    scores = np.stack([_units(result, task, metric) for result in results]) if np.isfinite(mean) else np.array([NAN])
+    if not np.isfinite(scores).all():
+        return stats.Interval(mean, NAN, NAN, NAN, NAN)
+    return stats.single(scores, bounds=metric.bounds or stats.UNBOUNDED)
+
+
+def _paired(results: Sequence[Result]) -> tuple[dict[str, dict[int, Result]], list[int]]:
+    """Return the finished results of the recipes that are ranked, by seed, and the seeds that all of these have.
+
+    Raises:
+        UserError: nothing has finished, or no seed for every recipe.
+    """
     done: dict[str, dict[int, Result]] = {}
     for result in results:
         if not result.failed:
@@ -39,5 +82,16 @@ def rank(results: Sequence[Result], task: str, reference: str | None = None) -> 
     seeds = sorted(set.intersection(*(set(by_seed) for by_seed in ranked.values())))
     if not seeds:
         raise UserError("no seed has finished for every recipe: there is nothing to compare")
-    matrices = {r: np.stack([units(tasks.find(task), by[s].parts) for s in seeds]) for r, by in ranked.items()}
-    return stats.compare_with_best(matrices, reference=reference if reference in matrices else None)
+    return ranked, seeds
+
+
+_KEPT: WeakKeyDictionary[Result, dict[str, np.ndarray]] = WeakKeyDictionary()
+
+
+def _units(result: Result, task: Task, metric: Metric) -> np.ndarray:
+    """Return a finished trial's units of intervals, which are computed once, however often it is ranked."""
+    kept = _KEPT.setdefault(result, {})
+    if metric.name not in kept:
+        value = result.beside.get(metric.name, result.value)
+        kept[metric.name] = units(task, result.parts, metric, value=value)
+    return kept[metric.name]

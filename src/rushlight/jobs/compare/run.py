@@ -98,7 +98,7 @@ def compare(
     Raises:
         UserError: nothing to learn from, a recipe that does not fit, an output folder that is in use, …
     """
-    began = time.monotonic()
+    began, given = time.monotonic(), data
     task = _task(data, task)
     device = hardware.device(device)
     data, chosen = _with_test(data, task, test_share)
@@ -136,7 +136,7 @@ def compare(
         data=data,
         out=Path(out),
         choices=(*chosen, why),
-        command=command or _command(data, recipes, common, seeds, test_share, out),
+        command=command or _command(given, recipes, common, seeds, test_share, out),
         seconds=time.monotonic() - began,
     )
     _write_leaderboard(board)
@@ -202,6 +202,7 @@ def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_
 def _write_leaderboard(board: Board) -> None:
     content = {
         "verdict": board.verdict,
+        "ship": board.ship,
         "metric": board.metric,
         "rows": board.rows(),
         "choices": board.choices,

@@ -12,7 +12,6 @@ import inspect
 import io
 import json
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from rushlight.data.columns import encode_text
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
 from rushlight.data.sources import originals
+from rushlight.jobs.command import repeat
 from rushlight.jobs.curate.result import Curation
 from rushlight.nets import encoders
 from rushlight.run import choose, hardware
@@ -71,7 +71,7 @@ def curate(
         UserError: the recipe holds something else than curators, or one that trains has no budget.
     """
     recipe, started, device = curators(recipe, budget), time.monotonic(), hardware.device(device)
-    data = data if "name" in data else data.with_columns(name=encode_text(data.names))
+    asked, data = data, data if "name" in data else data.with_columns(name=encode_text(data.names))
     ctx = RunContext(seed=seed, device=device, on_progress=on_progress)
     model = _start(data, recipe, ctx, encoder, weights, pretrained)
     ctx = replace(ctx, precision=hardware.precision(device, model.encoder.name))
@@ -97,7 +97,18 @@ def curate(
         seed=seed,
         seconds=time.monotonic() - started,
         machine={**machine(), "device": device, "rushlight": VERSION},
-        command=command or shlex.join(["rushlight", "curate", data.info.source, str(recipe)]),
+        command=command
+        or repeat(
+            "curate",
+            asked,
+            str(recipe),
+            budget=budget,
+            seed=seed or None,
+            encoder=encoder if encoder != "auto" else None,
+            weights=weights,
+            pretrained=pretrained,
+            device=device,
+        ),
     )
 
 

@@ -8,7 +8,6 @@ starts from.
 from __future__ import annotations
 
 import re
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from rushlight.core.catalogue import cards
 from rushlight.core.errors import UserError, nearest
 from rushlight.core.files import write_whole
 from rushlight.data.dataset import Dataset
+from rushlight.jobs.command import repeat
 from rushlight.jobs.judge.result import Judged
 from rushlight.measure.preprocessing import TIMM
 from rushlight.nets import encoders
@@ -59,7 +59,7 @@ def judge(
         encoder: which one, where no model is named; `auto` chooses by the data.
         pretrained: give timm's models their pretrained weights (fetched from the Hub where they are not here).
         task: the column that is asked about; by default what is known.
-        device: where the models run. command: what repeats this; by default it is guessed.
+        device: where the models run. command: what repeats this; by default it is written from the arguments.
         on_progress: called now and then.
 
     Raises:
@@ -85,7 +85,18 @@ def judge(
         recipe=str(step),
         models={name: about(model) for name, model in given.items()},
         data=data,
-        command=command or _guessed(step, data, models),
+        command=command
+        or repeat(
+            "judge",
+            data,
+            before=[str(step)],
+            models=_words(models),
+            seed=seed or None,
+            encoder=encoder if encoder != "auto" else None,
+            pretrained=pretrained,
+            task=task,
+            device=device,
+        ),
         seconds=time.monotonic() - began,
         machine={**machine(), "device": device, "rushlight": VERSION},
     )
@@ -98,9 +109,11 @@ def about(model: Model) -> str:
     return f"{model.encoder.name}, {parameters:,} parameters, {height}×{width} px, {model.info.recipe or 'untrained'}"
 
 
-def _guessed(step: recipes.Step, data: Dataset, models: Models) -> str:
-    names = "model/" if isinstance(models, Model) else models if isinstance(models, str) else ", ".join(models or ())
-    return shlex.join(["rushlight", "judge", str(step), data.info.source, *(["--models", names] if names else [])])
+def _words(models: Models) -> str | None:
+    """Models as `--models` takes them; `MODELS` stands for those that exist in Python alone."""
+    if models is None or isinstance(models, str):
+        return models
+    return "MODELS" if isinstance(models, Model | Mapping) else ", ".join(models)
 
 
 # --- models ---

@@ -67,7 +67,7 @@ def rank_encoders(
     Raises:
         UserError: a recipe that needs labels, too few images, no trial finished, …
     """
-    began, device = time.monotonic(), hardware.device(device)
+    began, device, given = time.monotonic(), hardware.device(device), data
     data = _held_out(data.without(*data.label_names), test_share)
     recipes = _recipes(methods, data)
     name, start, why = chosen_encoder(encoder, weights, data, device, [r for r in recipes if r != UNTRAINED])
@@ -93,7 +93,7 @@ def rank_encoders(
         data=data,
         out=Path(out),
         choices=(f"signals on {len(held):,} images held out from training", why),
-        command=command or _command(data, recipes, common, seeds, test_share, out),
+        command=command or _command(given, recipes, common, seeds, test_share, out),
         seconds=time.monotonic() - began,
     )
     _write(ranking)
