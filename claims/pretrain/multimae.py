@@ -15,6 +15,7 @@ from rushlight.jobs.claims.run import Claim, Effect
 from rushlight.methods.pretrain.multimae.method import MultiMAE
 from rushlight.methods.pretrain.multimae.multimodal import Adapters, TokenSegmenter
 from rushlight.nets import encoders
+from rushlight.nets.encoders.multimodal import standardise_depth
 from rushlight.run import hardware
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model

@@ -35,7 +35,7 @@ __all__ = ["CONFIG", "WEIGHTS", "Inputs", "Model", "ModelInfo"]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 Inputs = Tensor | Mapping[str, Any]
-"""What the encoders read, by the encoders' names, and by its columns what one of several columns reads; a tensor alone is
+"""What the encoders read, by their names; an encoder of several columns, by the columns' names. A tensor alone is
 for the first one."""
 PIXELS, MOST = 2**21, 500
 """Of a batch of predictions, at most: pixels (41 images of 224×224), and inputs."""

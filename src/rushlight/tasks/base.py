@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from tensordict import TensorDict
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.augment.policy import Policy
 from rushlight.augment.view import View
 from rushlight.core.errors import UserError
@@ -221,7 +221,7 @@ class Task(ABC):
 
     def views(self, size: tuple[int, int]) -> tuple[Policy, Policy]:
         """Return the weak and the strong view; both carry the target along (see `view`)."""
-        return policy.weak(size), policy.strong(size)
+        return presets.weak(size), presets.strong(size)
 
     def view(
         self, views: Policy, columns: Columns, generator: torch.Generator

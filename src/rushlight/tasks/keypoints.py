@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from rushlight.augment.policy import Policy, weak
+from rushlight.augment.policy import Policy
+from rushlight.augment.presets import weak
 from rushlight.augment.view import View
 from rushlight.core.distributed import share_of_count
 from rushlight.core.errors import UserError

@@ -55,7 +55,7 @@ class Learner(nn.Module, Stage):
         nesterov: of the momentum of SGD.
         last_weight_decay: where the weight decay goes by a half cosine; None keeps it as it is.
         clip: largest norm of each parameter's gradient; None clips none.
-        several_columns: whether its steps give an encoder of several columns all of them (see `seen`).
+        several_columns: whether its steps give an encoder of several columns all of them (see `in_view`).
         fresh_heads: True starts from new heads even where one that came in fits.
         model: the network in training, set before `build`; `build` gives it its heads.
         source_model: the model that came in (a teacher, an annotator), in evaluation mode.
@@ -169,7 +169,7 @@ class Learner(nn.Module, Stage):
             self.source_model.hand_on(name, head)
         self.model.heads.update({f"{name}_head": head})
 
-    def seen(self, view: View, images: Tensor, columns: TensorDict) -> Tensor | dict[str, Tensor]:
+    def in_view(self, view: View, images: Tensor, columns: TensorDict) -> Tensor | dict[str, Tensor]:
         """Return what the encoder reads of a view: its images, and further columns moved by the same matrices."""
         read = self.model.encoder.columns
         if read == ("image",):

@@ -16,5 +16,7 @@ def _decode(source: Any) -> Any:
 
 
 KINDS = (
-    Kind("depth", torch.float32, ("H", "W"), "nan", unknown=float("nan"), moves="depth", option="depth", decode=_decode),
+    Kind(
+        "depth", torch.float32, ("H", "W"), "nan", unknown=float("nan"), moves="depth", option="depth", decode=_decode
+    ),
 )

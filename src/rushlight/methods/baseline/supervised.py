@@ -14,7 +14,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rushlight import tasks
-from rushlight.augment import mix, policy
+from rushlight.augment import mix
+from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, NotNegative, Part, Positive, Share, SomeShare, settings
 from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.core.errors import UserError
@@ -106,7 +107,7 @@ class Supervised(Learner):
         super().build(data)
         size = (data.height, data.width)
         self.weak, _ = self.task.views(size)
-        self.crop = policy.Policy(size, crop_scale=self.scale, flip=0.5, padding="border")
+        self.crop = Policy(size, crop_scale=self.scale, flip=0.5, padding="border")
         self.mapped = self.task.id == "class" and bool(data.known("label_map_ids").any())
         self.classes = self.task.outputs(data)
 
@@ -119,7 +120,7 @@ class Supervised(Learner):
             return self.mapped_step(batch)
         images, view = self.weak.with_view(labelled["image"], generator=self.generator())
         target = self.task.moved(view, labelled[self.task.column])
-        return self.task.loss(self.model.logits(self.seen(view, images, labelled)), target)
+        return self.task.loss(self.model.logits(self.in_view(view, images, labelled)), target)
 
     def mapped_step(self, batch: Batch) -> Tensor:
         """ReLabel's step: each crop's target is what its part of the label map says."""
@@ -127,7 +128,7 @@ class Supervised(Learner):
         images, view = self.crop.with_view(labelled["image"], generator=generator)
         maps = label_map.densify(labelled["label_map_values"], labelled["label_map_ids"], classes=self.classes)
         target = label_map.pooled_targets(maps, view.crop_boxes())
-        seen = self.seen(view, images, labelled)
+        seen = self.in_view(view, images, labelled)
         if self.cutmix and self.progress < 1 - self.settle:
             mixed = mix.cutmix(len(images), view.size, generator=generator)
             seen, target = pasted(mixed, seen), mixed.targets(target)

@@ -60,11 +60,15 @@ class Encoder(nn.Module):
 
     def maps(self, inputs: Any) -> Tensor:
         """Return the last feature map."""
-        raise UserError(f"'{self.name}' reads the column '{self.columns[0]}' and has no feature maps: take an image encoder")
+        raise UserError(
+            f"'{self.name}' reads the column '{self.columns[0]}' and has no feature maps: take an image encoder"
+        )
 
     def pyramid(self, inputs: Any) -> list[Tensor]:
         """Return feature maps from fine to coarse."""
-        raise UserError(f"'{self.name}' reads the column '{self.columns[0]}' and has no feature maps: take an image encoder")
+        raise UserError(
+            f"'{self.name}' reads the column '{self.columns[0]}' and has no feature maps: take an image encoder"
+        )
 
     def takes(self, size: int) -> bool:
         """Return whether it reads inputs of this size (square images of this side)."""

@@ -59,7 +59,8 @@ class MultiModal(Encoder):
         self.depth = depth if depth is not None else nn.Conv2d(1, base.width, self.patch, self.patch)
         self.register_buffer("mean", base.mean)
         self.register_buffer("std", base.std)
-        places = sincos(*base.model.patch_embed.grid_size, base.width, column_first=False)
+        height, width = base.model.patch_embed.grid_size
+        places = sincos(height, width, base.width, column_first=False)
         self.register_buffer("positions", places.to(base.mean.device), persistent=False)
         self.model.pos_embed = None  # `positions` stand for it
         if "image" not in columns:

@@ -21,9 +21,10 @@ def load_weights(encoder: Encoder, path: Path) -> None:
     Raises:
         UserError: not a safetensors file (pickles are never loaded), or of another architecture.
     """
-    from rushlight.nets.encoders.multimodal import MultiModal
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from rushlight.nets.encoders.multimodal import MultiModal
 
     try:
         state = load_file(path)

@@ -307,7 +307,7 @@ def test_an_encoder_of_depth_is_handed_on_saved_loaded_and_predicts(tmp_path: Pa
         assert pooled(loaded, data).shape == (24, 64)  # what probes and neighbours take
         other = data.with_columns(depth=data["depth"].flip(1))
         assert not torch.equal(loaded.predict(other)["class"], said)
-        with pytest.raises(UserError, match=f"reads {hands_on.replace('+', ' and ')}, and scenes has no 'depth': give its"):
+        with pytest.raises(UserError, match=f"reads {' and '.join(model.encoder.columns)}, and scenes has no 'depth'"):
             loaded.predict(data.without("depth"))
     with pytest.raises(UserError, match=r"reads image and depth, and 'depth' is not given"):
         Model.load(tmp_path / "image+depth").predict(data["image"])
@@ -342,8 +342,8 @@ def test_depth_moves_with_the_image_in_fine_tuning(whole: Dataset) -> None:
     torch.testing.assert_close(image[inside], depth[inside], atol=1e-3, rtol=0)
     with pytest.raises(UserError, match="reads image and depth, and scenes has no 'depth'"):
         stage.check(data.without("depth"), start, RunContext(task="class"))
+    partly = data.hide(torch.arange(len(data)) > 9, ["class"])
     with pytest.raises(UserError, match="'fixmatch' trains encoders of one column"):
-        partly = data.hide(torch.arange(len(data)) > 9, ["class"])
         Recipe.parse("fixmatch").steps[0].stage().check(partly, start, RunContext(task="class"))
 
 

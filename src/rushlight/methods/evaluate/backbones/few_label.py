@@ -16,7 +16,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rushlight.augment import mix, policy
+from rushlight.augment import mix, presets
 from rushlight.measure.preprocessing import Preprocessing
 from rushlight.nets.encoders import Encoder
 from rushlight.nets.heads import Linear
@@ -141,7 +141,7 @@ def _trained(
         optimiser = optim.optimiser("adamw", groups, learning_rate=rate)
         generator = torch.Generator(device).manual_seed(seed)
         size = (images.shape[-2], images.shape[-1])
-        views = policy.randaugment(size, n=2, m=9) if tuning.strong else policy.weak(size)
+        views = presets.randaugment(size, n=2, m=9) if tuning.strong else presets.weak(size)
         for step, rows in enumerate(_batches(len(images), tuning.batch, tuning.steps, seed)):
             for group in optimiser.param_groups:
                 factor = optim.schedule("cosine", step / tuning.steps, warm_up=tuning.warm_up)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
@@ -139,7 +139,7 @@ def _ranks(values: Sequence[float]) -> list[float]:
 def _other_view(images: Tensor, seed: int) -> Tensor:
     """Another view of each image, as bytes: crop, flip and colours, milder than in training."""
     size = (images.shape[-2], images.shape[-1])
-    view = policy.self_supervised(size, scale=crop_scale(*size, smallest=0.5), jitter=(0.3, 0.3, 0.3, 0.05), blur=0.0)
+    view = presets.self_supervised(size, scale=crop_scale(*size, smallest=0.5), jitter=(0.3, 0.3, 0.3, 0.05), blur=0.0)
     generator = torch.Generator().manual_seed(seed)
     seen = [view(part, generator=generator) for part in images.split(500)]
     return (255 * torch.cat(seen)).round().byte()

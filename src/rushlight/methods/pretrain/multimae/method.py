@@ -75,7 +75,7 @@ class MultiMAE(Learner):
     targets: Sequence[str] | None = None
     """Rebuilt; None: the modalities."""
     hands_on: Literal["image", "image+depth", "depth"] = "image"
-    """What the encoder reads that is handed on, to be fine-tuned (the paper: images, and both where depth is at hand)."""
+    """What the encoder that is handed on reads (the paper: images, and both where depth is measured)."""
     pseudo: Mapping[str, str] | None = None
     """`{"mask": "model/"}`: a model of ours that fills a column where it is unknown."""
     kept: SomeShare = 0.5
