@@ -49,7 +49,7 @@ class Info:
             with few labels; None keeps what is known.
         quarantined: files left out.
         licence: of the images, where it is known.
-        settings: how the images were packed (size, fit, …).
+        settings: how the images were packed (size, fit, …), and as `given` the files and folders that were named.
     """
 
     source: str = "memory"

@@ -16,7 +16,7 @@ def repeat(job: str, data: Dataset, *arguments: str, **options: Any) -> str:
         options: by name; those that are None or False are left out, True is a flag.
     """
     settings = data.info.settings
-    packed = {name: settings.get(name) for name in ("labels", "masks", "group", "fit")}
+    packed = {**settings.get("given", {}), "fit": settings.get("fit")}
     packed["size"] = _side(settings.get("size"))
     packed = {name: value for name, value in packed.items() if value not in (None, "squash")}
     words = ["rushlight", job, data.info.source, *arguments]

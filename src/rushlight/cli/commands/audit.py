@@ -16,6 +16,7 @@ def audit(
     source: options.Source,
     labels: options.Labels = None,
     masks: options.Masks = None,
+    depth: options.Depth = None,
     group: options.Group = None,
     out: Annotated[str, typer.Option(help="Folder for audit.html.")] = "rushlight-audit",
     seed: options.Seed = 0,
@@ -28,7 +29,7 @@ def audit(
 
     trained = rushlight.Model.load(model)
     canvas = trained.info.canvas
-    data = read(source, labels, masks, group, canvas["size"], canvas["fit"], cache, device)
+    data = read(source, labels, masks, depth, group, canvas["size"], canvas["fit"], cache, device)
     with progress.bar("auditing") as tell:
         found = rushlight.audit(
             trained,

@@ -14,6 +14,7 @@ def compare(
     source: options.Source,
     labels: options.Labels = None,
     masks: options.Masks = None,
+    depth: options.Depth = None,
     group: options.Group = None,
     methods: Annotated[str, typer.Option(help="Recipes separated by commas, or auto: every one that fits.")] = "auto",
     budget: options.Budget = "200k",
@@ -44,7 +45,7 @@ def compare(
     Budget.parse(budget)
     if unlabelled_only and (task is not None or keep is not None):
         raise UserError("--unlabelled-only looks at no label: leave --task and --keep away")
-    data = read(source, labels, masks, group, size, fit, cache, device)
+    data = read(source, labels, masks, depth, group, size, fit, cache, device)
     run: Any = rushlight.rank_encoders if unlabelled_only else rushlight.compare
     chosen = {} if unlabelled_only else {"keep": keep, "task": task}
     with progress.comparison() as watch:

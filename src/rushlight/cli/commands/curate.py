@@ -20,6 +20,7 @@ def curate(
     copy: Annotated[bool, typer.Option("--copy", help="Put the kept files there too, byte for byte.")] = False,
     labels: options.Labels = None,
     masks: options.Masks = None,
+    depth: options.Depth = None,
     budget: Annotated[
         str | None, typer.Option(help="Image passes (200k) or time (10m), for curators that train.")
     ] = None,
@@ -37,7 +38,7 @@ def curate(
     from rushlight.jobs.curate.run import curators
 
     curators(recipe, budget)
-    data = read(source, labels, masks, None, size, fit, cache, device)
+    data = read(source, labels, masks, depth, None, size, fit, cache, device)
     with progress.bar("curating") as tell:
         done = rushlight.curate(
             data,

@@ -18,6 +18,7 @@ def fit(
     out: Annotated[str, typer.Option(help="Folder for the model.")] = "model",
     labels: options.Labels = None,
     masks: options.Masks = None,
+    depth: options.Depth = None,
     group: options.Group = None,
     budget: options.Budget = "200k",
     seed: options.Seed = 0,
@@ -37,7 +38,7 @@ def fit(
 
     Budget.parse(budget)
     Recipe.parse(recipe)
-    data = read(source, labels, masks, group, size, fit, cache, device)
+    data = read(source, labels, masks, depth, group, size, fit, cache, device)
     with progress.bar("training") as tell:
         rushlight.fit(
             data,

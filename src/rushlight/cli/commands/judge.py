@@ -21,6 +21,7 @@ def judge(
     out: Annotated[str, typer.Option(help="Folder for judge.html and a CSV file of each table.")] = "judged",
     labels: options.Labels = None,
     masks: options.Masks = None,
+    depth: options.Depth = None,
     group: options.Group = None,
     seed: options.Seed = 0,
     encoder: options.Encoder = "auto",
@@ -38,7 +39,7 @@ def judge(
 
     recipes.judge(recipe)
     judging.check(models)
-    data = read(source, labels, masks, group, size, fit, cache, device)
+    data = read(source, labels, masks, depth, group, size, fit, cache, device)
     with progress.bar("judging") as tell:
         done = rushlight.judge(
             recipe,

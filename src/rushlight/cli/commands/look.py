@@ -10,6 +10,7 @@ def look(
     source: options.Source,
     labels: options.Labels = None,
     masks: options.Masks = None,
+    depth: options.Depth = None,
     group: options.Group = None,
     size: options.Size = None,
     fit: options.Fit = "squash",
@@ -18,4 +19,4 @@ def look(
     """Show what is known, unknown, odd and corrupt in a folder of images, and which methods fit it."""
     import rushlight
 
-    show(rushlight.look(read(source, labels, masks, group, size, fit, cache, device=None)))
+    show(rushlight.look(read(source, labels, masks, depth, group, size, fit, cache, device=None)))

@@ -79,8 +79,14 @@ def load(
     }
     data = _whole(source, labels, settings)
     if data is not None:
+        if depth is not None:
+            raise UserError(f"--depth {depth}: depth maps are read beside a folder of images, and "
+                            f"'{data.info.source}' brings its own columns")  # fmt: skip
         return _grouped(data, group)
-    return pack(folder.listing(resolve(source, "folder"), labels, masks, depth, group), **settings)
+    packed = pack(folder.listing(resolve(source, "folder"), labels, masks, depth, group), **settings)
+    named = {"labels": labels, "masks": masks, "depth": depth, "group": group}
+    given = {name: str(value) for name, value in named.items() if value is not None}
+    return packed.with_info(settings={**packed.info.settings, "given": given}) if given else packed
 
 
 def _whole(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset | None:

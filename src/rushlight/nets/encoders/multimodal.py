@@ -116,7 +116,7 @@ class MultiModal(Encoder):
         grid = (height // self.patch, width // self.patch)
         parts = [self._embedded(name, values) for name, values in given.items()]
         places = self._places(grid).to(parts[0].dtype)
-        first = self.model.cls_token.expand(len(parts[0]), -1, -1).to(parts[0].dtype)
+        first = self.model.cls_token.expand(parts[0].shape[0], -1, -1).to(parts[0].dtype)
         return self.model.norm_pre(torch.cat([first, *(part + places for part in parts)], 1)), grid
 
     def _named(self, inputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
