@@ -32,3 +32,8 @@ def test_it_survives_a_file_copies_and_changes() -> None:
 def test_what_it_does_not_have_is_an_error() -> None:
     with pytest.raises(AttributeError, match="no 'colour'"):
         ModelInfo().colour
+
+
+def test_a_model_keeps_no_path_of_what_it_was_trained_on() -> None:
+    info = Info(settings={"fit": "pad", "given": {"labels": "/home/somebody/labels.csv"}})
+    assert ModelInfo.of(info, (32, 32), None).packing == {"fit": "pad"}

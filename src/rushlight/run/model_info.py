@@ -51,7 +51,8 @@ class ModelInfo:
         found = {one.name.removesuffix(SUFFIX): getattr(info, one.name) for one in fields(info)
                  if one.name.endswith(SUFFIX)}  # fmt: skip
         names = {name: values for name, values in found.items() if values}
-        return cls(image_size=image_size, packing=info.settings, names=names, task=task)
+        packing = {key: value for key, value in info.settings.items() if key != "given"}  # a model knows no paths
+        return cls(image_size=image_size, packing=packing, names=names, task=task)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> ModelInfo:

@@ -17,6 +17,14 @@ def _decode(source: Any) -> Any:
 
 KINDS = (
     Kind(
-        "depth", torch.float32, ("H", "W"), "nan", unknown=float("nan"), moves="depth", option="depth", decode=_decode
+        "depth",
+        torch.float32,
+        ("H", "W"),
+        "nan",
+        unknown=float("nan"),
+        moves="depth",
+        label=False,
+        option="depth",
+        decode=_decode,
     ),
 )
