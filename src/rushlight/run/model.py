@@ -28,7 +28,7 @@ from rushlight.data.columns import KINDS
 from rushlight.data.dataset import Dataset, Reader
 from rushlight.nets import encoders
 from rushlight.nets.encoders import Encoder
-from rushlight.nets.heads import Head, describe, rebuild
+from rushlight.nets.heads import Head, Sampler, describe, rebuild
 from rushlight.run.model_info import ModelInfo
 
 __all__ = ["CONFIG", "WEIGHTS", "Inputs", "Model", "ModelInfo"]
@@ -233,6 +233,26 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
 
     def _one(self, inputs: Mapping[str, Any], name: str) -> Tensor:
         return self.encoder(inputs[self.first]) if name == "features" else self.logits(inputs, name)
+
+    @torch.inference_mode()
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """Return n new inputs, drawn by the first head (or encoder) that is a `Sampler`, in float32 on the CPU.
+
+        Raises:
+            UserError: none of them draws anything.
+        """
+        parts = [*(self.head(name) for name in self.head_names), *self.encoders.values()]
+        sampler = next((part for part in parts if isinstance(part, Sampler)), None)
+        if sampler is None:
+            heads = f"the heads {', '.join(self.head_names)}" if self.head_names else "no head"
+            raise UserError(f"this model draws no images: it is the encoder '{self.encoder.name}' with {heads}, and what "
+                            "a generator trained can")  # fmt: skip
+        mode, device = self.training, next(self.parameters()).device
+        self.eval()
+        try:
+            return sampler.sample(n, torch.Generator(device).manual_seed(seed)).float().cpu()
+        finally:
+            self.train(mode)
 
     # Copies and files -------------------------------------------------------------------------------------------------
 

@@ -219,6 +219,10 @@ class Task(ABC):
     def head(self, encoder: Encoder, data: Dataset) -> Head:
         """Return a new head for these labels on this encoder."""
 
+    def of(self, info: Any) -> Task:
+        """Return the task as it learns data of this `Info`: keypoints mirror where they know left and right."""
+        return self
+
     def views(self, size: tuple[int, int]) -> tuple[Policy, Policy]:
         """Return the weak and the strong view; both carry the target along (see `view`)."""
         return presets.weak(size), presets.strong(size)

@@ -25,7 +25,7 @@ from rushlight.core.card import Card
 from rushlight.core.errors import UserError
 from rushlight.core.seeds import mix
 from rushlight.data.columns import KINDS, PROVENANCE
-from rushlight.data.dataset import Dataset
+from rushlight.data.dataset import Dataset, Info
 from rushlight.nets.vit import is_vit
 from rushlight.run.budget import Budget, count_flops, pass_flops
 from rushlight.run.model import Model, ModelInfo
@@ -59,6 +59,7 @@ class Learner(nn.Module, Stage):
         fresh_heads: True starts from new heads even where one that came in fits.
         model: the network in training, set before `build`; `build` gives it its heads.
         source_model: the model that came in (a teacher, an annotator), in evaluation mode.
+        data_info: of the data that it was set up for; None before.
         step_index: the number of the step, from 0.
         process, processes: this process's number among those that train together, and how many there are.
         explicit: names of the settings that were written; a written setting is never overridden.
@@ -84,6 +85,7 @@ class Learner(nn.Module, Stage):
     model: Model
     source_model: Model
     ctx: RunContext
+    data_info: Info | None = None
     plan: Plan
     step_index: int = 0
     process: int = 0
@@ -182,7 +184,8 @@ class Learner(nn.Module, Stage):
 
     @property
     def task(self) -> Task:
-        return tasks.find(self.ctx.task) if self.ctx.task is not None else tasks.all()[0]
+        found = tasks.find(self.ctx.task) if self.ctx.task is not None else tasks.all()[0]
+        return found if self.data_info is None else found.of(self.data_info)
 
     @property
     def name(self) -> str:
@@ -245,7 +248,7 @@ class Learner(nn.Module, Stage):
 
     def prepare(self, data: Dataset, model: Model, ctx: RunContext) -> None:
         """Set the network up for this data; afterwards `step` can be called."""
-        self.ctx = ctx
+        self.ctx, self.data_info = ctx, data.info
         self.seed_everything(0)
         self.source_model = model.copy().eval().requires_grad_(False)
         self.pass_cost = pass_flops(model.encoder, (data.height, data.width))  # `build` may enlarge the encoder
