@@ -245,8 +245,10 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         sampler = next((part for part in parts if isinstance(part, Sampler)), None)
         if sampler is None:
             heads = f"the heads {', '.join(self.head_names)}" if self.head_names else "no head"
-            raise UserError(f"this model draws no images: it is the encoder '{self.encoder.name}' with {heads}, and what "
-                            "a generator trained can")  # fmt: skip
+            raise UserError(
+                f"this model draws no images: it is the encoder '{self.encoder.name}' with {heads}, "
+                "none of which can; train one by a method that generates"
+            )
         mode, device = self.training, next(self.parameters()).device
         self.eval()
         try:
