@@ -6,6 +6,7 @@ Another package adds a method by declaring an entry point there.
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from typing import Any
 
 from rushlight.core import entries as entry_points
 from rushlight.core.card import Card, Columns, Service

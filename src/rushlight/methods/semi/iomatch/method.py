@@ -9,6 +9,8 @@ Li et al., ICCV 2023, arXiv:2308.13168; code: nukezil/IOMatch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
