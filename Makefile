@@ -42,7 +42,7 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(PIP) install --constraint constraints.txt --editable '.[hub,onnx,cluster]' --group test
+	$(PIP) install --constraint constraints.txt --editable '.[hub,onnx,cluster,depth]' --group test
 	$(PIP) install --constraint constraints.txt --no-deps lightly lightly-utils torchattacks  # oracles; their pins are old
 	touch $@
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.losses.redundancy import barlow_twins
 from rushlight.nets import encoders
 
@@ -73,7 +73,7 @@ def milliseconds(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[st
 def barlow_jobs(images: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
     """Barlow Twins' pair of views of a batch, by each pipeline."""
     generator = torch.Generator().manual_seed(0)
-    first, second = policy.barlow_pair(SIZE)
+    first, second = presets.barlow_pair(SIZE)
     pil = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
     plain = [v2.RandomResizedCrop(SIZE, antialias=True), v2.RandomHorizontalFlip()]
     colours = [v2.RandomApply([v2.ColorJitter(**JITTER)], 0.8), v2.RandomGrayscale(0.2)]
@@ -100,7 +100,7 @@ def barlow_jobs(images: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
 def fixmatch_jobs(images: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
     """FixMatch's weak and strong view of a batch, by each pipeline."""
     generator = torch.Generator().manual_seed(0)
-    weak, strong = policy.weak(SIZE), policy.strong(SIZE)
+    weak, strong = presets.weak(SIZE), presets.strong(SIZE)
     pil = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
     move = [v2.RandomHorizontalFlip(), v2.RandomCrop(SIZE, 4, padding_mode="reflect")]
     to_float = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]

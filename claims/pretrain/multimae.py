@@ -13,8 +13,9 @@ from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic.scenes import compose
 from rushlight.jobs.claims.run import Claim, Effect
 from rushlight.methods.pretrain.multimae.method import MultiMAE
-from rushlight.methods.pretrain.multimae.multimodal import Adapters, TokenSegmenter, standardise_depth
+from rushlight.methods.pretrain.multimae.multimodal import Adapters, TokenSegmenter
 from rushlight.nets import encoders
+from rushlight.nets.encoders.multimodal import standardise_depth
 from rushlight.run import hardware
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.card import Card, Needs, some
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
@@ -43,7 +43,7 @@ class Exclude(Learner):
         super().build(data)
         self.model.heads.update({"detectors_head": Linear(width=self.model.encoder.width, outputs=2 * SEEN)})
         size = (data.height, data.width)
-        self.weak, self.strong = policy.weak(size), policy.randaugment(size)
+        self.weak, self.strong = presets.weak(size), presets.randaugment(size)
         self.teacher = Teacher(self.model)
 
     def step(self, batch: Batch) -> Tensor:

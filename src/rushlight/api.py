@@ -62,6 +62,7 @@ def look(
     *,
     labels: Any = None,
     masks: Folder | None = None,
+    depth: Folder | None = None,
     size: Size = None,
     fit: str = "squash",
     cache: Cache = None,
@@ -70,11 +71,11 @@ def look(
     """Show what is known, unknown, odd and corrupt in a data set, and which methods fit it.
 
     Args:
-        source, labels, masks, size, fit, cache, workers: as for `load`.
+        source, labels, masks, depth, size, fit, cache, workers: as for `load`.
     """
     from rushlight.jobs.look.run import look as run
 
-    data = load(source, labels=labels, masks=masks, size=size, fit=fit, cache=cache, workers=workers)
+    data = load(source, labels=labels, masks=masks, depth=depth, size=size, fit=fit, cache=cache, workers=workers)
     fits = [(card.id, not lacks, lacks or card.gives) for card, lacks in fitting(data, tasks.chosen(data))]
     return run(data, fits=fits)
 
@@ -126,6 +127,7 @@ def predict(
     model: Model | str | os.PathLike[str],
     images: Any,
     *,
+    depth: Folder | None = None,
     device: str = "auto",
     batch: int | None = None,
     cache: Cache = None,
@@ -140,6 +142,7 @@ def predict(
     Args:
         model: a `Model` or the folder of one.
         images: a `Dataset`, or anything that `load` takes; they are brought to the size that the model knows.
+        depth: the folder with a depth map for each image, for a model that reads depth.
         device: `auto`, `cpu`, `cuda`, `mps`.
         batch: images at a time; None takes as many as their size allows.
         cache, workers: as for `load`.
@@ -149,7 +152,7 @@ def predict(
     """
     from rushlight.jobs.predict import run
 
-    return run.predict(model, images, device=device, batch=batch, cache=cache, workers=workers)
+    return run.predict(model, images, depth=depth, device=device, batch=batch, cache=cache, workers=workers)
 
 
 def compare(

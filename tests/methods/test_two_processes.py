@@ -16,7 +16,7 @@ import torch.distributed as dist
 from cases import LEARNERS, Case, called, cases, prepared
 from timm.layers import DropPath
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.augment.policy import Policy
 from rushlight.nets.norm import synchronise
 from rushlight.train.joint_embedding import plain
@@ -33,7 +33,7 @@ def outcome(case: Case, rank: int, processes: int) -> dict[str, torch.Tensor]:
     """The loss of one step and the gradients of the network, as this process has them."""
     learner, own = prepared(case), ALONE.get(case[0], {}) | SURE.get(case[0], {})
     synchronise(learner).double()  # so that what differs is the method, not the order of sums
-    whole = policy.identity(learner.model.info.image_size)
+    whole = presets.identity(learner.model.info.image_size)
     for attribute, value in vars(learner).items():
         if isinstance(value, Policy):
             setattr(learner, attribute, whole)

@@ -10,7 +10,7 @@ from rushlight.core import files
 from rushlight.core.errors import UserError
 from rushlight.data.columns import encode_text
 from rushlight.data.dataset import Dataset
-from rushlight.nets import encoders
+from rushlight.nets import encoders, heads
 from rushlight.nets.dense.decoders import Decoder
 from rushlight.nets.heads import MLP, Chain, Head, Linear
 from rushlight.run.model import Model, ModelInfo
@@ -101,7 +101,7 @@ def test_batches_are_predicted_one_by_one_and_together_are_the_whole() -> None:
 def test_a_batch_of_large_images_is_small() -> None:
     one, seen = model(), []
     one.encoder.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
-    for side, batch in ((512, 2), (28, 40)):
+    for side, batch in ((512, 1), (28, 40)):
         seen.clear()
         images = torch.zeros(40, 3, side, side, dtype=torch.uint8)
         assert len(one.predict(images, names=["class"])["class"]) == 40
@@ -120,6 +120,47 @@ class Match(Head):
 
     def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         return self.scale * (image * text).sum(1, keepdim=True)
+
+
+class Blobs(Head):
+    """Draws images: a learned colour and noise."""
+
+    def __init__(self, *, side: int):
+        super().__init__()
+        self.config = {"side": side}
+        self.colour = torch.nn.Parameter(torch.rand(3))
+        self.noise = torch.nn.Dropout(0.5)  # off in evaluation
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+    def sample(self, n: int, generator: torch.Generator) -> torch.Tensor:
+        noise = torch.rand(n, 3, *[self.config["side"]] * 2, generator=generator, device=generator.device)
+        return self.noise((self.colour[:, None, None] + noise) / 2)
+
+
+def test_a_model_with_a_sampler_draws_and_goes_on_drawing_after_a_file(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(heads, "HOMES", (*heads.HOMES, __name__))
+    one = Model(
+        encoders.create("conv16", seed=1), {"class": Linear(width=64, outputs=2), "images": Blobs(side=8)}
+    ).train()
+    state = torch.random.get_rng_state()
+    drawn = one.sample(5, seed=3)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert one.training
+    assert drawn.shape == (5, 3, 8, 8)
+    assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 1
+    assert torch.equal(one.sample(5, seed=3), drawn)
+    assert not torch.equal(one.sample(5, seed=4), drawn)
+    one.save(tmp_path / "m")
+    assert torch.equal(Model.load(tmp_path / "m").sample(5, seed=3), drawn)
+
+
+def test_a_model_without_a_sampler_says_what_it_is() -> None:
+    with pytest.raises(UserError, match="it is the encoder 'conv16' with the heads class, open, mask"):
+        model().sample(2)
+    with pytest.raises(UserError, match="'conv16' with no head"):
+        Model(encoders.create("conv16")).sample(2)
 
 
 def pair() -> Model:

@@ -6,8 +6,9 @@ import pickle
 from dataclasses import asdict, replace
 
 import pytest
+import torch
 
-from rushlight.data.dataset import Info
+from rushlight.data.dataset import Dataset, Info
 from rushlight.run.model_info import ModelInfo
 
 INFO = Info(class_names=("a", "b"), keypoint_names=("nose",), settings={"fit": "crop"})
@@ -32,3 +33,9 @@ def test_it_survives_a_file_copies_and_changes() -> None:
 def test_what_it_does_not_have_is_an_error() -> None:
     with pytest.raises(AttributeError, match="no 'colour'"):
         ModelInfo().colour
+
+
+def test_a_model_keeps_no_path_of_what_it_was_trained_on() -> None:
+    data = Dataset({"image": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, INFO)
+    data = data.loaded_by({"source": "/home/somebody/photos", "labels": "/home/somebody/labels.csv"})
+    assert "somebody" not in json.dumps(asdict(ModelInfo.of(data.info, (8, 8), None)))

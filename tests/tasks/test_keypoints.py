@@ -2,21 +2,29 @@
 
 import json
 import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
+from hostile import save
 from margins import Margin
 
 from rushlight import tasks
+from rushlight.augment import affine
+from rushlight.augment.view import View
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST, TRAIN
-from rushlight.data.dataset import Dataset
+from rushlight.data.dataset import Dataset, Info
+from rushlight.data.sources.read import load
 from rushlight.data.synthetic import figures
 from rushlight.nets import encoders
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model, ModelInfo
-from rushlight.tasks.keypoints import MOST, decode, extents, instances, nearby, sigmas, similarity
+from rushlight.run.recipe import Recipe
+from rushlight.run.stage import RunContext
+from rushlight.tasks.draw import lines_on
+from rushlight.tasks.keypoints import MOST, decode, extents, instances, nearby, pairs_by_name, sigmas, similarity
 
 KEYPOINTS = tasks.find("keypoints")
 
@@ -149,6 +157,106 @@ def test_an_instance_missed_misses_all_its_joints():
     assert not near.any()
     with pytest.raises(UserError, match="labelled keypoints"):
         KEYPOINTS.value({**parts, "true": torch.zeros_like(parts["true"])})
+
+
+COCO = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+
+
+def test_left_and_right_joints_are_paired_by_their_names():
+    assert pairs_by_name(COCO) == tuple((i, i + 1) for i in range(1, 17, 2))
+    assert pairs_by_name(("Right knee", "neck", "left knee", "left hand")) == ((0, 2),)
+    assert pairs_by_name(("eye-left", "eye-right", "bright spot", "bleft spot", "upright", "upleft")) == ((0, 1),)
+    assert pairs_by_name(("head", "tail")) == ()
+
+
+def test_pairs_that_are_written_go_before_names_and_none_means_no_mirror():
+    for info, pairs in (
+        (Info(keypoint_names=COCO[:3]), ((1, 2),)),
+        (Info(keypoint_names=COCO[:3], keypoint_pairs=((0, 1),)), ((0, 1),)),
+        (Info(keypoint_names=COCO[:3], keypoint_pairs=()), ()),
+        (Info(keypoint_names=("a", "b", "c")), ()),
+        (Info(), ()),
+    ):
+        bound = KEYPOINTS.of(info)
+        assert bound.pairs == pairs
+        assert {views.flip for views in bound.views((8, 8))} == {0.5 if pairs else 0.0}
+        assert Info.from_json(info.to_json()) == info
+    assert KEYPOINTS.pairs == ()
+    assert {views.flip for views in KEYPOINTS.views((8, 8))} == {0.0}
+
+
+def test_a_mirrored_instance_has_its_left_joints_on_the_other_side():
+    task = KEYPOINTS.of(Info(keypoint_names=("nose", "left_eye", "right_eye")))
+    target = torch.tensor([[[[8.0, 5.0, 2.0], [11.0, 4.0, 1.0], [4.0, 3.0, 2.0]], [[0.0, 0.0, -1.0]] * 3]] * 2)
+    geometry = affine.flip(torch.tensor([True, False]), 16)
+    view = View(geometry, affine.identity_colour(2), (16, 16), (16, 16))
+    moved = task.moved(view, target)
+    assert moved[0, 0].tolist() == [[8.0, 5.0, 2.0], [12.0, 3.0, 2.0], [5.0, 4.0, 1.0]]  # the left eye is the right one
+    assert torch.equal(moved[1, 0], target[1, 0])
+    assert (moved[:, 1, :, 2] == -1).all()
+    assert KEYPOINTS.moved(view, target)[0, 0].tolist() == [[8.0, 5.0, 2.0], [5.0, 4.0, 1.0], [12.0, 3.0, 2.0]]
+    twice = task.moved(view, moved)
+    assert torch.equal(twice[0, 0], target[0, 0])
+
+
+def test_a_learner_mirrors_where_pairs_are_known_and_only_there():
+    data = figures.compose(8, 0)
+    for pairs, flips in (((), 0.0), (None, 0.5)):
+        stage = Recipe.parse("supervised").steps[0].stage()
+        start = Model(encoders.create("conv16", image_size=48, seed=0))
+        stage.prepare(data.with_info(keypoint_pairs=pairs), start, RunContext(task="keypoints"))
+        assert stage.weak.flip == flips
+
+
+def test_the_skeleton_is_read_drawn_and_written(tmp_path):
+    save(tmp_path / "photos" / "a.png", height=32, width=32)
+    category = {"id": 3, "name": "person", "keypoints": ["left_eye", "right_eye", "nose"], "skeleton": [[1, 3], [2, 3]]}
+    annotation = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 30, 30],
+                  "keypoints": [20, 4, 2, 8, 4, 2, 14, 12, 2]}  # fmt: skip
+    content = {"images": [{"id": 1, "file_name": "a.png", "height": 32, "width": 32}], "annotations": [annotation]}
+    file = tmp_path / "coco.json"
+    file.write_text(json.dumps({**content, "categories": [category]}))
+    data = load(tmp_path / "photos", labels=file, cache=False, size=32)
+    assert data.info.keypoint_skeleton == ((0, 2), (1, 2))
+    info = ModelInfo.of(data.info, (32, 32), "keypoints")
+    assert ModelInfo.from_json(json.loads(json.dumps(asdict(info)))) == info
+    said = output([(1, 3, 4.0, [[20.0, 4.0], [8.0, 4.0], [14.0, 12.0]])], [], joints=3)
+    black = {"image": torch.zeros(1, 3, 32, 32, dtype=torch.uint8)}
+    plain, drawn = (
+        KEYPOINTS.pictures({"keypoints": said}, black, one)[0].pixels for one in (replace(info, skeleton=()), info)
+    )
+    grey = (drawn == 200).all(-1) & (plain != 200).any(-1)
+    for x, y in ((17, 8), (11, 8)):  # half way from each eye to the nose
+        assert grey[y, x], (x, y)
+    assert not grey[4, 14]  # there is no line between the eyes
+    path = KEYPOINTS.write([(torch.tensor([0]), {"keypoints": said})], data, tmp_path / "out", info)[0]
+    assert json.loads(path.read_text())["categories"][0]["skeleton"] == [[1, 3], [2, 3]]
+    category["skeleton"] = [[1, 4]]
+    file.write_text(json.dumps({**content, "categories": [category]}))
+    with pytest.raises(UserError, match=r"category 'person': the skeleton has the line \[1, 4\], .* numbered 1 to 3"):
+        load(tmp_path / "photos", labels=file, cache=False)
+
+
+def test_lines_are_drawn_from_end_to_end_and_clipped():
+    image = torch.zeros(3, 5, 6, dtype=torch.uint8)
+    level = lines_on(image, torch.tensor([[1.5, 2.5]]), torch.tensor([[4.5, 2.5]]))
+    assert level[0].nonzero().tolist() == [[2, 1], [2, 2], [2, 3], [2, 4]]
+    slanted = lines_on(image, torch.tensor([[0.5, 0.5]]), torch.tensor([[9.5, 9.5]]))
+    assert slanted[1].nonzero().tolist() == [[i, i] for i in range(5)]
+    assert not image.any()
+
+
+def test_aligned_joints_keep_their_pairs_and_lines():
+    data = figures.compose(2, 0).with_info(
+        keypoint_names=("a", "b", "c", "d", "e"), keypoint_skeleton=((0, 1), (3, 4)), keypoint_pairs=((1, 2), (3, 4))
+    )
+    aligned, _ = KEYPOINTS.align(data, ModelInfo(names={"keypoint": ("c", "b", "a", "d")}))
+    assert aligned.info.keypoint_skeleton == ((2, 1),)
+    assert aligned.info.keypoint_pairs == ((1, 0),)
 
 
 def test_predictions_are_coco_in_the_pixels_of_the_users_images(tmp_path):

@@ -16,6 +16,14 @@ Labels = Annotated[
     str | None, typer.Option(help="A CSV, Parquet or COCO JSON file with the labels.", rich_help_panel=DATA)
 ]
 Masks = Annotated[str | None, typer.Option(help="The folder with a PNG mask for each image.", rich_help_panel=DATA)]
+Depth = Annotated[
+    str | None,
+    typer.Option(
+        help="The folder with a depth map for each image: PNG of 16 bits, NPY or EXR.",
+        metavar="FOLDER",
+        rich_help_panel=DATA,
+    ),
+]
 Group = Annotated[
     str | None,
     typer.Option(
@@ -24,7 +32,6 @@ Group = Annotated[
         rich_help_panel=DATA,
     ),
 ]
-Depth = Annotated[str | None, typer.Option(help="The folder with a depth map for each image.", rich_help_panel=DATA)]
 Size = Annotated[
     str | None,
     typer.Option(

@@ -26,12 +26,12 @@ def read(
     source: str,
     labels: str | None,
     masks: str | None,
+    depth: str | None,
     group: str | None,
     size: str | tuple[int, int] | None,
     fit: str,
     cache: str | None,
     device: str | None = "auto",
-    depth: str | None = None,
 ) -> Any:
     """Read the data of a job; `device` None reads it at its own size."""
     from rushlight.core.errors import UserError
@@ -45,8 +45,8 @@ def read(
             device=device,
             labels=labels,
             masks=masks,
-            group=group,
             depth=depth,
+            group=group,
             size=_canvas(size) if isinstance(size, str) else size,
             fit=fit,
             cache=cache,

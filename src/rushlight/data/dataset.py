@@ -45,11 +45,14 @@ class Info:
         source: what the user named: a path, `fashion`, a Hub id.
         class_names: of `class`, and of `mask` and `boxes` where these have none of their own.
         tag_names, mask_names, box_names, keypoint_names, domain_names, group_names: likewise.
+        keypoint_skeleton: joints, by number, between which pictures draw lines.
+        keypoint_pairs: left and right joints, by number, which change places in a mirrored image; None finds them by
+            name (`left_eye`, `right_eye`); empty: images are never mirrored.
         keep: known labels a class that a comparison keeps by default, where a fully labelled set stands for one
             with few labels; None keeps what is known.
         quarantined: files left out.
         licence: of the images, where it is known.
-        settings: how the images were packed (size, fit, …).
+        settings: how the images were packed (size, fit, …), and as `given` the files and folders that were named.
     """
 
     source: str = "memory"
@@ -58,6 +61,8 @@ class Info:
     mask_names: tuple[str, ...] = ()
     box_names: tuple[str, ...] = ()
     keypoint_names: tuple[str, ...] = ()
+    keypoint_skeleton: tuple[tuple[int, int], ...] = ()
+    keypoint_pairs: tuple[tuple[int, int], ...] | None = None
     domain_names: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()
     keep: int | None = None
@@ -73,6 +78,8 @@ class Info:
         raw = json.loads(text)
         raw["quarantined"] = tuple(Quarantined(**entry) for entry in raw["quarantined"])
         kept: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        for key in ("keypoint_skeleton", "keypoint_pairs"):
+            kept |= {key: tuple(map(tuple, kept[key]))} if kept.get(key) else {}
         return cls(**kept)
 
 
@@ -272,7 +279,8 @@ class Dataset:
         for name, stored in sorted(self._columns.items()):
             digest.update(f"{name} {stored.digest}".encode())
         info = self.info
-        names = [info.class_names, info.tag_names, info.mask_names, info.box_names, info.keypoint_names]
+        names: list[Any] = [info.class_names, info.tag_names, info.mask_names, info.box_names, info.keypoint_names]
+        names += [] if info.keypoint_pairs is None else [info.keypoint_pairs]
         digest.update(json.dumps(names).encode())
         return digest.hexdigest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,14 @@ class Head(nn.Module):
         """Let it read these outputs, such as `text.pooled`, and return it."""
         self.reads = sources if len(sources) > 1 else sources[0]
         return self
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What draws new inputs: a head (or an encoder) with this method lets its model `sample`."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n inputs of the model, on the generator's device; images in [0, 1]."""
 
 
 class Linear(Head):

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from rushlight.nets.encoders.base import Encoder
+from rushlight.nets.encoders.multimodal import MultiModal
 from rushlight.nets.encoders.timm import Timm
 
 TOP = ("norm", "fc_norm", "head")
@@ -18,20 +19,21 @@ TOP = ("norm", "fc_norm", "head")
 
 def depths(encoder: Encoder) -> tuple[dict[str, int], int]:
     """Return (each parameter's layer, the head's layer L + 1): 0 the stem, 1 … L the blocks."""
-    if isinstance(encoder, Timm):
+    if isinstance(encoder, Timm | MultiModal):
         return _timm_depths(encoder)
     order: dict[str, int] = {}
     found = {name: 1 + order.setdefault(_block(name), len(order)) for name, _ in encoder.named_parameters()}
     return found, len(order) + 1
 
 
-def _timm_depths(encoder: Timm) -> tuple[dict[str, int], int]:
+def _timm_depths(encoder: Timm | MultiModal) -> tuple[dict[str, int], int]:
     from timm.models._manipulate import group_parameters
 
     model = encoder.model
     found = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     last = max((layer for name, layer in found.items() if not name.startswith(TOP)), default=0) + 1
-    return {f"model.{name}": last if name.startswith(TOP) else layer for name, layer in found.items()}, last
+    inside = {f"model.{name}": last if name.startswith(TOP) else layer for name, layer in found.items()}
+    return {name: inside.get(name, 0) for name, _ in encoder.named_parameters()}, last  # an adapter is part of the stem
 
 
 def _block(name: str) -> str:
@@ -42,7 +44,7 @@ def _block(name: str) -> str:
 
 def undecayed(encoder: Encoder) -> set[str]:
     """Return the parameters that the architecture spares from weight decay, such as a ViT's positions and tokens."""
-    named = getattr(encoder.model, "no_weight_decay", None) if isinstance(encoder, Timm) else None
+    named = getattr(encoder.model, "no_weight_decay", None) if isinstance(encoder, Timm | MultiModal) else None
     return {f"model.{name}" for name in named()} if named is not None else set()
 
 

@@ -121,12 +121,15 @@ def count_flops(work: Callable[[], object]) -> float:
 
 
 def pass_flops(encoder: Encoder, size: int | tuple[int, int] | None = None) -> float:
-    """Return the FLOPs of one pass: one input forward and backward through the encoder.
+    """Return the FLOPs of one pass: one input forward and backward through the encoder; of several columns the first.
+
+    So an encoder that learned to read more is counted in the passes of the one that it was.
 
     Args:
         size: of one input (an image's height and width); None takes the encoder's own.
     """
     probe = copy.deepcopy(encoder).train().requires_grad_(True)
     device = next(probe.parameters()).device
-    inputs = probe.example(2, size, torch.Generator(device).manual_seed(0))
+    example = probe.example(2, size, torch.Generator(device).manual_seed(0))
+    inputs = example if isinstance(example, torch.Tensor) else {probe.columns[0]: example[probe.columns[0]]}
     return count_flops(lambda: probe(inputs).sum().backward()) / 2

@@ -77,7 +77,7 @@ def batches(
     Scores need float64: where the device has none, they are on the CPU.
     """
     device, at = where_float64(next(model.parameters())).device, 0
-    read = [name for name in (model.encoder.reads, task.column, *task.reads) if name in data]
+    read = [name for name in (*model.encoder.columns, task.column, *task.reads) if name in data]
     names = names or heads_of(model, task)
     for outputs in model.predict_batches(data, rows=rows, names=names):
         part = rows[at : at + len(next(iter(outputs.values())))]

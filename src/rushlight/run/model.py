@@ -24,17 +24,19 @@ from torch import Tensor, nn
 
 from rushlight.core.errors import UserError
 from rushlight.core.files import replace_folder, standing
+from rushlight.data.columns import KINDS
 from rushlight.data.dataset import Dataset, Reader
 from rushlight.nets import encoders
 from rushlight.nets.encoders import Encoder
-from rushlight.nets.heads import Head, describe, rebuild
+from rushlight.nets.heads import Head, Sampler, describe, rebuild
 from rushlight.run.model_info import ModelInfo
 
 __all__ = ["CONFIG", "WEIGHTS", "Inputs", "Model", "ModelInfo"]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-Inputs = Tensor | Mapping[str, Tensor]
-"""What the encoders read, by the encoders' names; a tensor alone is for the first one."""
+Inputs = Tensor | Mapping[str, Any]
+"""What the encoders read, by their names; an encoder of several columns, by the columns' names. A tensor alone is
+for the first one."""
 PIXELS, MOST = 2**21, 500
 """Of a batch of predictions, at most: pixels (41 images of 224×224), and inputs."""
 
@@ -61,7 +63,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         info: ModelInfo | None = None,
     ):
         super().__init__()
-        self.encoders = nn.ModuleDict(encoder if isinstance(encoder, Mapping) else {encoder.reads: encoder})
+        self.encoders = nn.ModuleDict(encoder if isinstance(encoder, Mapping) else {encoder.columns[0]: encoder})
         self.heads = nn.ModuleDict({_key(name): head for name, head in (heads or {}).items()})
         self.info = info or ModelInfo()
 
@@ -136,8 +138,11 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         name = name or self.info.task or self.head_names[0]
         return self.answer(inputs, [name])[name]
 
-    def _named(self, inputs: Inputs) -> Mapping[str, Tensor]:
-        return {self.first: inputs} if isinstance(inputs, Tensor) else inputs
+    def _named(self, inputs: Inputs) -> dict[str, Any]:
+        """Return what each encoder takes, by its name, as far as it is given."""
+        given = {self.first: inputs} if isinstance(inputs, Tensor) else inputs
+        each = {name: _taken(name, cast(Encoder, encoder), given) for name, encoder in self.encoders.items()}
+        return {name: taken for name, taken in each.items() if taken is not None}
 
     def sources(self, name: str) -> list[tuple[str, str]]:
         """Return what a head reads as (encoder, output): `pooled` is (the first encoder, `pooled`)."""
@@ -146,7 +151,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         parted = [one.rpartition(".") for one in reads]
         return [(encoder or self.first, output) for encoder, _, output in parted]
 
-    def _features(self, given: Mapping[str, Tensor], sources: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
+    def _features(self, given: Mapping[str, Any], sources: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Any]:
         """Return the encoders' outputs, each computed once."""
         found = {}
         for name, output in sources:
@@ -189,10 +194,13 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         No more than a batch of inputs is read, and no more than a batch of outputs is held.
 
         Args:
-            data: a data set, or columns as it holds them (uint8 images), by the encoders' names.
+            data: a data set, or columns as it holds them (uint8 images), named as `Inputs` are.
             rows: of the data, in this order; None takes all.
             batch: rows at a time; None takes as many as have 2²¹ pixels (2¹⁸ on a CPU), at most 500.
             names: of heads, or `features` (the first encoder's, pooled); None takes every head.
+
+        Raises:
+            UserError: a column that an encoder of several reads is missing; no encoder's column is there.
         """
         columns = self._columns(data)
         chosen = torch.arange(len(next(iter(columns.values())))) if rows is None else rows
@@ -200,11 +208,19 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
             yield self._outputs({name: values[part] for name, values in columns.items()}, names)
 
     def _columns(self, data: Inputs | Dataset) -> Mapping[str, Tensor | Reader]:
-        """Return the columns that the encoders read, as far as they are there, by the encoders' names."""
+        """Return the columns that the encoders read, as far as they are there, named as `Inputs` are."""
         if not isinstance(data, Dataset):
-            return self._named(data)
-        read = {name: cast(Encoder, encoder).reads for name, encoder in self.encoders.items()}
-        return {name: data.reader(column) for name, column in read.items() if column in data}
+            return {self.first: data} if isinstance(data, Tensor) else data
+        read, needed = dict[str, str](), set[str]()
+        for name, encoder in self.encoders.items():
+            columns = cast(Encoder, encoder).columns
+            read |= {name: columns[0]} if len(columns) == 1 else {column: column for column in columns}
+            needed |= set(columns) if len(columns) > 1 else set()
+        found = {name: data.reader(column) for name, column in read.items() if column in data}
+        lacking = [column for name, column in read.items() if name not in found and (column in needed or not found)]
+        if lacking:
+            raise UserError(_lacks(list(dict.fromkeys(read.values())), lacking[0], data))
+        return found
 
     def _batch_size(self, columns: Mapping[str, Tensor | Reader]) -> int:
         largest = max(math.prod(values.shape[1:][-2:]) for values in columns.values())
@@ -216,15 +232,38 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         device, mode = next(self.parameters()).device, self.training
         self.eval()
         try:
-            inputs = {name: cast(Encoder, self.encoders[name]).prepare(v.to(device)) for name, v in columns.items()}
+            given = self._named({name: values.to(device) for name, values in columns.items()})
+            inputs = {name: cast(Encoder, self.encoders[name]).prepare(taken) for name, taken in given.items()}
             outputs = self(inputs) if names is None else self._several(inputs, names)
         finally:
             self.train(mode)
         return {name: values.float() for name, values in outputs.items()}
 
-    def _several(self, inputs: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    def _several(self, inputs: Mapping[str, Any], names: list[str]) -> dict[str, Tensor]:
         plain = {"features": self.encoder(inputs[self.first])} if "features" in names else {}
         return plain | self.answer(inputs, [name for name in names if name != "features"])
+
+    @torch.inference_mode()
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """Return n new inputs, drawn by the first head (or encoder) that is a `Sampler`, in float32 on the CPU.
+
+        Raises:
+            UserError: none of them draws anything.
+        """
+        parts = [*(self.head(name) for name in self.head_names), *self.encoders.values()]
+        sampler = next((part for part in parts if isinstance(part, Sampler)), None)
+        if sampler is None:
+            heads = f"the heads {', '.join(self.head_names)}" if self.head_names else "no head"
+            raise UserError(
+                f"this model draws no images: it is the encoder '{self.encoder.name}' with {heads}, "
+                "none of which can; train one by a method that generates"
+            )
+        mode, device = self.training, next(self.parameters()).device
+        self.eval()
+        try:
+            return sampler.sample(n, torch.Generator(device).manual_seed(seed)).float().cpu()
+        finally:
+            self.train(mode)
 
     # Copies and files -------------------------------------------------------------------------------------------------
 
@@ -300,6 +339,28 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         except (AttributeError, ImportError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
             raise UserError(f"the model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
         return cast(Model, encoders.arrange(model)).eval()  # as it was trained: the same bits
+
+
+def _lacks(read: list[str], lacking: str, data: Dataset) -> str:
+    option = KINDS[lacking].option if lacking in KINDS else ""
+    how = f"give its folder with --{option} (load({option}=…))" if option else "add this column"
+    return f"the model reads {' and '.join(read)}, and {data.info.source} has no '{lacking}': {how}"
+
+
+def _taken(name: str, encoder: Encoder, given: Mapping[str, Any]) -> Any:
+    """Return what an encoder takes of the inputs: under its name, or by its columns; None where it is not given.
+
+    Raises:
+        UserError: some of its columns are given, and some are not.
+    """
+    columns = encoder.columns
+    inside = given[name] if isinstance(given.get(name), Mapping) else given
+    if len(columns) == 1:
+        return inside.get(name) if inside is given else inside.get(columns[0])
+    lacking = [column for column in columns if column not in inside]
+    if lacking and len(lacking) < len(columns):
+        raise UserError(f"'{encoder.name}' reads {' and '.join(columns)}, and '{lacking[0]}' is not given")
+    return None if lacking else {column: inside[column] for column in columns}
 
 
 def _key(name: str) -> str:

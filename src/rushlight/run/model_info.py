@@ -20,6 +20,7 @@ class ModelInfo:
         image_size: (height, width) of the images it was trained on.
         packing: how images were brought to that size (the pack's settings).
         names: what its outputs are called, by what they are: `class`, `tag`, `mask`, `keypoint`, …
+        skeleton: joints, by number, between which pictures draw lines.
         task: the id of what it predicts; None for a bare encoder.
         origin: how the encoder came to its weights: the stages that trained it, or `weights`; empty for fresh ones.
         recipe, seed, budget: how it came about; version: of this library.
@@ -28,6 +29,7 @@ class ModelInfo:
     image_size: tuple[int, int] = (32, 32)
     packing: dict[str, Any] = field(default_factory=dict)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    skeleton: tuple[tuple[int, int], ...] = ()
     task: str | None = None
     origin: str = ""
     recipe: str = ""
@@ -51,10 +53,11 @@ class ModelInfo:
         found = {one.name.removesuffix(SUFFIX): getattr(info, one.name) for one in fields(info)
                  if one.name.endswith(SUFFIX)}  # fmt: skip
         names = {name: values for name, values in found.items() if values}
-        return cls(image_size=image_size, packing=info.settings, names=names, task=task)
+        return cls(image_size, info.settings, names, info.keypoint_skeleton, task)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> ModelInfo:
         """Return what `dataclasses.asdict` gave, after a file."""
         names = {name: tuple(values) for name, values in raw["names"].items()}
-        return cls(**{**raw, "names": names, "image_size": tuple(raw["image_size"])})
+        skeleton = tuple((one, other) for one, other in raw.get("skeleton", ()))
+        return cls(**{**raw, "names": names, "skeleton": skeleton, "image_size": tuple(raw["image_size"])})

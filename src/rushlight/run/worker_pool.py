@@ -71,7 +71,7 @@ def _context() -> multiprocessing.context.BaseContext:
     if not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rushlight.run.trial", "rushlight.augment.policy"])
+    context.set_forkserver_preload(["rushlight.run.trial", "rushlight.augment.presets"])
     return context
 
 

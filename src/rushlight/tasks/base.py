@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from tensordict import TensorDict
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.augment.policy import Policy
 from rushlight.augment.view import View
 from rushlight.core.errors import UserError
@@ -220,9 +220,13 @@ class Task(ABC):
     def head(self, encoder: Encoder, data: Dataset) -> Head:
         """Return a new head for these labels on this encoder."""
 
+    def of(self, info: Any) -> Task:
+        """Return the task as it learns data of this `Info`: keypoints mirror where they know left and right."""
+        return self
+
     def views(self, size: tuple[int, int]) -> tuple[Policy, Policy]:
         """Return the weak and the strong view; both carry the target along (see `view`)."""
-        return policy.weak(size), policy.strong(size)
+        return presets.weak(size), presets.strong(size)
 
     def view(
         self, views: Policy, columns: Columns, generator: torch.Generator

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.augment.policy import Policy
 from rushlight.augment.view import View
 from rushlight.core.distributed import share_of_count
@@ -101,7 +101,7 @@ class Detect(Task):
     def views(self, size: tuple[int, int]) -> tuple[Policy, Policy]:
         """Return views that enlarge or shrink by a quarter and mirror; the strong one changes the colours too."""
         scale = (0.8, 1.25)
-        return policy.dense_weak(size, scale=scale), policy.dense_strong(size, scale=scale)
+        return presets.dense_weak(size, scale=scale), presets.dense_strong(size, scale=scale)
 
     def moved(self, view: View, target: Tensor) -> Tensor:
         return view.boxes(target)

@@ -1,4 +1,4 @@
-"""Draw boxes and dots on an image, for a report."""
+"""Draw boxes, dots and lines on an image, for a report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COLOURS = (
     (140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207),
 )  # fmt: skip
 """Of the classes, by number, over and over."""
-WHITE = (255, 255, 255)
+WHITE, GREY = (255, 255, 255), (200, 200, 200)
 
 
 def boxes_on(
@@ -36,3 +36,17 @@ def dots_on(
     half = 0.5 if colours is None else 1.5
     image = boxes_on(image, torch.cat([points.floor() + 0.5 - half, points.floor() + 0.5 + half], 1), colours)
     return image if colours is None else boxes_on(image, torch.cat([points.floor(), points.floor() + 1], 1), colours)
+
+
+def lines_on(
+    image: UInt8[Tensor, "3 height width"], starts: Float[Tensor, "n 2"], ends: Float[Tensor, "n 2"]
+) -> UInt8[Tensor, "3 height width"]:
+    """Return the image with a grey line, one pixel wide, from each start (x, y) to its end, clipped to the image."""
+    image, (height, width) = image.clone(), image.shape[1:]
+    for start, end in zip(starts.double(), ends.double(), strict=True):
+        steps = int((end - start).abs().amax().ceil()) + 1
+        share = torch.linspace(0, 1, steps, dtype=torch.float64)[:, None]
+        x, y = (start + share * (end - start)).floor().long().unbind(1)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        image[:, y[inside], x[inside]] = torch.tensor(GREY, dtype=torch.uint8)[:, None]
+    return image

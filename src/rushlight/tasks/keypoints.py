@@ -7,7 +7,9 @@ Gaussian to three of them, as DARK does (Zhang et al., CVPR 2020).
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from rushlight.augment.policy import Policy, weak
+from rushlight.augment.policy import Policy
+from rushlight.augment.presets import weak
 from rushlight.augment.view import View
 from rushlight.core.distributed import share_of_count
 from rushlight.core.errors import UserError
@@ -33,7 +36,7 @@ from rushlight.nets.encoders import Encoder
 from rushlight.nets.heads import Head
 from rushlight.tasks import coco
 from rushlight.tasks.base import Columns, Metric, Outputs, Parts, Task, by_class, names_of, ratio
-from rushlight.tasks.draw import dots_on
+from rushlight.tasks.draw import dots_on, lines_on
 
 PCK, OKS = Metric("PCK@0.2"), Metric("OKS-AP")
 NEAR = 0.2
@@ -48,6 +51,7 @@ SMALLEST = 1 / 8
 """The least side of an instance's box, in sides of the image, where a single labelled joint gives none."""
 SHOWN, LISTED = 0.3, 0.05
 """Instances at least so sure are counted and drawn; are written into files."""
+SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 HEAT = 0.1
 """A joint's heat below which the place stands to which the instance's centre pointed."""
 
@@ -60,6 +64,7 @@ class Keypoints(Task):
     reads = ("boxes",)
     names_in = ("keypoint_names",)
     metric, also = PCK, (OKS,)
+    pairs: tuple[tuple[int, int], ...] = ()
 
     def outputs(self, data: Dataset) -> int:
         return data[self.column].shape[2]
@@ -72,20 +77,41 @@ class Keypoints(Task):
         empty = torch.zeros_like(values[:, :, 0]).where(values[:, :, 0] >= 0, values[:, :, 0])
         return torch.stack([values[:, :, place[name]] if name in place else empty for name in theirs], 2)
 
+    def align(self, data: Dataset, info: Any) -> tuple[Dataset, tuple[str, ...]]:
+        aligned, notes = super().align(data, info)
+        if aligned is data:
+            return data, notes
+        pairs = data.info.keypoint_pairs
+        number = [aligned.info.keypoint_names.index(name) if name in aligned.info.keypoint_names else -1
+                  for name in data.info.keypoint_names]  # fmt: skip
+        skeleton, moved = (tuple((number[a], number[b]) for a, b in lines if min(number[a], number[b]) >= 0)
+                           for lines in (data.info.keypoint_skeleton, pairs or ()))  # fmt: skip
+        changed = {"keypoint_skeleton": skeleton, "keypoint_pairs": None if pairs is None else moved}
+        return aligned.with_info(**changed), notes
+
     # Learning
+
+    def of(self, info: Any) -> Keypoints:
+        bound = copy.copy(self)
+        bound.pairs = pairs_by_name(info.keypoint_names) if info.keypoint_pairs is None else info.keypoint_pairs
+        return bound
 
     def head(self, encoder: Encoder, data: Dataset) -> Head:
         return Joints(channels=encoder.channels, strides=encoder.strides, joints=self.outputs(data))
 
     def views(self, size: tuple[int, int]) -> tuple[Policy, Policy]:
-        """Return views that turn, enlarge and shift; the strong one changes the colours too. None mirrors: left and
-        right joints would have to change their names."""
-        shaken = weak(size, flip=False)
+        """Return views that turn, enlarge and shift, and mirror where pairs of joints are known; the strong one changes
+        the colours too."""
+        shaken = weak(size, flip=bool(self.pairs))
         first = replace(shaken, rotation=20.0, scale=(0.8, 1.25), padding="zeros")
         return first, replace(first, jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 
     def moved(self, view: View, target: Tensor) -> Tensor:
-        return view.keypoints(target)
+        """Return the joints as they are in a view; in a mirrored one left and right joints change places."""
+        moved, order = view.keypoints(target), list(range(target.shape[2]))
+        for one, other in self.pairs:
+            order[one], order[other] = other, one
+        return torch.where(view.flipped[:, None, None, None], moved[:, :, order], moved)
 
     def loss(
         self, output: Float[Tensor, "batch channels h w"], target: Float[Tensor, "batch slots joints 3"]
@@ -159,11 +185,13 @@ class Keypoints(Task):
         return torch.where(labelled > 0, near / labelled.clamp(min=1), 1.0).argsort(stable=True)
 
     def pictures(self, outputs: Outputs, columns: Columns, info: Any) -> list[Picture]:
-        """Return each image with the predicted joints in colours, and a white dot for each true one."""
+        """Return each image with the predicted joints in colours, the skeleton's lines between them, and a white dot
+        for each true joint."""
         (found, scores), images = decode(outputs[self.id]), columns["image"].cpu()
         known = self.column in columns.keys()  # noqa: SIM118
         true = columns[self.column].cpu() if known else torch.zeros(len(images), 0, found.shape[2], 3)
-        return [_picture(*one) for one in zip(images, found.cpu(), scores.cpu(), true, strict=True)]
+        lines = skeleton_of(info)
+        return [_picture(*one, lines) for one in zip(images, found.cpu(), scores.cpu(), true, strict=True)]
 
     # Predictions
 
@@ -189,7 +217,8 @@ class Keypoints(Task):
                 annotations += [_annotation(data, row, *one) for one in zip(found[at, told], scores[at, told].tolist())]
         kind = next(iter(getattr(info, "box_names", ())), "object")
         names = self.labelled(self.names(info), k)
-        categories = [{"id": 1, "name": kind, "keypoints": list(names), "skeleton": []}]
+        skeleton = [[one + 1, other + 1] for one, other in skeleton_of(info)]
+        categories = [{"id": 1, "name": kind, "keypoints": list(names), "skeleton": skeleton}]
         path = Path(folder) / coco.FILE
         write_whole(path, json.dumps(coco.dataset(images, annotations, categories)).encode())
         return [path]
@@ -203,6 +232,19 @@ CAPTION = "Recall: the share of labelled joints that are found within a fifth of
 
 
 # --- the labels ---
+
+
+def pairs_by_name(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Return the numbers of joints that are called alike but for `left` and `right` (`left_eye`, `Right knee`)."""
+    place = {name.lower(): number for number, name in enumerate(names)}
+    mirrored = {name: SIDE.sub(lambda side: "right" if side[0] == "left" else "left", name) for name in place}
+    return tuple((place[name], place[other]) for name, other in mirrored.items()
+                 if other in place and place[name] < place[other])  # fmt: skip
+
+
+def skeleton_of(info: Any) -> tuple[tuple[int, int], ...]:
+    """Return the lines between joints, from an `Info` or a `ModelInfo`."""
+    return info.skeleton if hasattr(info, "skeleton") else info.keypoint_skeleton
 
 
 def instances(
@@ -388,8 +430,10 @@ def _annotation(data: Dataset, row: int, joints: Float[Tensor, "joints 3"], scor
             "keypoints": told, "num_keypoints": len(joints), "score": score}  # fmt: skip
 
 
-def _picture(image: Tensor, found: Tensor, scores: Tensor, true: Tensor) -> Picture:
+def _picture(image: Tensor, found: Tensor, scores: Tensor, true: Tensor, lines: tuple[tuple[int, int], ...]) -> Picture:
     kept = found[scores >= SHOWN]
+    for one, other in lines:
+        image = lines_on(image, kept[:, one, :2], kept[:, other, :2])
     image = dots_on(image, kept[..., :2].flatten(0, 1), torch.arange(found.shape[1]).repeat(len(kept)))
     image = dots_on(image, true[true[..., 2] > 0][:, :2], None)
     return Picture(

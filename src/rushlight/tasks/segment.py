@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.augment.policy import Policy
 from rushlight.augment.view import View
 from rushlight.core.errors import UserError
@@ -81,7 +81,7 @@ class Segment(Task):
         return Decoder(channels=encoder.channels, strides=encoder.strides, outputs=self.outputs(data))
 
     def views(self, size: tuple[int, int]) -> tuple[Policy, Policy]:
-        return policy.dense_weak(size), policy.dense_strong(size)
+        return presets.dense_weak(size), presets.dense_strong(size)
 
     def moved(self, view: View, target: Tensor) -> Tensor:
         return view.masks(target)

@@ -20,11 +20,12 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from rushlight import tasks
+from rushlight.augment.view import View
 from rushlight.core.card import Card
 from rushlight.core.errors import UserError
 from rushlight.core.seeds import mix
-from rushlight.data.columns import PROVENANCE
-from rushlight.data.dataset import Dataset
+from rushlight.data.columns import KINDS, PROVENANCE
+from rushlight.data.dataset import Dataset, Info
 from rushlight.nets.vit import check_vit
 from rushlight.run.budget import Budget, count_flops, pass_flops
 from rushlight.run.model import Model, ModelInfo
@@ -54,9 +55,11 @@ class Learner(nn.Module, Stage):
         nesterov: of the momentum of SGD.
         last_weight_decay: where the weight decay goes by a half cosine; None keeps it as it is.
         clip: largest norm of each parameter's gradient; None clips none.
+        several_columns: whether its steps give an encoder of several columns all of them (see `in_view`).
         fresh_heads: True starts from new heads even where one that came in fits.
         model: the network in training, set before `build`; `build` gives it its heads.
         source_model: the model that came in (a teacher, an annotator), in evaluation mode.
+        data_info: of the data that it was set up for; None before.
         step_index: the number of the step, from 0.
         process, processes: this process's number among those that train together, and how many there are.
         explicit: names of the settings that were written; a written setting is never overridden.
@@ -76,11 +79,13 @@ class Learner(nn.Module, Stage):
     warm_up: float = 0.05
     last_weight_decay: float | None = None
     clip: float | None = None
+    several_columns: ClassVar[bool] = False
     fresh_heads: bool = False
     card: ClassVar[Card]
     model: Model
     source_model: Model
     ctx: RunContext
+    data_info: Info | None = None
     plan: Plan
     step_index: int = 0
     process: int = 0
@@ -166,13 +171,21 @@ class Learner(nn.Module, Stage):
             self.source_model.hand_on(name, head)
         self.model.heads.update({f"{name}_head": head})
 
+    def in_view(self, view: View, images: Tensor, columns: TensorDict) -> Tensor | dict[str, Tensor]:
+        """Return what the encoder reads of a view: its images, and further columns moved by the same matrices."""
+        read = self.model.encoder.columns
+        if read == ("image",):
+            return images
+        return {name: images if name == "image" else _moved(view, name, columns[name]) for name in read}
+
     def classifier(self, data: Dataset) -> nn.Module:
         """Return a fresh head for the task."""
         return self.task.head(self.model.encoder, data)
 
     @property
     def task(self) -> Task:
-        return tasks.find(self.ctx.task) if self.ctx.task is not None else tasks.all()[0]
+        found = tasks.find(self.ctx.task) if self.ctx.task is not None else tasks.all()[0]
+        return found if self.data_info is None else found.of(self.data_info)
 
     @property
     def name(self) -> str:
@@ -222,10 +235,18 @@ class Learner(nn.Module, Stage):
             raise UserError(f"'{self.name}' does not fit this data: it {lacks}")
         if self.card.encoder == "vit":
             check_vit(model.encoder, self.name)
+        read = model.encoder.columns
+        if len(read) > 1 and not self.several_columns:
+            raise UserError(f"'{self.name}' trains encoders of one column, and '{model.encoder.name}' reads "
+                            f"{' and '.join(read)}: start it from an encoder of images")  # fmt: skip
+        lacking = [column for column in read if column not in data]
+        if self.several_columns and lacking:
+            raise UserError(f"'{model.encoder.name}' reads {' and '.join(read)}, and {data.info.source} has no "
+                            f"'{lacking[0]}'")  # fmt: skip
 
     def prepare(self, data: Dataset, model: Model, ctx: RunContext) -> None:
         """Set the network up for this data; afterwards `step` can be called."""
-        self.ctx = ctx
+        self.ctx, self.data_info = ctx, data.info
         self.seed_everything(0)
         self.source_model = model.copy().eval().requires_grad_(False)
         self.pass_cost = pass_flops(model.encoder, (data.height, data.width))  # `build` may enlarge the encoder
@@ -312,6 +333,12 @@ class Learner(nn.Module, Stage):
             torch.cuda.manual_seed(seed)
         elif self.device.type == "mps":
             torch.mps.manual_seed(seed)
+
+
+def _moved(view: View, name: str, values: Tensor) -> Tensor:
+    """Return a column as it is in a view."""
+    move = KINDS[name].moves
+    return getattr(view, move)(values) if move else values
 
 
 def _fits(size: int, device: str) -> bool:

@@ -105,6 +105,24 @@ def test_two_encoders_are_two_inputs(task: str | None, tmp_path: Path) -> None:
         torch.testing.assert_close(torch.from_numpy(a), b, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["vit64-p7+image+depth", "vit64-p7+depth"])
+def test_an_encoder_of_several_columns_has_an_input_each(name: str, tmp_path: Path) -> None:
+    one = model(name, "class")
+    assert to_onnx(one, tmp_path / "m.onnx") <= 1e-4
+    opened = session(tmp_path / "m.onnx")
+    columns = {"images": torch.rand(3, 3, 28, 28), "depths": torch.rand(3, 28, 28)}
+    columns["depths"][0, :7], columns["depths"][1] = torch.nan, 0.5  # partly unknown, and flat
+    names = [each.name for each in opened.get_inputs()]
+    assert names == [f"{column}s" for column in one.encoder.columns]
+    found = opened.run(None, {each: columns[each].numpy() for each in names})[0]
+    with torch.inference_mode():
+        wanted = one.logits({each.removesuffix("s"): columns[each] for each in names})
+    torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=0, atol=1e-4)
+    told = json.loads(opened.get_modelmeta().custom_metadata_map["inputs"])
+    assert told["depths"]["values"] == "depth in any unit, NaN where unknown"
+    assert told["depths"]["size"] == [28, 28]
+
+
 def test_only_the_inputs_that_the_answer_needs_are_asked_for(tmp_path: Path) -> None:
     to_onnx(pair({"topic": Linear(width=64, outputs=2).reading("text.pooled")}, "topic"), tmp_path / "m.onnx")
     assert [each.name for each in session(tmp_path / "m.onnx").get_inputs()] == ["texts"]

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import rushlight
 from rushlight.cli import app
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
+from rushlight.data.sources.read import load
 from rushlight.jobs.predict.run import batches, predict, ready
 from rushlight.nets import encoders
 from rushlight.nets.dense.decoders import Decoder
@@ -105,3 +109,33 @@ def test_the_command_predicts_on_a_device(tmp_path: Path) -> None:
 def test_the_public_function_does_the_same() -> None:
     one, data = model(), images(3)
     assert rushlight.predict(one, data, device="cpu").equals(predict(one, data, device="cpu"))
+
+
+def test_a_model_that_reads_depth_is_given_the_folder_of_the_maps(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "depth").mkdir()
+    for name in ("a", "b", "c"):
+        Image.fromarray(generator.integers(0, 256, (28, 28, 3), dtype=np.uint8)).save(tmp_path / "in" / f"{name}.png")
+        depth = generator.integers(1, 5000, (28, 28)).astype(np.uint16)
+        Image.fromarray(depth).save(tmp_path / "depth" / f"{name}.png")
+    encoder = encoders.create("vit64-p7+image+depth", image_size=28, seed=1)
+    info = ModelInfo(image_size=(28, 28), names={"class": ("a", "b", "c")}, task="class")
+    Model(encoder, {"class": Linear(width=64, outputs=3)}, info).save(tmp_path / "model")
+    typed = ["predict", str(tmp_path / "model"), str(tmp_path / "in"), "--out", str(tmp_path / "p.csv")]
+    typed += ["--device", "cpu", "--cache", str(tmp_path / "cache")]
+    lacking = CliRunner().invoke(app.app, typed)
+    assert isinstance(lacking.exception, UserError)
+    assert str(lacking.exception) == (
+        f"the model reads image and depth, and {tmp_path / 'in'} has no 'depth': "
+        "give its folder with --depth (load(depth=…))"
+    )
+    done = CliRunner().invoke(app.app, [*typed, "--depth", str(tmp_path / "depth")])
+    assert done.exit_code == 0, done.output
+    data = load(tmp_path / "in", depth=tmp_path / "depth", size=28, cache=False)
+    wanted = Model.load(tmp_path / "model").predict(data)["class"].softmax(1)
+    found = pd.read_csv(tmp_path / "p.csv")
+    answers = torch.tensor(found[["p(a)", "p(b)", "p(c)"]].to_numpy()).float()
+    torch.testing.assert_close(answers, wanted, atol=1e-5, rtol=0)
+    told = predict(tmp_path / "model", tmp_path / "in", depth=tmp_path / "depth", device="cpu", cache=False)
+    assert list(told["class"]) == list(found["class"])

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from margins import Margin
 from pretraining import fresh, probed
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import fashion
@@ -187,7 +187,7 @@ def outcome(settings: dict, rank: int, processes: int) -> dict[str, torch.Tensor
     learner = DCL(batch=64, **settings)
     learner.prepare(fashion.load().select(torch.arange(200)), fresh(), RunContext(task=None))
     synchronise(learner).double()
-    learner.policies = [policy.identity((28, 28))] * 2
+    learner.policies = [presets.identity((28, 28))] * 2
     learner.plan = Plan(64, 10, 1.0, 1.0)
     learner.process, learner.processes, learner.step_index = rank, processes, 5
     loss = learner.step(learner.draw(64, 5))

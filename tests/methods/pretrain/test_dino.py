@@ -12,7 +12,7 @@ from margins import Margin
 from pretraining import disturb, follows, fresh, photos, prepared, probed, trained
 from timm.layers import DropPath
 
-from rushlight.augment.policy import multi_crop
+from rushlight.augment.presets import multi_crop
 from rushlight.methods.pretrain.dino import DINO
 from rushlight.methods.pretrain.ibot import IBOT
 from rushlight.nets import encoders

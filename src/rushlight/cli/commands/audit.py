@@ -36,7 +36,7 @@ def audit(
 
     trained = rushlight.Model.load(model)
     canvas = trained.info.canvas
-    data = read(source, labels, masks, group, size or canvas["size"], fit or canvas["fit"], cache, device, depth)
+    data = read(source, labels, masks, depth, group, size or canvas["size"], fit or canvas["fit"], cache, device)
     with progress.bar("auditing") as tell:
         found = rushlight.audit(
             trained,

@@ -45,7 +45,7 @@ def compare(
     Budget.parse(budget)
     if unlabelled_only and (task is not None or keep is not None):
         raise UserError("--unlabelled-only looks at no label: leave --task and --keep away")
-    data = read(source, labels, masks, group, size, fit, cache, device, depth)
+    data = read(source, labels, masks, depth, group, size, fit, cache, device)
     run: Any = rushlight.rank_encoders if unlabelled_only else rushlight.compare
     chosen = {} if unlabelled_only else {"keep": keep, "task": task}
     with progress.comparison() as watch:

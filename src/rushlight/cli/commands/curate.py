@@ -39,7 +39,7 @@ def curate(
     from rushlight.jobs.curate.run import curators
 
     curators(recipe, budget)
-    data = read(source, labels, masks, group, size, fit, cache, device, depth)
+    data = read(source, labels, masks, depth, group, size, fit, cache, device)
     with progress.bar("curating") as tell:
         done = rushlight.curate(
             data,

@@ -38,7 +38,7 @@ def fit(
 
     Budget.parse(budget)
     Recipe.parse(recipe)
-    data = read(source, labels, masks, group, size, fit, cache, device, depth)
+    data = read(source, labels, masks, depth, group, size, fit, cache, device)
     with progress.bar("training") as tell:
         rushlight.fit(
             data,

@@ -39,7 +39,7 @@ def judge(
 
     recipes.judge(recipe)
     judging.check(models)
-    data = read(source, labels, masks, group, size, fit, cache, device, depth)
+    data = read(source, labels, masks, depth, group, size, fit, cache, device)
     with progress.bar("judging") as tell:
         done = rushlight.judge(
             recipe,

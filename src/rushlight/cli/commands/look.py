@@ -19,4 +19,4 @@ def look(
     """Show what is known, unknown, odd and corrupt in a folder of images, and which methods fit it."""
     import rushlight
 
-    show(rushlight.look(read(source, labels, masks, group, size, fit, cache, device=None, depth=depth)))
+    show(rushlight.look(read(source, labels, masks, depth, group, size, fit, cache, device=None)))

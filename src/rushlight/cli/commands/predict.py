@@ -16,6 +16,7 @@ def predict(
     out: Annotated[
         str, typer.Option(help="A .csv or .parquet file, or a folder for what is drawn.")
     ] = "predictions.csv",
+    depth: options.Depth = None,
     device: options.Device = "auto",
     cache: options.Cache = None,
 ) -> None:
@@ -28,10 +29,10 @@ def predict(
             tell(done / n, "")
 
         if write.is_table(out):
-            table = run.predict(model, images, device=device, cache=cache, progress=read)
+            table = run.predict(model, images, depth=depth, device=device, cache=cache, progress=read)
             write.write_table(table, out)
             said = f"{len(table):,} predictions: {out}"
         else:
-            files = write.write_files(model, images, out, device=device, cache=cache, progress=read)
+            files = write.write_files(model, images, out, depth=depth, device=device, cache=cache, progress=read)
             said = f"{len(files):,} files: {out}"
     show(said)

@@ -33,6 +33,7 @@ class Kind:
         input: may be what an encoder reads; a data set has at least one such column.
         form: dense, ragged or relation.
         headings: what a table's column of this kind is called.
+        option: of `load` and of commands: the folder with a file of it for each image.
         decode: reads one file of it (a mask, a depth map), as an array of the image's height and width.
     """
 
@@ -46,6 +47,7 @@ class Kind:
     input: bool = False
     form: Form = "dense"
     headings: tuple[str, ...] = ()
+    option: str = ""
     decode: Callable[[Any], Any] | None = None
 
     @property

@@ -15,4 +15,16 @@ def _decode(source: Any) -> Any:
     return decode_depth(source)
 
 
-KINDS = (Kind("depth", torch.float32, ("H", "W"), "nan", unknown=float("nan"), moves="depth", decode=_decode),)
+KINDS = (
+    Kind(
+        "depth",
+        torch.float32,
+        ("H", "W"),
+        "nan",
+        unknown=float("nan"),
+        moves="depth",
+        label=False,
+        option="depth",
+        decode=_decode,
+    ),
+)

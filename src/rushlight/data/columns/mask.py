@@ -15,4 +15,4 @@ def _decode(source: Any) -> Any:
     return decode_mask(source)
 
 
-KINDS = (Kind("mask", torch.uint8, ("H", "W"), unknown=255, moves="masks", decode=_decode),)
+KINDS = (Kind("mask", torch.uint8, ("H", "W"), unknown=255, moves="masks", option="masks", decode=_decode),)

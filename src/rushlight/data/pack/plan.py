@@ -81,6 +81,17 @@ def raster_name(source: Source, image: str, what: str = "mask") -> str:
     return source.name if isinstance(source, Path) else f"{what} of {image}"
 
 
+def check_shape(values: np.ndarray, head: Header) -> None:
+    """Check that a raster, of whatever size, has its image's proportions, to a pixel.
+
+    Raises:
+        Unreadable: it has others, so its pixels would be of other places.
+    """
+    height, width = values.shape
+    if abs(height - head.height * width / head.width) > 1 and abs(width - head.width * height / head.height) > 1:
+        raise Unreadable(f"is {width}×{height} pixels, and its image {head.width}×{head.height}: of other proportions")
+
+
 def _size_differs(listing: Listing, pair: tuple[int, Source]) -> str:
     row, source = pair
     image, mask = _header_or_none(listing.images[row]), _header_or_none(source)

@@ -32,7 +32,7 @@ def decode_depth(source: Source) -> np.ndarray:
     """A depth map as float32 H×W, in the unit of its file; NaN where nothing was measured.
 
     Read are 16-bit (or 8-bit) grey PNG and TIFF, in which 0 means that nothing was measured (as in KITTI's and NYU's
-    files), NPY arrays, and EXR where the package OpenEXR is installed.
+    files), NPY arrays, and EXR where the extra `depth` is installed (channel Z, Y, R, or the first one).
 
     Raises:
         Unreadable: it cannot be read, or is no map of one value a pixel.
@@ -61,8 +61,8 @@ def _exr(source: Source) -> np.ndarray:
     try:
         import OpenEXR
     except ImportError as error:
-        raise Unreadable("EXR is read by a package that is missing: pip install OpenEXR, or write NPY") from error
-    with OpenEXR.File(str(source)) as file:
+        raise Unreadable("an EXR file: pip install 'rushlight[depth]' to read it, or write NPY") from error
+    with OpenEXR.File(str(source), separate_channels=True) as file:
         channels = file.channels()
         name = next((name for name in ("Z", "Y", "R") if name in channels), next(iter(channels)))
         return channels[name].pixels

@@ -31,7 +31,7 @@ from rushlight.data.dataset import Dataset, Info, Quarantined
 from rushlight.data.pack.cache import VERSION, Cache, cached, nameable
 from rushlight.data.pack.decode import Header, Source, Unreadable, decode, workers_by_default
 from rushlight.data.pack.place import FITS, place, resample
-from rushlight.data.pack.plan import Size, canvas, check, raster_name
+from rushlight.data.pack.plan import Size, canvas, check, check_shape, raster_name
 from rushlight.data.pack.shapes import shape_columns
 from rushlight.data.sources.listing import Listing, Shapes
 
@@ -177,6 +177,7 @@ class _Job:
             return []
         try:
             values = kind.decode(source)
+            check_shape(values, head)
         except Unreadable as error:
             image = self.listing.names[row]
             return [Quarantined(raster_name(source, image, name), f"as a {_WORDS[name]}: {error}")]

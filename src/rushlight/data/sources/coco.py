@@ -42,9 +42,11 @@ def join_coco(listing: Listing, file: Path) -> Listing:
         if rows[image["id"]] >= 0:
             size = (int(image.get("height") or 0), int(image.get("width") or 0))
             listing.shapes[rows[image["id"]]] = _shapes(file, grouped[image["id"]], classes, size)
-    joints = next((tuple(map(str, c["keypoints"])) for c in categories if c.get("keypoints")), ())
+    person = next((category for category in categories if category.get("keypoints")), {})
+    joints = tuple(map(str, person.get("keypoints", ())))
     painted = any(shapes and shapes.regions for shapes in listing.shapes)
     listing.meaning |= {"box_names": names, "keypoint_names": joints}
+    listing.meaning |= {"keypoint_skeleton": _skeleton(file, person, len(joints))}
     listing.meaning |= {"mask_names": ("background", *names)} if painted else {}
     listing.label_file = str(file)
     listing.stamp = [listing.stamp, file.stat().st_size, file.stat().st_mtime_ns]
@@ -63,6 +65,17 @@ def _read(file: Path) -> dict[str, list[dict]]:
         if key != "annotations" and not all("id" in entry for entry in entries):
             raise UserError(f"the label file '{file}' has an entry without 'id' in its list '{key}'")
     return content
+
+
+def _skeleton(file: Path, category: dict, joints: int) -> tuple[tuple[int, int], ...]:
+    """The joints, from 0, between which a category's lines are (COCO counts from 1)."""
+    lines = category.get("skeleton") or ()
+    numbers = range(1, joints + 1)
+    for line in lines:
+        if not (isinstance(line, list) and len(line) == 2 and all(end in numbers for end in line)):
+            raise UserError(f"the label file '{file}', category '{category.get('name')}': the skeleton has the line "
+                            f"{line!r}, and a line is two joints, numbered 1 to {joints}")  # fmt: skip
+    return tuple((one - 1, other - 1) for one, other in lines)
 
 
 def _rows(listing: Listing, file: Path, images: list[dict]) -> dict[Any, int]:

@@ -36,6 +36,8 @@ def listing(path: Path, labels: Any, masks: Any = None, depth: Any = None, group
         labels, masks, depth, group: as for `rushlight.data.sources.read.load`.
     """
     if path.is_file():
+        if depth is not None:
+            raise UserError(f"'{path}' is one image: depth maps need a folder of images")
         return _single(path, labels)
     names, refused, stamps = walk(path)
     if not names and not refused:

@@ -81,6 +81,9 @@ def load(
     if isinstance(source, Dataset) and group is None:
         return source
     if data is not None:
+        if depth is not None:
+            raise UserError(f"--depth {depth}: depth maps are read beside a folder of images, and "
+                            f"'{data.info.source}' brings its own columns")  # fmt: skip
         data = _grouped(data, group)
     else:
         data = pack(folder.listing(resolve(source, "folder"), labels, masks, depth, group), **settings)

@@ -32,7 +32,8 @@ def compose(train: int, test: int, *, size: int = 48, most: int = 1, seed: int =
         "boxes": boxes.clamp(0, size) * there[..., None],
         "fold": torch.tensor([TRAIN] * train + [TEST] * test, dtype=torch.int8),
     }
-    return Dataset(columns, Info(source="figures", box_names=("figure",), keypoint_names=JOINTS, licence="CC0"))
+    info = Info(source="figures", box_names=("figure",), keypoint_names=JOINTS, keypoint_pairs=(), licence="CC0")
+    return Dataset(columns, info)  # no pairs: a left hand is red, and would be blue in the mirror
 
 
 def _posed(

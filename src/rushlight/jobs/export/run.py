@@ -15,6 +15,7 @@ from rushlight import tasks
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
 from rushlight.nets.encoders import Encoder, ImageEncoder
+from rushlight.nets.encoders.multimodal import MultiModal
 from rushlight.run.model import Model
 
 
@@ -28,10 +29,11 @@ class _Answer(nn.Module):
         self.head = task if task in model.head_names else None
         names = [name for name, _ in model.sources(self.head)] if self.head else list(model.encoders)
         self.reads: dict[str, Encoder] = {name: model.encoders[name] for name in names}  # type: ignore[misc]
+        self.columns = [(name, column) for name, encoder in self.reads.items() for column in encoder.columns]
 
     @property
     def inputs(self) -> list[str]:
-        return [f"{name}s" for name in self.reads]
+        return [f"{column if len(self.reads[name].columns) > 1 else name}s" for name, column in self.columns]
 
     @property
     def outputs(self) -> list[str]:
@@ -39,7 +41,9 @@ class _Answer(nn.Module):
         return ["logits"] if self.head else [f"{name} features" if several else "features" for name in self.reads]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        given = dict(zip(self.reads, inputs, strict=True))
+        given: dict[str, Any] = {}
+        for (name, column), values in zip(self.columns, inputs, strict=True):
+            given[name] = values if len(self.reads[name].columns) == 1 else given.get(name, {}) | {column: values}
         if self.head:
             return (self.model.logits(given, self.head),)
         return tuple(encoder(given[name]) for name, encoder in self.reads.items())
@@ -48,8 +52,9 @@ class _Answer(nn.Module):
 def to_onnx(model: Model, path: Path, *, tolerance: float = 1e-4) -> float:
     """Write a model as ONNX and return the largest difference between the two on example inputs.
 
-    The graph has one input an encoder (`images`: float, in [0, 1]; `texts`: zero-padded UTF-8 bytes) of any batch; the
-    file's metadata hold the names of the outputs, the size of the images and their normalisation (`metadata`).
+    The graph has one input a column that an encoder reads (`images`: float, in [0, 1]; `depths`: in any unit, NaN where
+    unknown; `texts`: zero-padded UTF-8 bytes) of any batch; the file's metadata hold the names of the outputs, the size
+    of the images and their normalisation (`metadata`).
 
     Raises:
         UserError: the extra `onnx` is missing, or the file cannot be written.
@@ -61,7 +66,7 @@ def to_onnx(model: Model, path: Path, *, tolerance: float = 1e-4) -> float:
     except ModuleNotFoundError as error:
         raise UserError(f"exporting needs the package '{error.name}': pip install 'rushlight[onnx]'") from error
     answer = _Answer(model.copy().cpu()).eval()
-    examples = [_examples(encoder, model.info.image_size) for encoder in answer.reads.values()]
+    examples = [one for encoder in answer.reads.values() for one in _examples(encoder, model.info.image_size)]
     graph = _graph(answer, [example[:2] for example in examples])
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     difference = max(_difference(answer, session, [each[:n] for each in examples]) for n in (1, len(examples[0])))
@@ -88,7 +93,7 @@ def _graph(answer: _Answer, examples: list[Tensor]) -> bytes:
         )
     assert program is not None
     proto = program.model_proto
-    for key, value in metadata(answer.model, answer.reads).items():
+    for key, value in metadata(answer).items():
         proto.metadata_props.add(key=key, value=value)
     return proto.SerializeToString()
 
@@ -98,31 +103,39 @@ def _axes(example: Tensor, batch: Any) -> dict[int, Any]:
     return {0: batch} | ({1: torch.export.Dim("length", min=2, max=65536)} if example.ndim == 2 else {})
 
 
-def metadata(model: Model, reads: dict[str, Encoder]) -> dict[str, str]:
+def metadata(answer: _Answer) -> dict[str, str]:
     """Return what the file says of itself, each value as JSON.
 
     `names` are those of the outputs; `inputs` says of each input its size, its range and what the graph itself
     subtracts and divides by.
     """
-    info = model.info
+    info = answer.model.info
     names = tasks.find(info.task).names(info) if info.task in tasks.names() else ()
     told: dict[str, Any] = {"task": info.task, "names": names, "packing": info.packing}
     told |= {"recipe": info.recipe, "seed": info.seed, "budget": info.budget, "version": info.version}
-    told["inputs"] = {f"{name}s": _input(encoder, info.image_size) for name, encoder in reads.items()}
+    each = zip(answer.inputs, answer.columns, strict=True)
+    told["inputs"] = {said: _input(answer.reads[name], column, info.image_size) for said, (name, column) in each}
     return {key: json.dumps(value, ensure_ascii=False) for key, value in told.items()}
 
 
-def _input(encoder: Encoder, size: tuple[int, int]) -> dict[str, Any]:
-    if not isinstance(encoder, ImageEncoder):
-        return {"encoder": encoder.name, "column": encoder.reads, "values": "UTF-8 bytes, padded with zeros"}
-    said = {"encoder": encoder.name, "column": encoder.reads, "values": "RGB in [0, 1]", "size": list(size)}
+def _input(encoder: Encoder, column: str, size: tuple[int, int]) -> dict[str, Any]:
+    said: dict[str, Any] = {"encoder": encoder.name, "column": column}
+    if not isinstance(encoder, ImageEncoder | MultiModal):
+        return said | {"values": "UTF-8 bytes, padded with zeros"}
+    if column != "image":
+        return said | {"values": "depth in any unit, NaN where unknown", "size": list(size)}
+    said |= {"values": "RGB in [0, 1]", "size": list(size)}
     inside = {"mean": encoder.mean.flatten().tolist(), "std": encoder.std.flatten().tolist()}
     return said | {"normalised inside the graph by": inside}
 
 
-def _examples(encoder: Encoder, size: tuple[int, int]) -> Tensor:
-    """Return noise and flat inputs: black, grey and white images, or empty texts."""
+def _examples(encoder: Encoder, size: tuple[int, int]) -> list[Tensor]:
+    """Return noise and flat inputs of each column: black, grey and white images, or empty texts."""
     noise = encoder.example(5, size, torch.Generator().manual_seed(0))
+    return [_with_flat(one) for one in (noise.values() if isinstance(noise, dict) else [noise])]
+
+
+def _with_flat(noise: Tensor) -> Tensor:
     levels = (0.0, 0.5, 1.0) if noise.is_floating_point() else (0, 0, 0)
     return torch.cat([noise, *(torch.full_like(noise[:1], level) for level in levels)])
 

@@ -38,7 +38,9 @@ def look(source: Any, *, fits: Sequence[tuple[str, bool, str]] | None = None, **
         rows=len(data),
         packed=(data.height, data.width),
         folds=_folds(data),
-        columns={name: _known(data, name) for name in data.label_names},
+        columns={
+            name: _known(data, name) for name, kind in KINDS.items() if name in data and (kind.label or kind.option)
+        },
         counts=[*(count for task in labelled for count in _of_task(task, data)), *_of_ids(data, labelled)],
         sizes=_sizes(data),
         exact=groups,

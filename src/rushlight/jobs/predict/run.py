@@ -21,6 +21,7 @@ from rushlight.tasks.base import Outputs, Task
 if TYPE_CHECKING:
     import pandas as pd
 
+Folder = str | os.PathLike[str] | None
 ModelLike = Model | str | os.PathLike[str]
 """A model, or the folder of one."""
 
@@ -29,6 +30,7 @@ def predict(
     model: ModelLike,
     images: Any,
     *,
+    depth: Folder = None,
     device: str = "auto",
     batch: int | None = None,
     cache: Cache = None,
@@ -40,6 +42,7 @@ def predict(
     Args:
         model: a `Model` or the folder of one.
         images: a `Dataset`, or anything that `load` takes; they are brought to the size that the model knows.
+        depth: the folder with a depth map for each image, for a model that reads depth.
         device: `auto`, `cpu`, `cuda`, `mps`.
         batch: images at a time; None takes as many as their size allows.
         cache, workers, progress: as for `load`.
@@ -50,7 +53,7 @@ def predict(
     import pandas as pd
 
     model, task = ready(model, device)
-    data = pictures(model, images, cache=cache, workers=workers, progress=progress)
+    data = pictures(model, images, depth=depth, cache=cache, workers=workers, progress=progress)
     names, parts = data.names, []
     for rows, outputs in batches(model, data, batch):
         said = {"image": [names[row] for row in rows.tolist()], **task.table(outputs, model.info)}
@@ -80,6 +83,7 @@ def pictures(
     model: Model,
     images: Any,
     *,
+    depth: Folder = None,
     cache: Cache = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -87,7 +91,7 @@ def pictures(
     """Return the images as the model knows them: a data set as it is, all else by `load`."""
     if isinstance(images, Dataset):
         return images
-    return load(images, **model.info.canvas, cache=cache, workers=workers, progress=progress)
+    return load(images, **model.info.canvas, depth=depth, cache=cache, workers=workers, progress=progress)
 
 
 def batches(

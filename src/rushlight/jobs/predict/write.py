@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rushlight.core.errors import UserError
 from rushlight.core.files import write_whole
 from rushlight.data.sources.read import Cache
-from rushlight.jobs.predict.run import ModelLike, batches, pictures, ready
+from rushlight.jobs.predict.run import Folder, ModelLike, batches, pictures, ready
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,7 @@ def write_files(
     images: Any,
     folder: str | os.PathLike[str],
     *,
+    depth: Folder = None,
     device: str = "auto",
     batch: int | None = None,
     cache: Cache = None,
@@ -58,7 +59,7 @@ def write_files(
     """Write what the model's task writes (masks as PNG, …), in the pixels of the user's own images.
 
     Args:
-        model, images, device, batch, cache, workers, progress: as for `predict`.
+        model, images, depth, device, batch, cache, workers, progress: as for `predict`.
 
     Returns:
         The files that were written.
@@ -67,5 +68,5 @@ def write_files(
         UserError: the task writes tables alone, or the folder cannot be written.
     """
     model, task = ready(model, device)
-    data = pictures(model, images, cache=cache, workers=workers, progress=progress)
+    data = pictures(model, images, depth=depth, cache=cache, workers=workers, progress=progress)
     return task.write(batches(model, data, batch, [task.id]), data, Path(folder), model.info)

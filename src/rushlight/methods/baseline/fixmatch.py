@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, settings
 from rushlight.core.card import Card, Needs, some
 from rushlight.data.dataset import Dataset
@@ -62,7 +62,7 @@ class FixMatch(Learner):
     def build(self, data: Dataset) -> None:
         super().build(data)
         size = (data.height, data.width)
-        self.weak, self.strong = policy.weak(size), policy.strong(size)
+        self.weak, self.strong = presets.weak(size), presets.strong(size)
         self.teacher = Teacher(self.model, momentum=self.momentum)
 
     def step(self, batch: Batch) -> Tensor:

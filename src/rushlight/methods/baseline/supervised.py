@@ -14,7 +14,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rushlight import tasks
-from rushlight.augment import mix, policy
+from rushlight.augment import mix
+from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, NotNegative, Part, Positive, Share, SomeShare, settings
 from rushlight.core.card import TARGET, Card, Needs, known
 from rushlight.core.errors import UserError
@@ -48,6 +49,8 @@ class Supervised(Learner):
         gives="a model trained on the known labels of any task",
         says="the floor: any method for scarce labels must beat it at the same budget",
     )
+
+    several_columns = True
 
     batch: Count = 64
     """Labelled images a step."""
@@ -104,7 +107,7 @@ class Supervised(Learner):
         super().build(data)
         size = (data.height, data.width)
         self.weak, _ = self.task.views(size)
-        self.crop = policy.Policy(size, crop_scale=self.scale, flip=0.5, padding="border")
+        self.crop = Policy(size, crop_scale=self.scale, flip=0.5, padding="border")
         self.mapped = self.task.id == "class" and bool(data.known("label_map_ids").any())
         self.classes = self.task.outputs(data)
 
@@ -115,8 +118,9 @@ class Supervised(Learner):
         labelled = batch["labelled"]
         if self.mapped:
             return self.mapped_step(batch)
-        images, target = self.task.view(self.weak, labelled, self.generator())
-        return self.task.loss(self.model.logits(images), target)
+        images, view = self.weak.with_view(labelled["image"], generator=self.generator())
+        target = self.task.moved(view, labelled[self.task.column])
+        return self.task.loss(self.model.logits(self.in_view(view, images, labelled)), target)
 
     def mapped_step(self, batch: Batch) -> Tensor:
         """ReLabel's step: each crop's target is what its part of the label map says."""
@@ -124,7 +128,15 @@ class Supervised(Learner):
         images, view = self.crop.with_view(labelled["image"], generator=generator)
         maps = label_map.densify(labelled["label_map_values"], labelled["label_map_ids"], classes=self.classes)
         target = label_map.pooled_targets(maps, view.crop_boxes())
+        seen = self.in_view(view, images, labelled)
         if self.cutmix and self.progress < 1 - self.settle:
             mixed = mix.cutmix(len(images), view.size, generator=generator)
-            images, target = mixed.images(images), mixed.targets(target)
-        return soft_cross_entropy(self.model.logits(images), target).mean()
+            seen, target = pasted(mixed, seen), mixed.targets(target)
+        return soft_cross_entropy(self.model.logits(seen), target).mean()
+
+
+def pasted(mixed: mix.Mix, seen: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    """Return images with a box of another one, and with them whatever else is seen of the same pixels."""
+    if isinstance(seen, Tensor):
+        return mixed.images(seen)
+    return {name: mixed.images(one) if name == "image" else mixed.masks(one) for name, one in seen.items()}

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, Positive, settings
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.errors import UserError
@@ -165,7 +165,7 @@ class Annotator(Learner):
 
     def build(self, data: Dataset) -> None:
         super().build(data)
-        self.weak = policy.weak((data.height, data.width))
+        self.weak = presets.weak((data.height, data.width))
 
     def step(self, batch: Batch) -> Tensor:
         labelled = batch["labelled"]

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -72,7 +72,7 @@ class BarlowTwins(JointEmbedding):
         widths = self.projector or projector_widths(width)
         self.add_head("projector", MLP(widths=[width, *widths], bias=False))
         scale = self.scale or crop_scale(data.height, data.width)
-        self.policies = policy.barlow_pair((data.height, data.width), scale=scale, flip=self.flip)
+        self.policies = presets.barlow_pair((data.height, data.width), scale=scale, flip=self.flip)
 
     def step(self, batch: Batch) -> Tensor:
         z_a, z_b = (self.model.logits(view, "projector") for view in self.views(batch))

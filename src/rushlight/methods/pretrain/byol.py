@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -75,7 +75,7 @@ class BYOL(JointEmbedding):
         self.add_head("projector", MLP(widths=[width, hidden, self.outputs]))
         self.target = Teacher(self.model, momentum=self.momentum, own_statistics=True)
         self.predictor = MLP(widths=[self.outputs, hidden, self.outputs])
-        self.policies = policy.barlow_pair(size, scale=self.scale or crop_scale(*size), flip=self.flip)
+        self.policies = presets.barlow_pair(size, scale=self.scale or crop_scale(*size), flip=self.flip)
 
     def step(self, batch: Batch) -> Tensor:
         views = self.views(batch)

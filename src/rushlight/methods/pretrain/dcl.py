@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
@@ -96,7 +96,7 @@ class DCL(JointEmbedding):
         width, size = self.model.encoder.width, (data.height, data.width)
         widths = [width, *(self.projector or [width, 128])]
         self.add_head("projector", MLP(widths=widths))
-        view = policy.self_supervised(size, scale=self.scale or crop_scale(*size), flip=self.flip)
+        view = presets.self_supervised(size, scale=self.scale or crop_scale(*size), flip=self.flip)
         self.policies = [view, view]
         if self.form == "moco":
             self.key_encoder = Teacher(self.model, momentum=self.momentum, own_statistics=True)

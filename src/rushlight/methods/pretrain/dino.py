@@ -15,7 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
+from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -100,7 +101,7 @@ class DINO(SelfDistillation):
         self.centre = Centre(outputs, self.centre_momentum)
         if is_vit(encoder):
             drop_paths(encoder, self.drop_path)
-        self.policies: Sequence[policy.Policy] = policy.multi_crop(
+        self.policies: Sequence[Policy] = presets.multi_crop(
             size,
             local_size(encoder, *size),
             local=local,

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from rushlight.augment import mask, policy
+from rushlight.augment import mask, presets
+from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.distributed import all_sum, world_size
@@ -114,7 +115,7 @@ class IBOT(SelfDistillation):
         self.centre, self.patch_centre = (Centre(outputs, self.centre_momentum) for _ in range(2))
         self.mask_token = nn.Parameter(torch.zeros(encoder.width))
         drop_paths(encoder, self.drop_path)
-        self.policies: Sequence[policy.Policy] = policy.multi_crop(
+        self.policies: Sequence[Policy] = presets.multi_crop(
             size,
             local_size(encoder, *size),
             local=local,

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -85,7 +85,7 @@ class MoCo(JointEmbedding):
         self.add_head("projector", MLP(widths=[width, *widths], norm=self.norm))
         self.key_encoder = Teacher(self.model, momentum=self.momentum, own_statistics=True)
         self.memory_bank = MemoryBank(sized(self.queue, len(data) // 4, self.batch, largest=65536), widths[-1])
-        view = policy.self_supervised(size, scale=self.scale or crop_scale(*size, smallest=0.2), flip=self.flip)
+        view = presets.self_supervised(size, scale=self.scale or crop_scale(*size, smallest=0.2), flip=self.flip)
         self.policies = [view, view]
 
     def step(self, batch: Batch) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -86,7 +86,7 @@ class MoCoV3(JointEmbedding):
         self.predictor = MLP(widths=[self.width, hidden, self.width], last_norm=vit, bias=False)
         self.key_encoder = Teacher(self.model, momentum=self.momentum, warm=False, own_statistics=True)
         scale = self.scale or crop_scale(data.height, data.width)
-        self.policies = policy.barlow_pair((data.height, data.width), scale=scale, flip=self.flip)
+        self.policies = presets.barlow_pair((data.height, data.width), scale=scale, flip=self.flip)
 
     def _steady(self, encoder: Any) -> None:
         """What the paper keeps a vision transformer from training: its patch projection and its positions."""

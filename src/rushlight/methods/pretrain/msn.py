@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rushlight.augment import mask, policy
+from rushlight.augment import mask, presets
+from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.distributed import all_sum, world_size
@@ -97,16 +98,16 @@ class MSN(JointEmbedding):
             outputs=self.prototypes or self.balanced(data),
             std=(3 * self.outputs) ** -0.5,  # of U(−1/√d, 1/√d), the official one
         )
-        large = policy.self_supervised(
+        large = presets.self_supervised(
             size, scale=self.scale or crop_scale(*size, smallest=0.3), flip=self.flip, jitter=(0.4, 0.4, 0.4, 0.1)
         )
-        small = policy.self_supervised(
+        small = presets.self_supervised(
             local_size(encoder, *size),
             scale=self.focal_scale or local_scale(*size, largest=0.3),
             flip=self.flip,
             jitter=(0.4, 0.4, 0.4, 0.1),
         )
-        self.policies: Sequence[policy.Policy] = [large, large, *[small] * self.focal]
+        self.policies: Sequence[Policy] = [large, large, *[small] * self.focal]
 
     def balanced(self, data: Dataset) -> int:
         """Return a K, a power of two, of which each prototype can have an equal share of a step's images."""

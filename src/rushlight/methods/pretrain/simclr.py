@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -70,7 +70,7 @@ class SimCLR(JointEmbedding):
     def build(self, data: Dataset) -> None:
         width, size = self.model.encoder.width, (data.height, data.width)
         self.add_head("projector", MLP(widths=[width, *(self.projector or [width, 128])]))
-        view = policy.self_supervised(
+        view = presets.self_supervised(
             size,
             scale=self.scale or crop_scale(*size),
             flip=self.flip,

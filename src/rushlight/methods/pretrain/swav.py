@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rushlight.augment import policy
+from rushlight.augment import presets
+from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -145,8 +146,8 @@ def views(
     scale: tuple[float, float],
     small_scale: tuple[float, float],
     flip: bool,
-) -> list[policy.Policy]:
+) -> list[Policy]:
     """SwAV's multi-crop: all views have one kind of jitter and blur."""
-    large = policy.self_supervised(size, scale=scale, flip=flip, jitter=(0.8, 0.8, 0.8, 0.2))
-    part = policy.self_supervised(small, scale=small_scale, flip=flip, jitter=(0.8, 0.8, 0.8, 0.2))
+    large = presets.self_supervised(size, scale=scale, flip=flip, jitter=(0.8, 0.8, 0.8, 0.2))
+    part = presets.self_supervised(small, scale=small_scale, flip=flip, jitter=(0.8, 0.8, 0.8, 0.2))
     return [replace(large), replace(large), *[part] * local]

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
@@ -72,7 +72,7 @@ class VICReg(JointEmbedding):
         width, size = self.model.encoder.width, (data.height, data.width)
         widths = self.projector or [min(4 * width, 8192)] * 3
         self.add_head("projector", MLP(widths=[width, *widths]))
-        self.policies = policy.barlow_pair(size, scale=self.scale or crop_scale(*size), flip=self.flip)
+        self.policies = presets.barlow_pair(size, scale=self.scale or crop_scale(*size), flip=self.flip)
 
     def step(self, batch: Batch) -> Tensor:
         z_a, z_b = (self.model.logits(view, "projector") for view in self.views(batch))

@@ -50,7 +50,7 @@ def create(
         name: `conv16`, `conv32`, `vit64`, `vit96` (`vit96-p7`: with patches of 7 pixels), or any timm model;
             `ngram64` reads captions;
             `+local-global` after it widens its 3×3 convolutions (see `nets.local_global`), `+mean` pools a timm
-            model's features by their mean.
+            model's features by their mean, `+image+depth` or `+depth` lets a vision transformer read these columns.
         image_size: side of the images in pixels (a ViT's position grid is made for it).
         seed: of the initial weights; None draws from PyTorch's global generator.
         pretrained: fetch timm's pretrained weights from the Hub.
@@ -60,10 +60,14 @@ def create(
         UserError: no such encoder; weights that cannot be read, or that do not fit.
     """
     name, plus, addition = name.partition("+")
-    if plus and addition not in (local_global.SUFFIX, MEAN):
+    from rushlight.nets.encoders.multimodal import MultiModal, columns_in  # it stands on `nets.vit`, and that on this
+
+    columns = columns_in(addition)
+    if plus and not columns and addition not in (local_global.SUFFIX, MEAN):
         raise UserError(
             f"there is no encoder '{name}+{addition}': "
-            f"what can be added to one is '+{local_global.SUFFIX}' or '+{MEAN}'"
+            f"what can be added to one is '+{local_global.SUFFIX}' or '+{MEAN}', "
+            "and to a vision transformer '+image+depth' or '+depth'"
         )
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
@@ -77,13 +81,15 @@ def create(
         else:
             _check_known(name)
             encoder = Timm(name, image_size, pretrained)
+        if columns:
+            encoder = MultiModal(encoder, columns)
     if weights is not None:
         load_weights(encoder, Path(weights))
     if addition == MEAN:
         if not isinstance(encoder, Timm):
             raise UserError(f"'{name}' pools by the mean already: leave '+{MEAN}' away")
         encoder.pool_by_mean()
-    elif plus:
+    elif plus and not columns:
         encoder = _widen(encoder, seed)
     return encoder
 

@@ -14,17 +14,19 @@ Size = int | tuple[int, int] | None
 
 
 class Encoder(nn.Module):
-    """Values of one input column → features.
+    """Values of an input column, or of several → features.
+
+    An encoder of several columns takes and gives a mapping of them where others take and give a tensor.
 
     Attributes:
         name: what `create` was given.
-        reads: the input column, such as `image` or `caption`.
+        reads: the input column, such as `image` or `caption`, or several.
         width: size of the pooled features.
         channels, strides: of the maps of the pyramid, from fine to coarse; empty for an encoder without maps.
     """
 
     name: str
-    reads: str = ""
+    reads: str | tuple[str, ...] = ""
     width: int
     channels: list[int]
     strides: list[int]
@@ -33,7 +35,14 @@ class Encoder(nn.Module):
         super().__init__()
         self.name, self.channels, self.strides = name, [], []
 
-    def example(self, n: int, size: Size = None, generator: torch.Generator | None = None) -> Tensor:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return (self.reads,) if isinstance(self.reads, str) else self.reads
+
+    def example(
+        self, n: int, size: Size = None, generator: torch.Generator | None = None
+    ) -> Tensor | dict[str, Tensor]:
         """Return n random inputs, on the encoder's device.
 
         Args:
@@ -41,8 +50,8 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
-    def prepare(self, values: Tensor) -> Tensor:
-        """Return the values of its column as `forward` takes them."""
+    def prepare(self, values: Any) -> Any:
+        """Return the values of its column (of several: by column) as `forward` takes them."""
         return values
 
     def forward(self, inputs: Any) -> Float[Tensor, "batch dim"]:
@@ -51,11 +60,15 @@ class Encoder(nn.Module):
 
     def maps(self, inputs: Any) -> Tensor:
         """Return the last feature map."""
-        raise UserError(f"'{self.name}' reads the column '{self.reads}' and has no feature maps: take an image encoder")
+        raise UserError(
+            f"'{self.name}' reads the column '{self.columns[0]}' and has no feature maps: take an image encoder"
+        )
 
     def pyramid(self, inputs: Any) -> list[Tensor]:
         """Return feature maps from fine to coarse."""
-        raise UserError(f"'{self.name}' reads the column '{self.reads}' and has no feature maps: take an image encoder")
+        raise UserError(
+            f"'{self.name}' reads the column '{self.columns[0]}' and has no feature maps: take an image encoder"
+        )
 
     def takes(self, size: int) -> bool:
         """Return whether it reads inputs of this size (square images of this side)."""
@@ -91,7 +104,7 @@ class ImageEncoder(Encoder):
 
     def prepare(self, values: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
         """Return images in [0, 1], channels last in memory."""
-        return values.float().div(255).contiguous(memory_format=torch.channels_last)
+        return to_unit(values)
 
     def normalise(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
         return (images - self.mean) / self.std
@@ -102,6 +115,11 @@ class ImageEncoder(Encoder):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         return self.maps(images).mean((2, 3))
+
+
+def to_unit(images: UInt8[Tensor, "n 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+    """Return images in [0, 1], channels last in memory."""
+    return images.float().div(255).contiguous(memory_format=torch.channels_last)
 
 
 def arrange(module: nn.Module) -> nn.Module:

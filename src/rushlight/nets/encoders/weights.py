@@ -24,6 +24,8 @@ def load_weights(encoder: Encoder, path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from rushlight.nets.encoders.multimodal import MultiModal
+
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -32,7 +34,9 @@ def load_weights(encoder: Encoder, path: Path) -> None:
         ) from None
     state = _of_model(state, encoder)
     target: nn.Module = encoder
-    if isinstance(encoder, Timm) and not any(key.startswith("model.") for key in state):
+    if isinstance(encoder, MultiModal):
+        state = encoder.completed(state)
+    elif isinstance(encoder, Timm) and not any(key.startswith("model.") for key in state):
         target = encoder.model
         state = {key: value for key, value in state.items() if key in target.state_dict()}
     try:
@@ -47,5 +51,5 @@ def _of_model(state: dict[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
     names = [key.removeprefix(MODELS).partition(".")[0] for key in state if key.startswith(MODELS)]
     if not names:
         return state
-    prefix = f"{MODELS}{encoder.reads if encoder.reads in names else names[0]}."
+    prefix = f"{MODELS}{encoder.columns[0] if encoder.columns[0] in names else names[0]}."
     return {key.removeprefix(prefix): values for key, values in state.items() if key.startswith(prefix)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rushlight.augment.policy import self_supervised
+from rushlight.augment.presets import self_supervised
 from rushlight.data.synthetic import fashion
 from rushlight.methods.pretrain.bss.style import exchange, joined_row, restyle, standardise, window
 

@@ -10,14 +10,19 @@ import torch.nn.functional as F
 from margins import Margin
 from pretraining import fresh, photos, prepared
 
-from rushlight.augment import mask
+from rushlight.augment import mask, mix
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import scenes as composed
+from rushlight.measure.features import pooled
+from rushlight.methods.baseline.supervised import pasted
 from rushlight.methods.pretrain.multimae.method import MultiMAE
+from rushlight.methods.pretrain.multimae.multimodal import all_tokens, transform
 from rushlight.nets import encoders
+from rushlight.nets.encoders.multimodal import MultiModal
 from rushlight.nets.vit import patchify
 from rushlight.run.budget import Budget
+from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model, ModelInfo
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import RunContext
@@ -263,9 +268,99 @@ def test_the_encoder_goes_on_as_any_other() -> None:
     assert model.encoder.name == "vit64-p7+mean"
 
 
+def tilted(n: int, seed: int) -> Dataset:
+    """Scenes whose ground falls away upwards or downwards: the class, which no image shows."""
+    data = composed.compose(n, size=32, objects=(1, 2), seed=seed)
+    label = torch.randint(2, (n,), generator=torch.Generator().manual_seed(seed))
+    slope = torch.linspace(-0.5, 0.5, 32)[:, None] * (2 * label - 1)[:, None, None]
+    return data.with_columns(depth=data["depth"] + slope, **{"class": label}).with_info(class_names=("floor", "roof"))
+
+
+def tuned(data: Dataset, hands_on: str, passes: float) -> Model:
+    stages = f"multimae(batch=32, hands_on='{hands_on}') > supervised(batch=32, learning_rate=0.002)"
+    start = Model(encoders.create("vit64-p8", image_size=32, seed=0), {}, ModelInfo(image_size=(32, 32)))
+    ctx = RunContext(task="class", budget=Budget(passes=passes))
+    return Recipe.parse(stages).run(data, start, ctx).model
+
+
+@pytest.mark.slow  # two trainings of twenty seconds
+def test_fine_tuning_with_depth_sees_what_images_do_not_show(margin: Margin) -> None:
+    data, test = tilted(300, seed=0), tilted(300, seed=1)
+    values = {name: evaluate(tuned(data, name, 4000), test).value for name in ("image", "depth", "image+depth")}
+    margin("accuracy with depth above images alone", values["image+depth"] - values["image"], 0.2)
+    margin("accuracy of depth alone above images alone", values["depth"] - values["image"], 0.2)
+
+
+def test_an_encoder_of_depth_is_handed_on_saved_loaded_and_predicts(tmp_path: Path) -> None:
+    data = tilted(24, seed=0)
+    for hands_on, reads in (("image+depth", ("image", "depth")), ("depth", "depth")):
+        model = tuned(data, hands_on, 200)
+        assert model.encoder.reads == reads
+        assert model.head_names == ["class"]
+        model.save(tmp_path / hands_on)
+        loaded = Model.load(tmp_path / hands_on)
+        said = loaded.predict(data)["class"]
+        assert torch.equal(said, model.predict(data)["class"])
+        columns = {"image": data["image"], "depth": data["depth"]}
+        assert torch.equal(loaded.predict(columns)["class"], said)
+        assert torch.equal(loaded.predict(data, batch=5)["class"].argmax(1), said.argmax(1))
+        assert 0 <= evaluate(loaded, data).value <= 1
+        assert pooled(loaded, data).shape == (24, 64)  # what probes and neighbours take
+        other = data.with_columns(depth=data["depth"].flip(1))
+        assert not torch.equal(loaded.predict(other)["class"], said)
+        with pytest.raises(UserError, match=f"reads {' and '.join(model.encoder.columns)}, and scenes has no 'depth'"):
+            loaded.predict(data.without("depth"))
+    with pytest.raises(UserError, match=r"reads image and depth, and 'depth' is not given"):
+        Model.load(tmp_path / "image+depth").predict(data["image"])
+
+
+def test_adapters_go_on_into_the_encoder(whole: Dataset) -> None:
+    learner = ready(whole, hands_on="image+depth")
+    encoder, adapters = learner.finish().encoder, learner.model.head("adapters")
+    assert isinstance(encoder, MultiModal)
+    assert torch.equal(encoder.depth.weight, adapters.depth.weight)
+    assert encoder.depth.weight.data_ptr() != adapters.depth.weight.data_ptr()
+    values, _ = shown(learner, whole)
+    inner = learner.eval().model.encoder
+    seen = {name: values[name] for name in ("image", "depth")}
+    expected = transform(inner, all_tokens(inner, adapters, seen, (4, 4)))[:, 1:].mean(1)
+    raw = {"image": values["image"], "depth": whole["depth"][:8]}
+    torch.testing.assert_close(encoder.eval()(raw), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_depth_moves_with_the_image_in_fine_tuning(whole: Dataset) -> None:
+    start = Model(encoders.create("vit64-p8+image+depth", image_size=32, seed=0))
+    stage = Recipe.parse("supervised(batch=8)").steps[0].stage()
+    ramp = torch.linspace(0, 200, 32 * 32).view(32, 32).expand(len(whole), -1, -1)  # each pixel tells its place
+    data = whole.with_columns(image=ramp.byte()[:, None].repeat(1, 3, 1, 1), depth=ramp.floor())
+    stage.prepare(data, start, RunContext(task="class"))
+    stage.plan, given = stage.plan_for(Budget(passes=500)), []
+    stage.model.encoder.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    stage.step(stage.draw(8, 0))
+    image, depth = given[0]["image"][:, 0] * 255, given[0]["depth"]
+    inside = ~depth.isnan()
+    assert 0.7 < float(inside.float().mean()) <= 1
+    torch.testing.assert_close(image[inside], depth[inside], atol=1e-3, rtol=0)
+    with pytest.raises(UserError, match="reads image and depth, and scenes has no 'depth'"):
+        stage.check(data.without("depth"), start, RunContext(task="class"))
+    partly = data.hide(torch.arange(len(data)) > 9, ["class"])
+    with pytest.raises(UserError, match="'fixmatch' trains encoders of one column"):
+        Recipe.parse("fixmatch").steps[0].stage().check(partly, start, RunContext(task="class"))
+
+
+def test_pasted_boxes_take_their_depth_along() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixed = mix.cutmix(4, (8, 8), generator=generator)
+    images = torch.rand(4, 3, 8, 8)
+    seen = pasted(mixed, {"image": images, "depth": images[:, 0]})
+    assert torch.equal(seen["image"], pasted(mixed, images))
+    assert torch.equal(seen["image"][:, 0], seen["depth"])
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
+        ({"hands_on": "image+depth"}, "cannot hand on an encoder of 'image.depth': it sees image alone"),
         ({"modalities": ["sound"]}, "no modality 'sound'"),
         ({"pseudo": {"depth": "x"}}, "depth must be in the data"),
         ({"kept": 1.5}, "at most 1, not 1.5"),

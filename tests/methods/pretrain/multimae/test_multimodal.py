@@ -1,4 +1,4 @@
-"""Several modalities as tokens: adapters, decoders, standardised depth."""
+"""Several modalities as tokens: adapters, decoders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from rushlight.methods.pretrain.multimae.multimodal import (
     all_tokens,
     image_tokens,
     label_stride,
-    standardise_depth,
     transform,
 )
 from rushlight.nets import encoders
@@ -81,40 +80,6 @@ def test_the_decoder_has_no_residual_from_its_queries_and_sees_the_visible_alone
     expected = decoder.mask_token.expand(4, -1).clone()
     expected[0], expected[2] = own[0, 1], own[0, 2]
     torch.testing.assert_close(queries[0], decoder.query_norm(expected + positions + decoder.modality[1]))
-
-
-def test_depth_is_standardised_by_its_middle_and_by_nothing_else() -> None:
-    depth = torch.rand(2, 6, 10, dtype=torch.float32) * 3
-    found, known = standardise_depth(depth)
-    assert bool(known.all())
-    for image, result in zip(depth, found, strict=True):
-        middle = image.flatten().sort().values[6:54]  # int(0.1·60) … int(0.9·60)
-        expected = (image - middle.mean()) / (middle.var(unbiased=True) + 1e-6).sqrt()
-        torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(standardise_depth(7 * depth + 3)[0], found, atol=1e-3, rtol=1e-3)
-
-
-@pytest.mark.parametrize("n", [7, 11, 15, 64, 1024])
-def test_the_middle_of_depth_are_the_official_ranks(n: int) -> None:
-    depth = torch.rand(1, 1, n, generator=torch.Generator().manual_seed(n))
-    ranked = depth.flatten().sort().values[int(0.1 * n) : int(0.9 * n)]  # run_pretraining_multimae.py
-    expected = (depth - ranked.mean()) / (ranked.var() + 1e-6).sqrt()
-    torch.testing.assert_close(standardise_depth(depth)[0], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_unknown_depth_is_zero_and_told() -> None:
-    depth = torch.rand(1, 6, 10)
-    holes = depth.clone()
-    holes[0, :2] = torch.nan
-    found, known = standardise_depth(holes)
-    assert known[0, 2:].all()
-    assert not known[0, :2].any()
-    assert not found[0, :2].any()
-    alone, _ = standardise_depth(depth[:, 2:])
-    torch.testing.assert_close(found[:, 2:], alone)
-    nothing, none = standardise_depth(torch.full((1, 4, 4), torch.nan))
-    assert not nothing.any()
-    assert not none.any()
 
 
 def test_a_segmenter_answers_cell_by_cell_in_reading_order() -> None:

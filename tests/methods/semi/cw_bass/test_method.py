@@ -8,7 +8,7 @@ import pytest
 import torch
 from margins import Margin
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import checked
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import scenes as composed
@@ -44,7 +44,7 @@ def prepared(data: Dataset, **settings) -> CWBASS:
     learner = CWBASS(**{"batch": 3, "ramp": 0.0, "burn_in": 0.0, "class_aware": "off", **settings})
     learner.prepare(data, fresh(), RunContext(seed=3, task="mask"))
     learner.plan = Plan(3, 100, 1.0, 1.0)
-    learner.basic = policy.identity(32)
+    learner.basic = presets.identity(32)
     learner.model.head("mask").logits.weight.data *= 10  # confident here and there
     learner.teacher.network.load_state_dict(learner.model.state_dict())
     return learner
@@ -190,7 +190,7 @@ def test_confidence_falls_with_the_epoch(few):
 
 def test_what_lies_outside_or_is_cut_out_does_not_count(few):
     learner = prepared(few, views="strong")
-    learner.basic = policy.dense_weak(32, scale=(0.5, 0.5))
+    learner.basic = presets.dense_weak(32, scale=(0.5, 0.5))
     images = few["image"][KNOWN:]
     u_teacher, u_student, inside = learner._unlabelled_views(images, torch.Generator().manual_seed(0))
     outside = u_teacher.permute(0, 2, 3, 1)[~inside]

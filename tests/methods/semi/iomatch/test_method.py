@@ -7,7 +7,7 @@ import torch
 from margins import Margin
 from torch import nn
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import hide
 from rushlight.data.synthetic import fashion
@@ -38,7 +38,7 @@ def prepared(data: Dataset, **settings) -> IOMatch:
     learner = IOMatch(**{"batch": 4, "ratio": 2, "joint": True, **settings})
     learner.prepare(data, fresh(), RunContext(seed=3))
     learner.plan = Plan(4, 100, 1.0, 1.0)
-    learner.weak = learner.strong = policy.identity(28)
+    learner.weak = learner.strong = presets.identity(28)
     for head in (learner.model.head("class"), learner.detectors):  # sure of some and unsure of others
         head.linear.weight.data *= 20
     return learner

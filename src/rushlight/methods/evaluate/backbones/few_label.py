@@ -16,7 +16,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rushlight.augment import mix, policy
+from rushlight.augment import mix, presets
 from rushlight.data.dataset import Reader
 from rushlight.measure.preprocessing import Preprocessing
 from rushlight.nets.encoders import Encoder
@@ -153,7 +153,7 @@ def _trained(
         optimiser = optim.optimiser("adamw", groups, learning_rate=rate)
         generator = torch.Generator(device).manual_seed(seed)
         size = (images.shape[-2], images.shape[-1])
-        views = policy.randaugment(size, n=2, m=9) if tuning.strong else policy.weak(size)
+        views = presets.randaugment(size, n=2, m=9) if tuning.strong else presets.weak(size)
         for step, drawn in enumerate(_batches(len(learn), tuning.batch, tuning.steps, seed)):
             rows = learn[drawn]
             for group in optimiser.param_groups:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
@@ -141,7 +141,7 @@ def _ranks(values: Sequence[float]) -> list[float]:
 def _other_view(data: Dataset, seed: int) -> Iterator[Tensor]:
     """Yield another view of each image, as bytes, some at a time: crop, flip and colours, milder than in training."""
     size = (data.height, data.width)
-    view = policy.self_supervised(size, scale=crop_scale(*size, smallest=0.5), jitter=(0.3, 0.3, 0.3, 0.05), blur=0.0)
+    view = presets.self_supervised(size, scale=crop_scale(*size, smallest=0.5), jitter=(0.3, 0.3, 0.3, 0.05), blur=0.0)
     generator = torch.Generator().manual_seed(seed)
     for part in data.chunks("image", PART):
         yield (255 * view(part, generator=generator)).round().byte()

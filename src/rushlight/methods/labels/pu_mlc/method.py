@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rushlight.augment import mix, policy
+from rushlight.augment import mix, presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, settings
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.distributed import all_gather
@@ -86,7 +86,7 @@ class PUMLC(Learner):
         self.add_head("tags", self._head(data))
         if self.frozen:
             self._freeze(data)
-        self.weak = policy.weak((data.height, data.width))
+        self.weak = presets.weak((data.height, data.width))
         self.teacher = Teacher(self.model, momentum=self.momentum)
 
     def step(self, batch: Batch) -> Tensor:

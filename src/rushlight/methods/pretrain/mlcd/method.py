@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.distributed import all_gather
@@ -139,7 +139,7 @@ class MLCD(Learner):
         self.weight = nn.Parameter(0.01 * torch.randn(self.classes, self.model.encoder.width))
         size = (data.height, data.width)
         crop = self.crop or crop_scale(*size, smallest=0.4)
-        self.view = policy.self_supervised(size, scale=crop, flip=self.flip, jitter=(0.4, 0.4, 0.4, 0.1), blur=0.0)
+        self.view = presets.self_supervised(size, scale=crop, flip=self.flip, jitter=(0.4, 0.4, 0.4, 0.1), blur=0.0)
 
     def label(self, features: Float[Tensor, "n dim"]) -> Int[Tensor, "n positives"]:
         """The nearest clusters of each image, of a k-means on all of them."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +35,9 @@ from rushlight.methods.pretrain.multimae.multimodal import (
     CrossDecoder,
     all_tokens,
     label_stride,
-    standardise_depth,
     transform,
 )
+from rushlight.nets.encoders.multimodal import MultiModal, columns_in, standardise_depth
 from rushlight.nets.vit import decoder_size, fix_positions, gather, normalised_patches, patch_size, patchify
 from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
 from rushlight.run.model import Model
@@ -74,6 +74,8 @@ class MultiMAE(Learner):
     """Seen, of `image`, `depth` and `mask`; None: those of which the data has any."""
     targets: Sequence[str] | None = None
     """Rebuilt; None: the modalities."""
+    hands_on: Literal["image", "image+depth", "depth"] = "image"
+    """What the encoder that is handed on reads (the paper: images, and both where depth is measured)."""
     pseudo: Mapping[str, str] | None = None
     """`{"mask": "model/"}`: a model of ours that fills a column where it is unknown."""
     kept: SomeShare = 0.5
@@ -166,6 +168,10 @@ class MultiMAE(Learner):
         if not torch.stack([data.known(name) | (name == "image") for name in self.inputs]).any(0).all():
             raise UserError(f"some images of {data.info.source} have no known {' or '.join(self.inputs)}, and there is "
                             f"nothing that multimae could see of them: add 'image' to its modalities")  # fmt: skip
+        for name in columns_in(self.hands_on):
+            if name not in self.inputs:
+                raise UserError(f"multimae cannot hand on an encoder of '{self.hands_on}': it sees "
+                                f"{' and '.join(self.inputs)} alone; add '{name}' to its modalities")  # fmt: skip
         self.every = [name for name in MODALITIES if name in (*self.inputs, *self.asked)]
         encoder.model.patch_embed.requires_grad_("image" in self.every)  # what no loss uses, DDP does not forgive
         width, patch = encoder.model.embed_dim, patch_size(encoder)
@@ -281,6 +287,14 @@ class MultiMAE(Learner):
         logits = said.view(*coarse.shape, self.classes)
         error = F.cross_entropy(logits.flatten(0, 2), coarse.flatten(), ignore_index=UNKNOWN, reduction="none")
         return error.view_as(coarse), (coarse != UNKNOWN).float()
+
+    def finish(self) -> Model:
+        """Return the encoder of images with its adapters, or one of the columns that are to be read."""
+        model = super().finish()
+        if self.hands_on == "image":
+            return model
+        adapters = cast(Adapters, model.head("adapters"))
+        return Model(MultiModal(model.encoder, columns_in(self.hands_on), adapters.depth), {}, model.info).eval()
 
     def groups(self) -> list[dict]:
         return [{**group, "betas": (0.9, 0.95)} for group in super().groups()]

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rushlight.core.float64 import double
 from rushlight.nets.heads import Head
 from rushlight.nets.vit import patch_size, sincos
 
@@ -133,28 +132,6 @@ class CrossDecoder(nn.Module):
         seen, _ = self.attention(self.query_norm(queries), context, context, need_weights=False)
         seen = seen + self.mlp(self.mlp_norm(seen))
         return self.predict(self.blocks(seen))
-
-
-def standardise_depth(
-    depth: Float[Tensor, "batch height width"], *, cut: float = 0.1
-) -> tuple[Float[Tensor, "batch height width"], Bool[Tensor, "batch height width"]]:
-    """Standardise each depth map by the mean and the (unbiased) variance of its middle; return what is known, too.
-
-    The middle of n known values are the ranks int(cut·n) … int((1 − cut)·n). Unknown pixels become 0.
-    """
-    flat = depth.float().flatten(1)
-    known = ~flat.isnan()
-    order = flat.masked_fill(~known, torch.inf).sort(1).values
-    count = known.sum(1, keepdim=True)
-    rank = torch.arange(flat.shape[1], device=depth.device)
-    first, last = ((share * double(count)).long().to(depth.device) for share in (cut, 1 - cut))
-    middle = (rank >= first) & (rank < last)
-    values, n = order.masked_fill(~middle, 0.0), middle.sum(1, keepdim=True).clamp(min=1)
-    mean = values.sum(1, keepdim=True) / n
-    variance = ((values - mean) * middle).square().sum(1, keepdim=True) / (n - 1).clamp(min=1)
-    # d̂ = (d − mean(middle)) / √(var(middle) + 10⁻⁶)
-    result = ((flat - mean) / (variance + 1e-6).sqrt()).masked_fill(~known, 0.0)
-    return result.view_as(depth), known.view(depth.shape)
 
 
 class TokenSegmenter(nn.Module):

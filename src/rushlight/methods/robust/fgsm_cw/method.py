@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, settings
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.errors import UserError
@@ -222,7 +222,7 @@ class DefensiveDistillation(Learner):
 
     def build(self, data: Dataset) -> None:
         super().build(data)
-        self.weak = policy.weak((data.height, data.width))
+        self.weak = presets.weak((data.height, data.width))
 
     def groups(self) -> list[dict]:
         """The head learns T times as fast: its logits must grow T times as large in the same number of steps."""

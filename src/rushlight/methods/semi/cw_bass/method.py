@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from rushlight.augment import mix, policy
+from rushlight.augment import mix, presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, settings
 from rushlight.core.card import Card, Needs, some
 from rushlight.core.seeds import mix as mixed
@@ -123,7 +123,7 @@ class CWBASS(Learner):
     def build(self, data: Dataset) -> None:
         super().build(data)
         size = (data.height, data.width)
-        self.basic, self.strong = policy.dense_weak(size), policy.dense_strong(size)
+        self.basic, self.strong = presets.dense_weak(size), presets.dense_strong(size)
         self.teacher = Teacher(self.model, momentum=self.momentum)
         if self.keeps_earlier:
             copies = [copy.deepcopy(self.model).requires_grad_(False) for _ in range(EARLIER)]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rushlight.augment import policy
+from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, Whole, settings
 from rushlight.core.card import Card, Needs, some
 from rushlight.core.distributed import all_gather
@@ -95,7 +95,7 @@ class IOMatch(Learner):
         self.detectors = _xavier(Linear(width=self.projection, outputs=2 * classes, bias=False))
         self.register_buffer("history", torch.zeros(max(self.alignment, 1), classes))
         size = (data.height, data.width)
-        self.weak, self.strong = policy.weak(size), policy.randaugment(size)
+        self.weak, self.strong = presets.weak(size), presets.randaugment(size)
         self.teacher = Teacher(self.model, momentum=self.momentum)
         if self.rotation_weight:
             self.rotations = _xavier(Linear(width=width, outputs=4, bias=False))
