@@ -195,34 +195,6 @@ def test_one_crop_and_flip_for_all_modalities(whole: Dataset) -> None:
     torch.testing.assert_close(masks[known].float(), depth[known].floor())
 
 
-def test_pseudo_labels_fill_what_is_unknown_and_are_paid_for(whole: Dataset, tmp_path: Path) -> None:
-    ctx = RunContext(task="mask", budget=Budget(passes=200))
-    start = Model(encoders.create("conv16", image_size=32, seed=0))
-    teacher = Recipe.parse("supervised").steps[0].stage().run(whole, start, ctx).model
-    teacher.save(tmp_path / "teacher")
-    partly = whole.hide(torch.arange(len(whole)) >= 10, ["mask"])
-    stage = MultiMAE(pseudo={"mask": str(tmp_path / "teacher")}, batch=16)
-    start = Model(encoders.create("vit64-p8", image_size=32, seed=0))
-    filled, paid = stage.filled(partly, start, Budget(passes=1000))
-    known = filled.known("mask")
-    assert torch.equal(filled["mask"][:10], whole["mask"][:10])
-    assert int(known.sum()) > 10
-    assert 0 < paid.passes <= 250
-    outcome = stage.run(partly, start, RunContext(task=None, budget=Budget(passes=1000)))
-    out = outcome.data
-    assert outcome.spent.passes <= 1000
-    assert out.content_hash == partly.content_hash
-    named = Dataset({"image": whole["image"]}, whole.info).with_info(mask_names=(), class_names=("cat", "dog"))
-    taught, _ = stage.filled(named, start, Budget(passes=1000))
-    assert taught.info.mask_names == whole.info.mask_names  # the teacher's, not those of the images' classes
-    outcome = stage.run(named, start, RunContext(task=None, budget=Budget(passes=200)))
-    with pytest.raises(UserError, match="have other classes"):
-        stage.filled(partly.with_info(mask_names=("ground", "thing")), start, Budget(passes=1000))
-    fresh().save(tmp_path / "bare")
-    with pytest.raises(UserError, match="predicts no masks"):
-        MultiMAE(pseudo={"mask": str(tmp_path / "bare")}).filled(partly, start, Budget(passes=1000))
-
-
 def test_uncertainties_weigh_the_losses(whole: Dataset) -> None:
     learner = ready(whole, uncertainty=True)
     batch = learner.draw(8, 0)

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from tensordict import TensorDict
 from torch import Tensor, nn
@@ -26,7 +25,6 @@ from rushlight.augment import mask
 from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
-from rushlight.core.distributed import all_sum
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.methods.pretrain.multimae.multimodal import (
@@ -37,17 +35,16 @@ from rushlight.methods.pretrain.multimae.multimodal import (
     label_stride,
     transform,
 )
+from rushlight.methods.pretrain.multimae.pseudo import fill_masks
+from rushlight.methods.pretrain.multimae.reconstruction import errors, over_images
 from rushlight.nets.encoders.multimodal import MultiModal, columns_in, standardise_depth
-from rushlight.nets.vit import decoder_size, fix_positions, gather, normalised_patches, patch_size, patchify
-from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
+from rushlight.nets.vit import decoder_size, fix_positions, gather, patch_size
 from rushlight.run.model import Model
 from rushlight.run.stage import Outcome, RunContext
 from rushlight.train.joint_embedding import crop_scale
 from rushlight.train.learner import Batch, Learner
 
 MODALITIES = ("image", "depth", "mask")
-TEACHING = 0.25
-"""Pseudo-labels cost at most this share of the budget; images beyond it keep what they have."""
 
 
 @settings
@@ -115,40 +112,10 @@ class MultiMAE(Learner):
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Fill in pseudo-labels, which are paid for, and train; the data come out as they came in."""
-        filled, paid = self.filled(data, model, ctx.budget)
-        return replace(super().run(filled, model, ctx.after(paid)).charged(paid), data=data)
-
-    def filled(self, data: Dataset, model: Model, budget: Budget) -> tuple[Dataset, Spent]:
-        """The data with the pseudo-labels that the budget allows, and what they cost.
-
-        Raises:
-            UserError: the folder holds no model, one that predicts no masks, or other classes than the data's.
-        """
         if not self.pseudo:
-            return data, Spent()
-        teacher = Model.load(self.pseudo["mask"])
-        if "mask" not in teacher.head_names:
-            raise UserError(f"the model in {self.pseudo['mask']} predicts no masks: name one that does")
-        own = data.info.mask_names or (data.info.class_names if data.known("mask").any() else ())
-        names = teacher.info.mask_names or teacher.info.class_names
-        if own and names and tuple(own) != tuple(names):
-            raise UserError(f"the masks of {data.info.source} and of the model in {self.pseudo['mask']} have other "
-                            f"classes: train that model on the same ones")  # fmt: skip
-        a_pass = pass_flops(model.encoder, (data.height, data.width))
-        with torch.no_grad():
-            price = count_flops(lambda: teacher.logits(data.read("image", slice(1)).float() / 255, "mask"))
-        rows = (~data.known("mask")).nonzero()[:, 0]
-        if budget.passes is not None:
-            rows = rows[: max(int(TEACHING * budget.passes * a_pass / price), 1)]
-        size = (len(data), data.height, data.width)
-        masks = data["mask"].clone() if "mask" in data else torch.full(size, UNKNOWN, dtype=torch.uint8)
-        if len(rows):
-            told = teacher.predict_batches(data, rows=rows, names=["mask"])
-            masks[rows] = torch.cat([outputs["mask"].argmax(1).byte().cpu() for outputs in told])
-        numbers = range(int(masks[masks != UNKNOWN].max()) + 1) if (masks != UNKNOWN).any() else ()
-        names = tuple(own or names or (str(number) for number in numbers))
-        paid = Spent(len(rows) * price / a_pass, len(rows) * price)
-        return data.with_columns(mask=masks).with_info(mask_names=names), paid
+            return super().run(data, model, ctx)
+        filled, paid = fill_masks(data, self.pseudo["mask"], model, ctx.budget)
+        return replace(super().run(filled, model, ctx.after(paid)).charged(paid), data=data)
 
     def build(self, data: Dataset) -> None:
         encoder: Any = self.model.encoder
@@ -267,26 +234,10 @@ class MultiMAE(Learner):
             source = "image" if name == "normalised" else name
             decoder = self.decoders[f"{name}_"]
             said = decoder(seen[:, :1], seen[:, 1:], rows, grid, self.every.index(source)).float()
-            error, counts = self._error(name, said, values[source], known[source])
+            target = encoder.normalise(values[source].float()) if source == "image" else values[source]
+            error, counts = errors(name, said, target, known[source], patch=self.patch)
             found[name] = over_images(error, counts * hidden[source][..., None])
         return found
-
-    def _error(
-        self, name: str, said: Float[Tensor, "batch tokens outputs"], values: Tensor, known: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Each value's error, and 1 where it is known: batch × tokens × values of a patch."""
-        if name in ("image", "normalised"):
-            encoder: Any = self.model.encoder
-            target = patchify(encoder.normalise(values.float()), self.patch)
-            target = normalised_patches(target) if name == "normalised" else target
-            return (said - target).square(), torch.ones_like(said)
-        if name == "depth":
-            return (said - patchify(values[:, None], self.patch)).abs(), patchify(known[:, None].float(), self.patch)
-        stride = label_stride(self.patch)
-        coarse = patchify(values[:, None, ::stride, ::stride].float(), self.patch // stride).long()
-        logits = said.view(*coarse.shape, self.classes)
-        error = F.cross_entropy(logits.flatten(0, 2), coarse.flatten(), ignore_index=UNKNOWN, reduction="none")
-        return error.view_as(coarse), (coarse != UNKNOWN).float()
 
     def finish(self) -> Model:
         """Return the encoder of images with its adapters, or one of the columns that are to be read."""
@@ -298,14 +249,3 @@ class MultiMAE(Learner):
 
     def groups(self) -> list[dict]:
         return [{**group, "betas": (0.9, 0.95)} for group in super().groups()]
-
-
-def over_images(
-    error: Float[Tensor, "batch tokens values"], counts: Float[Tensor, "batch tokens values"]
-) -> Float[Tensor, ""]:
-    """Each image's mean over what counts, then the mean over the images of all processes that have any of it; 0 if none
-    has. (A 0/0 is never formed: its value could be left out, its gradient could not.)"""
-    sums, n = (error * counts).flatten(1).sum(1), counts.flatten(1).sum(1)
-    some = n > 0
-    means = sums / n.clamp(min=1)
-    return all_sum((means * some).sum()) / all_sum(some.sum().to(means.dtype)).clamp(min=1)

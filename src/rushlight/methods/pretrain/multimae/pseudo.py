@@ -1,0 +1,50 @@
+"""Pseudo-labels of MultiMAE: maps of classes that nobody drew, from a model of ours."""
+
+from __future__ import annotations
+
+import torch
+
+from rushlight.core.errors import UserError
+from rushlight.data.dataset import Dataset
+from rushlight.methods.pretrain.multimae.multimodal import UNKNOWN
+from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
+from rushlight.run.model import Model
+
+TEACHING = 0.25
+"""Pseudo-labels cost at most this share of the budget; images beyond it keep what they have."""
+
+
+def fill_masks(data: Dataset, folder: str, model: Model, budget: Budget) -> tuple[Dataset, Spent]:
+    """Return the data with the masks that the model in a folder predicts where none is known, and what they cost.
+
+    Raises:
+        UserError: the folder holds no model, one that predicts no masks, or other classes than the data's.
+    """
+    teacher = Model.load(folder)
+    names = _class_names(data, teacher, folder)
+    a_pass = pass_flops(model.encoder, (data.height, data.width))
+    with torch.no_grad():
+        price = count_flops(lambda: teacher.logits(data.read("image", slice(1)).float() / 255, "mask"))
+    rows = (~data.known("mask")).nonzero()[:, 0]
+    if budget.passes is not None:
+        rows = rows[: max(int(TEACHING * budget.passes * a_pass / price), 1)]
+    size = (len(data), data.height, data.width)
+    masks = data["mask"].clone() if "mask" in data else torch.full(size, UNKNOWN, dtype=torch.uint8)
+    if len(rows):
+        told = teacher.predict_batches(data, rows=rows, names=["mask"])
+        masks[rows] = torch.cat([outputs["mask"].argmax(1).byte().cpu() for outputs in told])
+    numbers = range(int(masks[masks != UNKNOWN].max()) + 1) if (masks != UNKNOWN).any() else ()
+    paid = Spent(len(rows) * price / a_pass, len(rows) * price)
+    return data.with_columns(mask=masks).with_info(mask_names=names or tuple(map(str, numbers))), paid
+
+
+def _class_names(data: Dataset, teacher: Model, folder: str) -> tuple[str, ...]:
+    """Return what the classes of both are called, as far as one of them says."""
+    if "mask" not in teacher.head_names:
+        raise UserError(f"the model in {folder} predicts no masks: name one that does")
+    own = data.info.mask_names or (data.info.class_names if data.known("mask").any() else ())
+    names = teacher.info.mask_names or teacher.info.class_names
+    if own and names and tuple(own) != tuple(names):
+        raise UserError(f"the masks of {data.info.source} and of the model in {folder} have other classes: train that "
+                        "model on the same ones")  # fmt: skip
+    return tuple(own or names)
