@@ -31,8 +31,8 @@ TABLE = Table.of(
 )
 
 
-def on_terminal(what: object) -> str:
-    console = Console(width=120, file=io.StringIO(), force_terminal=False)
+def on_terminal(what: object, width: int = 120) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
     console.print(what)
     return console.file.getvalue()
 
@@ -92,6 +92,21 @@ def test_a_file_holds_hidden_columns_and_whole_numbers() -> None:
 def test_a_table_too_wide_for_a_terminal_is_a_sentence() -> None:
     wide = Table.of("wide", {str(i): [i] for i in range(40)})
     assert "too wide" in on_terminal(tables.terminal(wide))
+
+
+@pytest.mark.parametrize("width", [120, 80, 60, 40])
+def test_a_narrow_terminal_breaks_no_interval_and_names_what_it_leaves_out(width: int) -> None:
+    recipe = "barlow-twins(batch=64) > supervised(layer_decay=0.65)"
+    values = {"recipe": [recipe], "accuracy": [0.5], "low": [0.4], "high": [0.612], "gain": [0.1], "gain_low": [-0.02]}
+    shares = dict.fromkeys(("accuracy", "low", "high"), "share") | dict.fromkeys(("gain", "gain_low", "top"), "points")
+    ends = {"accuracy": ("low", "high"), "gain": ("gain_low", "top")}
+    table = Table.of("t", {**values, "top": [0.2], "seconds": [1234]}, kinds=shares, intervals=ends)
+    said = on_terminal(tables.terminal(table), width)
+    assert all(len(line) <= width for line in said.splitlines())
+    assert "50.0   40.0 … 61.2" in said
+    assert ("−2.0 … +20.0" in said) == (width >= 80)
+    assert ("no room here for" in said) == (width < 80)
+    assert ("1,234" in said) != ("seconds" in said.partition("no room")[2])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import html as escaping
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rushlight.core.findings import Column, Kind, Measure, Table
@@ -19,6 +20,8 @@ from rushlight.present.page import Table as Block
 
 WIDE = 12
 """Columns that a terminal still shows."""
+FOLDS = 20
+"""Characters from which a terminal folds text."""
 INTERVAL = "95 % interval"
 
 
@@ -91,22 +94,58 @@ def _between(low: Any, high: Any, kind: Kind) -> str:
 
 def terminal(table: Table, *, heading: bool = True) -> Any:
     """Return the table for a terminal (rich); one that is too wide is a sentence."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as Drawn
     from rich.text import Text
 
     header = list(_header(table))
     if len(header) > WIDE:
         return Text(f"{table.name}: {len(header)} columns, too wide for a terminal; the report shows it")
-    title = Text(table.name, style="bold") if heading else None
-    drawn = Drawn(box=SIMPLE_HEAD, padding=(0, 1), title=title, title_justify="left")
-    for name, numeric in header:
-        widest = max(map(len, name.split()), default=0)  # headings break between words
-        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", min_width=widest)
-    for number, row in enumerate(table.dicts()):
-        style = "bold green" if number in table.lead else None
-        drawn.add_row(*map(Text, _cells(table, row)), style=style)
-    return drawn
+    return Fitted(table, heading)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A table as wide as its terminal: numbers and intervals stay on one line, so the last columns make room."""
+
+    table: Table
+    heading: bool
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.text import Text
+
+        header = list(_header(self.table))
+        cells = [list(_cells(self.table, row)) for row in self.table.dicts()]
+        widths = [_width(name, numeric, column) for (name, numeric), column in zip(header, _columns(cells, header))]
+        shown = len(header)
+        while shown > 2 and sum(widths[:shown]) + 2 * shown + 2 > options.max_width:
+            shown -= 1
+        yield self._drawn(header[:shown], widths, cells)
+        if shown < len(header):
+            names = ", ".join(name for name, _ in header[shown:])
+            yield Text(f"  no room here for: {names}", style="dim")
+
+    def _drawn(self, header: list[tuple[str, bool]], widths: list[int], cells: list[list[str]]) -> Any:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table as Drawn
+        from rich.text import Text
+
+        title = Text(self.table.name, style="bold") if self.heading else None
+        drawn = Drawn(box=SIMPLE_HEAD, padding=(0, 1), title=title, title_justify="left")
+        for (name, numeric), width in zip(header, widths):
+            drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", min_width=width)
+        for number, row in enumerate(cells):
+            style = "bold green" if number in self.table.lead else None
+            drawn.add_row(*map(Text, row[: len(header)]), style=style)
+        return drawn
+
+
+def _columns(cells: list[list[str]], header: list[tuple[str, bool]]) -> list[list[str]]:
+    return [list(column) for column in zip(*cells)] if cells else [[] for _ in header]
+
+
+def _width(name: str, numeric: bool, cells: list[str]) -> int:
+    """What a column needs at least: a heading breaks between words, text within `FOLDS` characters, a number never."""
+    widest = max(map(len, cells), default=0)
+    return max(max(map(len, name.split()), default=0), widest if numeric else min(widest, FOLDS))
 
 
 def html(table: Table) -> str:
