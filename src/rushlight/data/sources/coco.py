@@ -188,7 +188,8 @@ def region_mask(region: Any, height: int, width: int) -> np.ndarray:
 
 
 def _unpacked(counts: str | bytes) -> np.ndarray:
-    """Decode COCO's packed run lengths: five bits per character, lowest first; from the fourth on as differences."""
+    """Decode COCO's packed run lengths: five bits per character, lowest first; from the fourth on, each is stored as
+    its difference from the length two before."""
     data = counts.encode() if isinstance(counts, str) else counts
     lengths: list[int] = []
     value = shift = 0

@@ -97,7 +97,8 @@ FAMILIES = (
 
 
 def taxonomy() -> dict[str, list[str]]:
-    """Return a table of the taxonomy: each family with its idea, its systems and their pretext tasks."""
+    """Return a table of the taxonomy: each family with its idea, its systems in the catalogue and their pretext
+    tasks."""
     rows: dict[str, list[str]] = {key: [] for key in ("family", "idea", "systems", "strong", "weak", "open")}
     for family in FAMILIES:
         members = [card for card in cards().values() if family.name in card.tags]

@@ -37,7 +37,8 @@ def _mixed(images: Tensor, matrix: Tensor) -> Tensor:
 def rgb_to_hed(
     images: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Return concentrations of hematoxylin, eosin and DAB of RGB in [0, 1] (Ruifrok's matrix, as in `rgb2hed`)."""
+    """Return concentrations of hematoxylin, eosin and DAB of RGB in [0, 1] (Ruifrok's matrix, as in scikit-image's
+    `rgb2hed`)."""
     return _unmixed(images).clamp(min=0)
 
 

@@ -119,7 +119,8 @@ class CrossDecoder(nn.Module):
         grid: tuple[int, int],
         own: int,
     ) -> Float[Tensor, "batch tokens outputs"]:
-        """Return values of all patches of the modality `own`; `rows` are the visible tokens' numbers among all."""
+        """Return values of all patches of the modality number `own`; `rows` are the visible tokens' numbers among all
+        tokens."""
         count = grid[0] * grid[1]
         first, visible = self.project(first), self.project(visible)
         positions = sincos(*grid, visible.shape[2], column_first=False).to(visible)
