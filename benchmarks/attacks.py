@@ -27,7 +27,7 @@ from rushlight.nets.encoders import create
 
 
 def network(images: Tensor, labels: Tensor, *, passes: int = 4000) -> nn.Module:
-    """conv16 with a linear head, trained for a moment: gradients of a trained network are not noise."""
+    """Return conv16 with a linear head, trained briefly: gradients of a trained network are not noise."""
     encoder = create("conv16", seed=0, image_size=images.shape[-1])
     torch.manual_seed(0)
     net = nn.Sequential(encoder, nn.Linear(encoder.width, 10))
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def photos() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The embedded photos as float images in [0, 1]: 4,000 to train on, 1,000 to attack."""
+    """Return the embedded photos as float images in [0, 1]: 4,000 to train on, 1,000 to attack."""
     data = fashion.load()
     images, labels, fold = data["image"], data["class"], data["fold"]
     train, test = (fold == TRAIN).nonzero()[:4000, 0], (fold == TEST).nonzero()[:1000, 0]

@@ -40,12 +40,12 @@ class World:
 
 
 def truths(world: World) -> np.ndarray:
-    """The recipes' true accuracies: the first leads by the gap."""
+    """Return the recipes' true accuracies: the first leads by the gap."""
     return world.accuracy + world.gap * (np.arange(world.recipes) == 0)
 
 
 def draw(world: World, studies: int, rng: np.random.Generator) -> np.ndarray:
-    """Correctness of shape (studies, recipes, seeds, images)."""
+    """Draw correctness of shape (studies, recipes, seeds, images)."""
     k, s, n = world.recipes, world.seeds, world.images
     points = np.broadcast_to(np.asarray(world.seed_sd, dtype=np.float32), (k,)) / 100
     slope = stats.norm.pdf(stats.norm.ppf(truths(world))) / world.sd
@@ -69,7 +69,7 @@ def batches(world: World, studies: int, rng: np.random.Generator) -> Iterator[np
 
 
 def coverage(world: World, studies: int, rng: np.random.Generator, level: float = 0.95) -> float:
-    """Share of studies whose interval of the first recipe's lead over the second holds the truth."""
+    """Return the share of studies whose interval of the first recipe's lead over the second holds the truth."""
     held: list[np.ndarray] = []
     gap = truths(world)[0] - truths(world)[1]
     for x in batches(world, studies, rng):
@@ -80,7 +80,7 @@ def coverage(world: World, studies: int, rng: np.random.Generator, level: float 
 
 
 def false_winners(world: World, studies: int, rng: np.random.Generator, level: float = 0.95) -> float:
-    """Share of studies of equals in which some recipe is shown to be better than another."""
+    """Return the share of studies of equals in which some recipe is shown to be better than another."""
     k = world.recipes
     contrast = np.array([np.eye(k)[i] - np.eye(k)[j] for i in range(k) for j in range(i)])
     wrong = 0

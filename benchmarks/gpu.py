@@ -36,7 +36,7 @@ GOAL = 0.9
 
 
 def noise(count: int, side: int) -> Dataset:
-    """Images of noise with classes, half of them known."""
+    """Return images of noise with classes, half of them known."""
     image = torch.randint(256, (count, 3, side, side), dtype=torch.uint8)
     label = torch.arange(count) % CLASSES
     data = Dataset({"image": image, "class": label}, Info(class_names=tuple(map(str, range(CLASSES)))))
@@ -93,7 +93,7 @@ def bare(learner: Learner, precision: str) -> Callable[[], None]:
 
 
 def measure(name: str, encoder: str, data: Dataset, seconds: float) -> dict[str, float]:
-    """Return images a second of each arm, and the peak of the GPU's memory in GB."""
+    """Return images per second of each arm, and the peak of the GPU's memory in GB."""
     precision = hardware.precision("cuda")
     task = "class" if cards()[name].task else None
     ctx = RunContext(task=task, device="cuda", precision=precision, budget=Budget(passes=1e9))

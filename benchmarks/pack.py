@@ -33,7 +33,7 @@ PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "hubble_de
 
 
 def make(folder: Path, count: int, height: int = 375, width: int = 500) -> None:
-    """Crops of the bundled photos, at random places, scales and mirrorings."""
+    """Write crops of the bundled photos, at random places, scales and mirrorings."""
     rng = np.random.default_rng(0)
     photos = [Image.open(Path(skimage.data.__file__).parent / name).convert("RGB") for name in PHOTOS]
     for number in range(count):

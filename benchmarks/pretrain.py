@@ -49,7 +49,7 @@ GOAL = 3.5
 
 
 def training_step(learner: JointEmbedding, views: Iterator[list[Tensor]], *, plain: bool = False) -> Step:
-    """A training step of a copy of the learner on views that somebody else makes; `plain`: float32, contiguous."""
+    """Return a training step of a copy of the learner on views made elsewhere; `plain`: float32, contiguous."""
     twin = copy.deepcopy(learner).train()
     twin.look = lambda policies, columns, generator: next(views)
     optimiser = twin.make_optimiser()
@@ -70,7 +70,7 @@ def training_step(learner: JointEmbedding, views: Iterator[list[Tensor]], *, pla
 
 
 def lightly_transform(policy: Policy) -> Callable[[Any], Tensor]:
-    """lightly's most general view transform, with our policy's settings."""
+    """Return lightly's most general view transform, with our policy's settings."""
     from lightly.transforms.dino_transform import DINOViewTransform
 
     return DINOViewTransform(
@@ -92,7 +92,7 @@ def lightly_transform(policy: Policy) -> Callable[[Any], Tensor]:
 
 @functools.cache
 def solo_module() -> Any:
-    """solo-learn's `pretrain_dataloader`, without its `__init__`, which asks for packages that no longer install."""
+    """Import solo-learn's `pretrain_dataloader` without its `__init__`, which needs packages that no longer install."""
     found = importlib.util.find_spec("solo")
     if found is None:
         return None
@@ -121,13 +121,13 @@ def solo_transform(solo: Any, policy: Policy) -> Callable[[Any], Tensor]:
 
 
 def files(data: Dataset, folder: Path) -> None:
-    """The images as PNG files."""
+    """Write the images as PNG files."""
     for row, image in enumerate(data["image"].permute(0, 2, 3, 1).numpy()):
         Image.fromarray(np.ascontiguousarray(image)).save(folder / f"{row}.png")
 
 
 def loaded(dataset: Any, batch: int) -> Iterator[list[Tensor]]:
-    """Views of a data set of theirs, batch by batch, without end."""
+    """Yield views of a data set of theirs, batch by batch, without end."""
     loader = torch.utils.data.DataLoader(dataset, batch_size=batch, shuffle=True, drop_last=True)
     while True:
         for views, *_ in loader:

@@ -33,7 +33,7 @@ from rushlight.losses.redundancy import barlow_twins_by_columns, vicreg_by_colum
 
 
 def plain_info_nce(views: list[Tensor]) -> Tensor:
-    """As it is usually written: the matrix of all similarities, and autograd."""
+    """Return the loss as usually written: the matrix of all similarities, and autograd."""
     z = F.normalize(torch.cat(views), dim=1)
     logits = (z @ z.T / 0.5).fill_diagonal_(-torch.inf)
     n = len(views[0])
@@ -52,7 +52,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory."""
+    """Return the bytes of this process that are in memory."""
     with open("/proc/self/statm") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

@@ -20,7 +20,7 @@ N, RUNS = 4096, 5
 
 
 def speed(size: int) -> tuple[float, float]:
-    """Scenes a second: of wall time, of processor time."""
+    """Return scenes per second: of wall time, of processor time."""
     scenes.compose(scenes.CHUNK, size=size)
     wall, processor = [], []
     for run in range(RUNS):

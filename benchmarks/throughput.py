@@ -93,8 +93,8 @@ def interleave(
 def training_step(
     learner: Learner, loss: Callable[[Model, object], Tensor], batches: Iterator[object], *, plain: bool = False
 ) -> Step:
-    """A training step on a copy of the learner's network with its optimiser, in its precision and memory format, or
-    `plain`: in float32, contiguous."""
+    """Return a training step on a copy of the learner's network with its optimiser, in its precision and memory format,
+    or `plain`: in float32, contiguous."""
     network = copy.deepcopy(learner.model).train()
     groups = optim.parameter_groups(network, learner.weight_decay)
     optimiser = optim.optimiser(learner.optimiser, groups, learning_rate=learner.learning_rate)
@@ -122,7 +122,7 @@ def forever(batch: object) -> Iterator[object]:
 
 
 def lightly_batches(data: Dataset, batch: int) -> Iterator[list[Tensor]]:
-    """lightly's way from a folder of PNG files to two views: its data set, BYOL's transforms for this size, a loader.
+    """Yield batches as lightly makes two views of PNG files: its data set, BYOL's transforms for this size, a loader.
 
     Blur and solarize are as in our views. (Its example for CIFAR-10 goes without blur, which is cheaper.)
     """
@@ -178,7 +178,7 @@ def barlow_twins(seconds: float) -> None:
 
 @cache
 def load_semilearn() -> tuple[Any, Any, Any]:
-    """semilearn's data set, RandAugment and losses, without its `__init__`, which asks for audio and text packages."""
+    """Import semilearn's data set, RandAugment and losses without `__init__`, which needs audio and text packages."""
     root = Path(importlib.util.find_spec("semilearn").origin).parent  # type: ignore[union-attr, arg-type]
     for name in ("semilearn", "semilearn.datasets", "semilearn.datasets.cv_datasets", "semilearn.core"):
         package = sys.modules.setdefault(name, types.ModuleType(name))
@@ -189,7 +189,7 @@ def load_semilearn() -> tuple[Any, Any, Any]:
 
 
 def semilearn_batches(data: Dataset, batch: int, ratio: int) -> Iterator[tuple[Tensor, ...]]:
-    """Its transforms for CIFAR (`get_cifar`), a loader for the labelled and one for the unlabelled images."""
+    """Yield batches of semilearn's transforms for CIFAR (`get_cifar`), a loader for labelled and one for unlabelled."""
     from torchvision import transforms
 
     basic_dataset, rand_augment, _ = load_semilearn()
@@ -219,7 +219,7 @@ def fixmatch(seconds: float) -> None:
     losses = load_semilearn()[2]
 
     def loss(network: Model, batch: tuple[Tensor, ...]) -> Tensor:
-        """semilearn's step as configured (`use_cat`): one forward over the three parts; and the same network."""
+        """Return semilearn's loss as configured (`use_cat`): one forward over the three parts, by the same network."""
         images = torch.cat([batch[0], *batch[2:]]).contiguous(memory_format=torch.channels_last)
         sizes = [len(batch[0]), len(batch[2]), len(batch[3])]
         logits_x, logits_u_weak, logits_u_strong = network.logits(images).split(sizes)

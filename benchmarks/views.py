@@ -30,7 +30,7 @@ JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
 
 
 def pictures() -> torch.Tensor:
-    """Crops of scikit-image's photos, as bytes."""
+    """Return crops of scikit-image's photos, as bytes."""
     from skimage import data
 
     image = torch.from_numpy(data.astronaut()).permute(2, 0, 1)
@@ -60,7 +60,7 @@ class Step:
 
 
 def milliseconds(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median processor time of each job; the jobs take turns, as the machine's speed may drift."""
+    """Return the median processor time of each job; the jobs take turns, as the machine's speed may drift."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats + 2):
         for name, job in jobs.items():
@@ -71,7 +71,7 @@ def milliseconds(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[st
 
 
 def barlow_jobs(images: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
-    """Barlow Twins' pair of views of a batch, by each pipeline."""
+    """Return Barlow Twins' pair of views of a batch, by each pipeline."""
     generator = torch.Generator().manual_seed(0)
     first, second = presets.barlow_pair(SIZE)
     pil = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
@@ -98,7 +98,7 @@ def barlow_jobs(images: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
 
 
 def fixmatch_jobs(images: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
-    """FixMatch's weak and strong view of a batch, by each pipeline."""
+    """Return FixMatch's weak and strong view of a batch, by each pipeline."""
     generator = torch.Generator().manual_seed(0)
     weak, strong = presets.weak(SIZE), presets.strong(SIZE)
     pil = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]

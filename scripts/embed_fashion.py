@@ -20,7 +20,7 @@ OUT = Path(__file__).parents[1] / "src/rushlight/data/synthetic/fashion.xz"
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array from a gzipped idx file (Yann LeCun's format: magic number, axes, bytes)."""
+    """Return an array from a gzipped idx file (Yann LeCun's format: magic number, axes, bytes)."""
     raw = gzip.decompress(path.read_bytes())
     axes = raw[3]
     shape = np.frombuffer(raw, ">i4", count=axes, offset=4)

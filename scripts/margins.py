@@ -46,7 +46,7 @@ def run(arguments: Iterable[str], environment: dict[str, str], more: list[str]) 
 
 
 def summary(measured: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a number, the smallest margin first."""
+    """Return one row per number, the smallest margin first."""
     groups = defaultdict(list)
     for each in measured:
         groups[each["test"], each["name"]].append(each)

@@ -398,3 +398,38 @@ def test_the_examples_of_methods_tasks_and_inputs_run(tmp_path: Path) -> None:
     assert domain == "['domain']"
     assert "4 thermals" in thermal
     assert thermal.endswith("True")
+
+
+NO_VERB = re.compile(
+    "a|all|an|any|as|at|both|by|each|every|for|from|how|if|in|is|it|its|mean|no|of|on|one|over|several|some|that|the|"
+    "their|these|this|those|to|two|what|when|where|whether|which|while|who|whole|whose|why|with"
+)
+"""Words, in lower case, that no docstring of a function begins with."""
+
+
+def imperative(docstring: str) -> bool:
+    """Return whether the first word can be a verb: a capitalised word, no plural, and none of `NO_VERB`."""
+    word = docstring.split()[0].rstrip(",:;.")
+    plural = word.endswith("s") and not word.endswith(("ss", "us"))
+    return word.isalpha() and word.istitle() and not plural and not NO_VERB.fullmatch(word.lower())
+
+
+def functions(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the place and the docstring of each function of a file that has one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (said := ast.get_docstring(node)):
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", said
+
+
+def test_docstrings_of_functions_are_in_the_imperative() -> None:
+    found = [each for path in sorted((ROOT / "src").rglob("*.py")) for each in functions(path)]
+    assert len(found) > 1000
+    wrong = [f"{place} {said.splitlines()[0]}" for place, said in found if not imperative(said)]
+    assert not wrong, "begin these with a verb (Return, Yield, Check, …):\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "said", ["The factor on it.", "How many there are.", "Rows by share.", "SimCLR's views.", "1 − x."]
+)
+def test_other_beginnings_are_found(said: str) -> None:
+    assert not imperative(said)

@@ -18,7 +18,7 @@ from rushlight.run.stage import RunContext
 
 
 def accuracy(seed: int, labels: int, passes: float) -> float:
-    """Test accuracy in percent with so many labels a class."""
+    """Return the test accuracy in percent with so many labels per class."""
     data = fashion.load()
     train = hide.per_class(data.fold(TRAIN), labels, seed=seed)
     model = Model(encoders.create("conv16", image_size=28, seed=seed), {}, ModelInfo.of(data.info, (28, 28), "class"))

@@ -36,7 +36,7 @@ LICENCES = ("CC BY 2.0", "CC BY 4.0", "Attribution License", "CC BY 2.0", "CC BY
 
 
 def crops() -> torch.Tensor:
-    """200 grey pictures of 25×25 that come with scikit-image: 100 real faces, then 100 of none."""
+    """Return 200 grey pictures of 25×25 that come with scikit-image: 100 real faces, then 100 without a face."""
     from skimage.data import lfw_subset
 
     return (255 * torch.from_numpy(lfw_subset())).round()[:, None]
@@ -47,13 +47,13 @@ def enlarged(pictures: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def items(n: int, seed: int, fold: int = TRAIN) -> Dataset:
-    """Scenes with one uncoloured item each, of half to four fifths of the side."""
+    """Return scenes with one uncoloured item each, of half to four fifths of the side."""
     data = compose(n, size=SIDE, objects=(1, 1), scale=(0.55, 0.8), colours=["white"], seed=seed, fold=fold)
     return Dataset({name: data[name] for name in ("image", "class")}, data.info)
 
 
 def pool(seed: int) -> tuple[Dataset, torch.Tensor]:
-    """Scenes with licences, and which of them show a face: every fourth, one of 70 people, somewhere."""
+    """Return scenes with licences, and which of them show a face: every fourth, one of 70 people, somewhere."""
     generator = torch.Generator().manual_seed(seed)
     data = items(IMAGES, seed)
     images, there = data["image"].clone(), torch.rand(IMAGES, generator=generator) < 0.25
@@ -72,7 +72,7 @@ def pool(seed: int) -> tuple[Dataset, torch.Tensor]:
 
 
 def curated(data: Dataset, there: torch.Tensor, seed: int) -> tuple[Pool, Pool, Findings]:
-    """The pool after the automatic stages, then after a reviewer who is never wrong about a drawn sample."""
+    """Return the pool after the automatic stages, then after a reviewer who is never wrong about a drawn sample."""
     model, ctx = Model(encoders.create("conv16", image_size=SIDE)), RunContext(seed=seed)
     first = load_method("pass")(threshold=0.25, review=REVIEW)
     before = first.run(data, model, replace(ctx, budget=Budget(passes=1)))
@@ -94,7 +94,7 @@ def learned(recipe: str, images: torch.Tensor, seed: int) -> Model:
 
 
 def asked(model: Model, seed: int) -> tuple[float, float]:
-    """Accuracy (0 … 100) of linear probes: items of other scenes; and a face or none, by five folds."""
+    """Return the accuracy (0 … 100) of linear probes: items of other scenes; and a face or none, by five folds."""
     train, test = items(LABELS, 5000 + seed), items(TESTS, 5000 + seed, TEST)
     seen, other = (pooled(model, enlarged(data["image"], SMALL)) for data in (train, test))
     on_items = 100 * linear.accuracy(seen, train["class"], other, test["class"])

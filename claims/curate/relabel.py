@@ -28,7 +28,7 @@ def compose(n: int, seed: int, **settings: int) -> Dataset:
 
 
 def one_label(data: Dataset) -> Dataset:
-    """Each crop gets the image's own label: a map of one cell that is sure of it."""
+    """Return the data with the image's own label for each crop: a map of one cell with full probability."""
     ids = data["class"][:, None, None, None]
     return data.with_columns(label_map_values=torch.full(ids.shape, SHARP), label_map_ids=ids.clone())
 
@@ -60,7 +60,7 @@ def run(seed: int, fold: int = TEST) -> dict[str, float]:
 
 
 def in_set(model: Model, test: Dataset) -> float:
-    """How often the best class is one that the whole scene shows."""
+    """Return how often the best class is one that the whole scene shows."""
     best = model.predict(test["image"])["class"].argmax(1)
     return float((test["tags"].gather(1, best[:, None]) == 1).double().mean())
 

@@ -48,7 +48,7 @@ def textures(rng: np.random.Generator) -> torch.Tensor:
 
 
 def mixture(seed: int) -> tuple[Dataset, torch.Tensor]:
-    """The labelled target and the open set, and which rows are shoes."""
+    """Return the labelled target and the open set, and which rows are shoes."""
     rng = np.random.default_rng(seed)
     photos = fashion.load().fold(TRAIN)
     order = torch.from_numpy(rng.permutation(len(photos)))

@@ -34,7 +34,7 @@ ALL_TASKS = ("neighbours", "linear", "few-label", "fine-tune", "retrieval", "sce
 
 
 def pretrained(seed: int) -> dict[str, Model]:
-    """Nine backbones, each trained on the photos of the first five classes or not at all."""
+    """Return nine backbones, each trained on the photos of the first five classes or not at all."""
     photos = fashion.load().fold(TRAIN)
     source = photos.select(photos["class"] < 5)
     models = {}
@@ -54,7 +54,7 @@ def _start(encoder: str, seed: int) -> Model:
 
 
 def other_classes() -> Dataset:
-    """Photos of the five classes that no backbone was trained on, as classes 0 … 4."""
+    """Return photos of the five classes that no backbone was trained on, as classes 0 … 4."""
     photos = fashion.load()
     kept = photos.select(photos["class"] >= 5)
     names = kept.info.class_names[5:]
@@ -62,7 +62,7 @@ def other_classes() -> Dataset:
 
 
 def digits() -> Dataset:
-    """scikit-learn's handwritten digits, enlarged to 28×28."""
+    """Return scikit-learn's handwritten digits, enlarged to 28×28."""
     from sklearn.datasets import load_digits
 
     whole = load_digits()

@@ -25,7 +25,7 @@ LEARNER = (
 
 
 def family(number: int, n: int, seed: int, fold: int = TRAIN) -> Dataset:
-    """Two kinds of items on one ground, in one light, more or fewer of them: what a family of scenes has of its own."""
+    """Return scenes of two kinds of items on one ground, in one style and number: each set by the family."""
     classes = [fashion.CLASS_NAMES[(2 * number + i) % 10] for i in range(2)]
     return compose(
         n,
@@ -41,7 +41,7 @@ def family(number: int, n: int, seed: int, fold: int = TRAIN) -> Dataset:
 
 
 def scenes(seed: int) -> Dataset:
-    """500 scenes of each family; of ours 40 have masks, and 200 others are for the test."""
+    """Return 500 scenes of each family; of ours 40 have masks, and 200 others are for the test."""
     parts = [family(number, EACH, seed) for number in range(FAMILIES)] + [family(OURS, TESTS, seed + 500, TEST)]
     names = ("image", "mask", "domain", "fold")
     columns = {name: torch.cat([part[name] for part in parts]) for name in names}
@@ -52,7 +52,7 @@ def scenes(seed: int) -> Dataset:
 
 
 def digits(seed: int) -> Dataset:
-    """scikit-learn's digits on plain grounds of any colour."""
+    """Return scikit-learn's digits on plain grounds of any colour."""
     from sklearn.datasets import load_digits
 
     generator = torch.Generator().manual_seed(seed)

@@ -63,7 +63,7 @@ def run(seed: int) -> dict[str, float]:
 
 
 def within(method: str, table: dict[str, list], accuracy: dict[str, float]) -> float:
-    """The correlation of RankMe and the probe over the runs of one method."""
+    """Return the correlation of RankMe and the probe over the runs of one method."""
     runs = [(rank, accuracy[name]) for name, rank in zip(table["model"], table["RankMe"], strict=True)
             if name.startswith(method + "(")]  # fmt: skip
     return float(spearmanr(*zip(*runs, strict=True)).statistic)

@@ -36,13 +36,13 @@ def pretrained(data: Dataset, seed: int, weight: float, rate: float) -> Model:
 
 
 def known(model: Model, train: Dataset, test: Dataset) -> float:
-    """Accuracy (0 … 100) of a linear probe with 2,000 labels on the photos the encoder was trained on the like of."""
+    """Return the accuracy (0 … 100) of a linear probe with 2,000 labels on photos like the encoder's training ones."""
     few = train.select(torch.arange(2000))
     return 100 * linear.accuracy(pooled(model, few), few["class"], pooled(model, test), test["class"])
 
 
 def foreign(model: Model) -> float:
-    """Accuracy of a linear probe on scikit-learn's handwritten digits, enlarged to 28×28, by five folds."""
+    """Return the accuracy of a linear probe on scikit-learn's handwritten digits, enlarged to 28×28, by five folds."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -52,7 +52,7 @@ def foreign(model: Model) -> float:
 
 
 def study(models: dict[float, Model], train: Dataset, test: Dataset, seed: int) -> dict[str, list[float]]:
-    """RankMe and both probes of every run of a grid, in its order."""
+    """Return RankMe and both probes of every run of a grid, in its order."""
     judge, ctx = RankMe(samples=2560), RunContext(seed=seed)
     ranks = [judge.judge(model, train, ctx).numbers["RankMe"] for model in models.values()]
     return {
@@ -63,7 +63,7 @@ def study(models: dict[float, Model], train: Dataset, test: Dataset, seed: int) 
 
 
 def regret(grid: tuple[float, ...], found: dict[str, list[float]], where: str) -> float:
-    """The best probe of a grid less that of the run which RankMe chooses (ties within 2 %: the smallest value)."""
+    """Return the best probe of a grid less that of the run RankMe chooses (ties within 2 %: the smallest value)."""
     chosen = grid.index(select(grid, found["rank"], 0.02))
     return max(found[where]) - found[where][chosen]
 

@@ -25,7 +25,7 @@ BANK, QUERIES = 1000, 700
 
 
 def pretrained(seed: int) -> Model:
-    """conv16 after Barlow Twins on 8,000 photos of 28 pixels without labels, read as (x/255 − 0.5)/0.25."""
+    """Return conv16 after Barlow Twins on 8,000 photos of 28 pixels without labels, read as (x/255 − 0.5)/0.25."""
     data = fashion.load().fold(TRAIN).select(torch.arange(8000)).without("class")
     start = Model(encoders.create("conv16", seed=seed, image_size=OWN), {}, ModelInfo(image_size=(OWN, OWN)))
     ctx = RunContext(seed=seed, task=None, precision=hardware.precision("cpu"))
@@ -33,7 +33,7 @@ def pretrained(seed: int) -> Model:
 
 
 def digits(seed: int) -> tuple[Asked, float]:
-    """scikit-learn's handwritten digits: 8×8, values from 0 to 16."""
+    """Return scikit-learn's handwritten digits: 8×8, values from 0 to 16."""
     from sklearn.datasets import load_digits
 
     whole = load_digits()
@@ -43,7 +43,7 @@ def digits(seed: int) -> tuple[Asked, float]:
 
 
 def clothes(seed: int) -> tuple[Asked, float]:
-    """Photos that the encoder was not trained on, at 12×12, values from 0 to 1."""
+    """Return photos that the encoder was not trained on, at 12×12, values from 0 to 1."""
     photos = fashion.load()
     rows = 8000 + torch.randperm(4000, generator=torch.Generator().manual_seed(seed))[:BANK]
     parts = photos.fold(TRAIN).select(rows), photos.fold(TEST).select(torch.arange(QUERIES))
@@ -52,7 +52,7 @@ def clothes(seed: int) -> tuple[Asked, float]:
 
 
 def textures(seed: int) -> tuple[Asked, float]:
-    """Patches of 10×10 pixels of eight textures (noise through a 5×5 filter each), values from 0 to 255."""
+    """Return patches of 10×10 pixels of eight textures (noise through a 5×5 filter each), values from 0 to 255."""
     generator = torch.Generator().manual_seed(1000 + seed)
     labels = torch.arange(BANK + QUERIES) % 8
     filters = torch.randn(8, 1, 5, 5, generator=generator)
@@ -68,7 +68,7 @@ def _asked(images: Tensor, labels: Tensor) -> Asked:
 
 
 def scores(judge: ResizeNormalize, model: Model, asked: Asked, *, trained: bool) -> dict[str, float]:
-    """Points of 100 at the four corners of the grid {native, 28} × {raw, standardise}, and at `divide`."""
+    """Return points of 100 at the four corners of the grid {native, 28} × {raw, standardise}, and at `divide`."""
     found = {}
     for where, size in (("native", asked.native), ("28", OWN)):
         for how in ("raw", "divide", "standardise"):

@@ -25,7 +25,7 @@ COLUMNS = ("mask", "boxes", "tags", "depth", "instance", "caption", "domain")
 
 
 def scenes(n: int, seed: int, **settings: int) -> Dataset:
-    """One item a scene, 18 to 26 of 32 pixels large, anywhere, turned by up to 20°."""
+    """Return scenes with one item each, 18 to 26 of 32 pixels large, anywhere, turned by up to 20°."""
     sizes = {"size": 32, "objects": (1, 1), "scale": (18 / 32, 26 / 32), "colours": ["white"]}
     return compose(n, seed=seed, **sizes, **settings).without(*COLUMNS)
 
@@ -37,7 +37,7 @@ def trained(recipe: str, data: Dataset, seed: int) -> Model:
 
 
 def probe(model: Model, train: Dataset, test: Dataset, seed: int) -> float:
-    """Accuracy (0 … 100) of a linear probe on frozen features, the mean over several draws of the labels."""
+    """Return the accuracy (0 … 100) of a linear probe on frozen features, the mean over several draws of the labels."""
     seen, other = (pooled(model, data) for data in (train, test))
     accuracy = []
     for draw in range(DRAWS):

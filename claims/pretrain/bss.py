@@ -34,7 +34,7 @@ UNSEEN = 3
 
 
 def styled(images: torch.Tensor, domain: torch.Tensor, seed: int) -> torch.Tensor:
-    """Photos in their domain's tint, contrast and illumination, each with some jitter of its own."""
+    """Return photos in their domain's tint, contrast and illumination, each with some jitter of its own."""
     generator = torch.Generator().manual_seed(seed)
 
     def jitter(*shape: int) -> torch.Tensor:
@@ -58,7 +58,7 @@ def data(fold: int, domains: list[int], seed: int) -> Dataset:
 
 
 def accuracy(model: Model, sources: Dataset, unseen: Dataset, share: float, seed: int) -> float:
-    """Accuracy (0 … 100) on the unseen domain of a linear probe on a share of the sources' labels."""
+    """Return the accuracy (0 … 100) on the unseen domain of a linear probe on a share of the sources' labels."""
     few = hide.fraction(sources, share, seed=seed)
     rows = few.known("class").nonzero()[:, 0]
     seen, asked = (pooled(model, part) for part in (sources["image"][rows], unseen["image"]))

@@ -24,13 +24,13 @@ PASSES = 2 * IMAGES * EPOCHS
 
 
 def accuracy(model: Model, bank: Dataset, asked: Dataset) -> float:
-    """Of 20 nearest neighbours, 0 … 100."""
+    """Return the accuracy (0 … 100) of 20 nearest neighbours."""
     found = [pooled(model, data["image"]) for data in (bank, asked)]
     return 100 * knn.accuracy(found[0], bank["class"], found[1], asked["class"])
 
 
 def trained(seed: int, batch: int, decoupled: bool, rate: float) -> tuple[Model, float]:
-    """(the model, mean q of the second half of its training)."""
+    """Return (the model, mean q of the second half of its training)."""
     seen: list[float] = []
 
     class Watched(DCL):
@@ -48,7 +48,7 @@ def trained(seed: int, batch: int, decoupled: bool, rate: float) -> tuple[Model,
 
 
 def best(seed: int, batch: int, decoupled: bool) -> tuple[float, float]:
-    """(test accuracy, q) at the learning rate that is better on 1,500 training photos which nothing has seen."""
+    """Return (test accuracy, q) at the learning rate that is better on 1,500 training photos used for nothing else."""
     photos = fashion.load()
     train, test = photos.fold(TRAIN), photos.fold(TEST)
     bank, held = train.select(torch.arange(2000)), train.select(torch.arange(IMAGES, IMAGES + 1500))

@@ -31,13 +31,13 @@ ARMS = {
 
 
 def unlabelled(seed: int) -> Dataset:
-    """Patches of four laboratories at two magnifications."""
+    """Return patches of four laboratories at two magnifications."""
     parts = [tissue.compose(PATCHES, labs=SEEN, magnification=m, seed=10 * seed + m) for m in tissue.MAGNIFICATIONS]
     return Dataset({"image": torch.cat([part["image"] for part in parts])})
 
 
 def auc(model: Model, train: Dataset, test: Dataset) -> float:
-    """Macro AUC (0 … 100) of a linear probe on 100 labels of one laboratory."""
+    """Return the macro AUC (0 … 100) of a linear probe on 100 labels of one laboratory."""
     fitted = linear.fit(pooled(model, train["image"]), train["class"], c=0.1)
     asked = pooled(model, test["image"]).numpy()
     return 100 * slides.macro_auc(torch.from_numpy(fitted.predict_proba(asked)), test["class"])

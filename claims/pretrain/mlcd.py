@@ -35,7 +35,7 @@ def several(n: int, seed: int, fold: int = 0) -> Dataset:
 
 
 def taught(seed: int, ctx: RunContext) -> Model:
-    """A teacher from elsewhere: it has learned to name single items."""
+    """Return a teacher trained on other data: it has learned to name single items."""
     single = compose(4000, size=SIZE, objects=(1, 1), seed=9000 + seed).without("mask", "boxes", "tags", "depth")
     start = Model(encoders.create("conv16", image_size=SIZE, seed=100 + seed))
     labelled = RunContext(seed=seed, task="class", precision=ctx.precision)
@@ -43,7 +43,7 @@ def taught(seed: int, ctx: RunContext) -> Model:
 
 
 def mean_ap(model: Model, train: Dataset, test: Dataset) -> float:
-    """mAP (0 … 100) of a linear probe for which items a scene holds."""
+    """Return mAP (0 … 100) of a linear probe for which items a scene holds."""
     seen, asked = (pooled(model, data["image"]) for data in (train, test))
     return 100 * linear.tag_score(seen, train["tags"].long(), asked, test["tags"].long())
 

@@ -41,7 +41,7 @@ def columns(data: Dataset) -> dict[str, torch.Tensor]:
 def tuned(
     model: Model, adapters: Adapters | None, modalities: tuple[str, ...], data: Dataset, seed: int
 ) -> TokenSegmenter:
-    """A segmenter on the labelled scenes, all of it trained; mirrored at random."""
+    """Return a segmenter fine-tuned as a whole on the labelled scenes, mirrored at random."""
     torch.manual_seed(seed)
     network = TokenSegmenter(
         copy.deepcopy(model.encoder), copy.deepcopy(adapters), modalities, len(CLASSES) + 1
@@ -64,7 +64,7 @@ def tuned(
 
 @torch.no_grad()
 def miou(network: TokenSegmenter, data: Dataset) -> float:
-    """Mean IoU (0 … 100)."""
+    """Return the mean IoU (0 … 100)."""
     given, parts = columns(data), []
     for rows in torch.arange(len(data)).split(100):
         predicted = network({name: values[rows] for name, values in given.items()}).argmax(1)
@@ -74,7 +74,7 @@ def miou(network: TokenSegmenter, data: Dataset) -> float:
 
 @torch.no_grad()
 def depth_error(stage: MultiMAE, train: Dataset, test: Dataset) -> tuple[float, float]:
-    """L1 of standardised depth told from images alone, and of each place's mean."""
+    """Return the L1 of standardised depth predicted from images alone, and of each place's mean."""
     stage.eval()
     values, known = stage.prepared(
         {name: columns(test)["image"] if name == "image" else test[name] for name in stage.every}

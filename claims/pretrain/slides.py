@@ -21,7 +21,7 @@ RECIPE, BUDGET = 'histopath-ssl(base="simclr(batch=128)")', Budget(passes=30e3)
 
 
 def judged(model: Model, share: float, seed: int) -> dict[str, float]:
-    """AUC (0 … 100) of each pooling, on slides of which the sick have that share of tumour patches."""
+    """Return the AUC (0 … 100) of each pooling, on slides where the sick ones have that share of tumour patches."""
     data = tissue.slides(SLIDES, patches=PATCHES, share=share, labs=LABS, seed=5000 + seed)
     found = Slides(draws=1, titration=()).judge(model, data, RunContext(seed=seed)).numbers
     return {pooling: 100 * found[f"AUC, {pooling}"] for pooling in ("mean", "attention")}

@@ -24,7 +24,7 @@ MASKED = ("mae", "simmim")
 
 
 def photos() -> Dataset:
-    """6,000 photos to learn from, and the 2,000 of the test."""
+    """Return 6,000 photos to learn from, and the 2,000 of the test."""
     whole = fashion.load()
     rows = torch.cat([(whole["fold"] == TRAIN).nonzero()[:6000, 0], (whole["fold"] == TEST).nonzero()[:, 0]])
     return whole.select(rows)

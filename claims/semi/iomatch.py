@@ -62,7 +62,7 @@ class Exclude(Learner):
         return loss + consistency.masked_cross_entropy(asked, target, trusted)
 
     def _heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the classes, and the detectors' (batch, 2, classes)."""
+        """Return the logits of the classes, and the detectors' (batch, 2, classes)."""
         detected = self.model.head("detectors")(features).float().unflatten(1, (2, SEEN))
         return self.model.head("class")(features).float(), detected
 
@@ -91,7 +91,7 @@ def run(seed: int) -> dict[str, float]:
 
 
 def _scores(model: Model, test: Dataset) -> tuple[float, float]:
-    """Accuracy of the seen classes, and balanced accuracy over them and the unseen as one more."""
+    """Return the accuracy of the seen classes, and balanced accuracy over them and the unseen as one more."""
     outputs, true = model.predict(test["image"]), test["class"]
     closed = outputs["class"].argmax(1)
     seen = true < SEEN

@@ -133,7 +133,7 @@ def predict(
     cache: Cache = None,
     workers: int | None = None,
 ) -> pd.DataFrame:
-    """Predict images: one row an image, with the columns of the model's task.
+    """Predict images: one row per image, with the columns of the model's task.
 
     For classes: the class, its probability, and the probability of each class; for tags the probability of each;
     for masks the share of pixels of each class. A model that can reject unseen classes adds `unknown`, the
@@ -239,7 +239,7 @@ def rank_encoders(
     command: str | None = None,
     on_update: Callable[[ComparisonState], None] | None = None,
 ) -> Ranking:
-    """Look at no label: pretrain by several methods, rank their encoders by label-free signals, write `report.html`.
+    """Pretrain by several methods, rank their encoders by signals that need no label, and write `report.html`.
 
     Args:
         source: a `Dataset`, or anything that `load` takes; whatever labels it has are not looked at.
@@ -487,7 +487,7 @@ def claims() -> Ledger:
 
 
 def replay(file: str | os.PathLike[str]) -> str:
-    """Repeat, with PyTorch's anomaly detection, the one step of a trial whose loss was not finite.
+    """Repeat the one step of a trial whose loss was not finite, with PyTorch's anomaly detection.
 
     Args:
         file: the `replay.json` that the failed trial left.

@@ -21,7 +21,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def compose(outer: Float[Tensor, "batch k l"], inner: Float[Tensor, "batch k l"]) -> Float[Tensor, "batch k l"]:
-    """The affine map x → outer(inner(x))."""
+    """Return the affine map x → outer(inner(x))."""
     linear = outer[..., :-1]
     product = linear @ inner
     product[..., -1] += outer[..., -1]
@@ -29,7 +29,7 @@ def compose(outer: Float[Tensor, "batch k l"], inner: Float[Tensor, "batch k l"]
 
 
 def chain(*maps: Float[Tensor, "batch k l"]) -> Float[Tensor, "batch k l"]:
-    """The affine map that applies the last of the given maps first."""
+    """Return the affine map that applies the last of the given maps first."""
     result = maps[0]
     for inner in maps[1:]:
         result = compose(result, inner)
@@ -37,7 +37,7 @@ def chain(*maps: Float[Tensor, "batch k l"]) -> Float[Tensor, "batch k l"]:
 
 
 def apply(geometry: Float[Tensor, "batch 2 3"], points: Float[Tensor, "batch *any 2"]) -> Float[Tensor, "batch *any 2"]:
-    """Points (x, y) moved by one map an image."""
+    """Return points (x, y) moved by one map per image."""
     flat = points.reshape(len(points), -1, 2)
     return (flat @ geometry[:, :, :2].mT + geometry[:, None, :, 2]).view_as(points)
 
@@ -48,7 +48,7 @@ def determinant(geometry: Float[Tensor, "batch 2 3"]) -> Float[Tensor, "batch"]:
 
 
 def invert(geometry: Float[Tensor, "batch 2 3"]) -> Float[Tensor, "batch 2 3"]:
-    """The inverse affine maps (Cramer's rule: exact for flips and shifts, and no call of LAPACK)."""
+    """Return the inverse affine maps (by Cramer's rule: exact for flips and shifts, without a call of LAPACK)."""
     (a, b, x), (c, d, y) = (row.unbind(-1) for row in geometry.unbind(-2))
     scale = 1 / (a * d - b * c)
     entries = [d, -b, b * y - d * x, -c, a, c * x - a * y]
@@ -120,7 +120,7 @@ def resize(source: Size, size: Size, n: int, device: torch.device | str = "cpu")
 
 
 def about_centre(matrix: Float[Tensor, "batch 2 3"], size: Size) -> Float[Tensor, "batch 2 3"]:
-    """The same map with its origin in the centre of an image of the given size."""
+    """Return the same map with its origin in the centre of an image of the given size."""
     centre = torch.tensor([size[1] / 2, size[0] / 2], device=matrix.device)
     offset = matrix[:, :, 2] + centre - matrix[:, :, :2] @ centre
     return torch.cat([matrix[:, :, :2], offset[..., None]], -1)
@@ -139,17 +139,18 @@ def _with_offset(linear: Tensor, offset: Tensor | float = 0.0) -> Tensor:
 
 
 def brightness(factor: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
-    """Multiply: 0 is black, 1 leaves the image."""
+    """Return the map that multiplies values by a factor: 0 is black, 1 leaves the image."""
     return torch.eye(3, 4, device=factor.device) * factor[:, None, None]
 
 
 def contrast(factor: Float[Tensor, "batch"], grey: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
-    """Move away from the image's mean grey level: 0 is flat grey, 1 leaves the image."""
+    """Return the map away from the image's mean grey level: 0 is flat grey, 1 leaves the image."""
     return _with_offset(brightness(factor)[..., :3], ((1 - factor) * grey)[:, None, None])
 
 
 def chroma(factor: Float[Tensor, "batch"], turn: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
-    """Stretch the chroma plane (YIQ's) by a factor and turn it by a share of the circle; the luma stays."""
+    """Return the map that stretches YIQ's chroma plane by a factor and turns it by a share of the circle; luma
+    stays."""
     angle = 2 * math.pi * turn
     luma, in_phase, quadrature = _yiq(turn.device)
     cos, sin = (factor * angle.cos())[:, None, None], (factor * angle.sin())[:, None, None]
@@ -157,36 +158,35 @@ def chroma(factor: Float[Tensor, "batch"], turn: Float[Tensor, "batch"]) -> Floa
 
 
 def saturation(factor: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
-    """Move away from each pixel's own grey: 0 is greyscale, 1 leaves the image."""
+    """Return the map away from each pixel's own grey: 0 is greyscale, 1 leaves the image."""
     return chroma(factor, torch.zeros_like(factor))
 
 
 def hue(turn: Float[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
-    """Turn the hues by a share of the colour circle, as a rotation of YIQ's chroma plane (affine, and the
-    luma
-    stays; torchvision turns HSV's hexagon, where the luma changes)."""
+    """Return the map that turns the hues by a share of the colour circle, as a rotation of YIQ's chroma plane (affine,
+    and the luma stays; torchvision turns HSV's hexagon, where the luma changes)."""
     return chroma(torch.ones_like(turn), turn)
 
 
 def grayscale(grey: Bool[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
-    """Grey, where `grey`."""
+    """Return the map to grey, where `grey`."""
     return saturation((~grey).float())
 
 
 def invert_colour(inverted: Bool[Tensor, "batch"]) -> Float[Tensor, "batch 3 4"]:
-    """1 − value, where `inverted`."""
+    """Return the map to 1 − value, where `inverted`."""
     linear = brightness(1 - 2 * inverted.float())[..., :3]
     return _with_offset(linear, inverted.float()[:, None, None])
 
 
 def grey_level(rgb: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch"]:
-    """The luma (ITU-R 601) of colours."""
+    """Return the luma (ITU-R 601) of colours."""
     return rgb @ torch.tensor(LUMA, device=rgb.device)
 
 
 @functools.cache
 def _yiq(device: torch.device) -> Tensor:
-    """The three matrices of a turn of hue in RGB: what stays, what goes with its cosine and its sine."""
+    """Return the three matrices of a rotation of hue in RGB: the constant part, the cosine's and the sine's."""
     rows = [LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)]
     to_yiq = np.array(rows)
     parts = np.zeros((3, 3, 3))

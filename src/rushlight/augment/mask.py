@@ -155,12 +155,12 @@ def _rectangles(
 
 
 def masked_pixels(masked: Bool[Tensor, "n rows columns"], patch: int) -> Bool[Tensor, "n height width"]:
-    """The pixels of the masked patches, each of patch×patch pixels."""
+    """Return the pixels of the masked patches, each of patch×patch pixels."""
     return masked.repeat_interleave(patch, 1).repeat_interleave(patch, 2)
 
 
 def visible(masked: Bool[Tensor, "n rows columns"]) -> Int[Tensor, "n kept"]:
-    """The numbers of the visible patches of each image, in reading order. All must have equally many."""
+    """Return the numbers of each image's visible patches, in reading order. All images must have equally many."""
     flat = masked.flatten(1)
     kept = int(flat.shape[1] - flat[0].sum())
     return flat.to(torch.uint8).argsort(dim=1, stable=True)[:, :kept]

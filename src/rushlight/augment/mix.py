@@ -34,7 +34,7 @@ class Mix:
     def images(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The mixed images."""
+        """Return the mixed images."""
         others = images[self.partner]
         if self.pasted is None:
             return torch.lerp(others, images, self.share.to(images.dtype)[:, None, None, None])
@@ -42,14 +42,14 @@ class Mix:
         return images * (1 - weight) + others * weight
 
     def targets(self, targets: Float[Tensor, "batch *any"]) -> Float[Tensor, "batch *any"]:
-        """Probabilities (or one-hot classes) of whole images, mixed by their shares."""
+        """Return the probabilities (or one-hot classes) of whole images, mixed by their shares."""
         share = self.share.to(targets.dtype).view(-1, *[1] * (targets.ndim - 1))
         return torch.lerp(targets[self.partner], targets, share)
 
     def masks(
         self, masks: Shaped[Tensor, "batch *channels height width"]
     ) -> Shaped[Tensor, "batch *channels height width"]:
-        """Values that belong to pixels (masks, weights, pseudo-labels), cut as the images are.
+        """Return values that belong to pixels (masks, weights, pseudo-labels), cut as the images are.
 
         Raises:
             ValueError: after mixup, where no pixel has one class.
@@ -102,7 +102,7 @@ def cutmix(
 
 
 def beta(alpha: float, n: int, generator: torch.Generator) -> Float[Tensor, "n"]:
-    """Draws from Beta(alpha, alpha), alpha > 0, from a generator (`torch.distributions` takes none)."""
+    """Draw from Beta(alpha, alpha), alpha > 0, with a generator (`torch.distributions` takes none)."""
     own = float64.drawing(generator)
     concentration = torch.full((2, n), alpha, dtype=torch.float64, device=own.device)
     gamma = torch._standard_gamma(concentration, generator=own)

@@ -60,7 +60,7 @@ class Tone:
 
     @classmethod
     def of(cls, images: Num[Tensor, "batch 3 height width"], *, extremes: bool = True) -> Tone:
-        """Measured on images (uint8, or float in [0, 1]); without `extremes` these are taken as 0 and 1."""
+        """Measure the tone of images (uint8, or float in [0, 1]); without `extremes` these are taken as 0 and 1."""
         flat = images.flatten(2)
         unit = 1 if images.is_floating_point() else 255
         mean = flat.float().mean(2)
@@ -70,16 +70,16 @@ class Tone:
 
     @classmethod
     def middle(cls, n: int, device: torch.device | str = "cpu") -> Tone:
-        """Of images that nobody has looked at: around mid-grey, from black to white."""
+        """Return the tone to assume without measuring: around mid-grey, from black to white."""
         return cls(torch.tensor([0.5, 0, 1], device=device).expand(n, 3, 3))
 
     def painted(self, colour: Float[Tensor, "batch 3 4"]) -> Tone:
-        """The tone after a colour matrix (its mean but for clipping; its extremes by where they go)."""
+        """Return the tone after a colour matrix (the mean up to clipping, the extremes by where they are mapped to)."""
         return Tone((colour[:, :, :3] @ self.levels + colour[:, :, 3:]).clamp_(0, 1))
 
     @property
     def grey(self) -> Float[Tensor, "batch"]:
-        """The mean grey level."""
+        """Return the mean grey level."""
         return matrices.grey_level(self.levels[:, :, 0])
 
 
@@ -96,7 +96,7 @@ class Slots:
     levels: Float[Tensor, "batch slots operations"]
 
     def of(self, name: str) -> tuple[Tensor, Tensor]:
-        """Where one operation was drawn in any slot, and its strongest level's size."""
+        """Return where one operation was drawn in any slot, and the largest magnitude of its level."""
         index = OPERATIONS.index(name)
         return self.drawn[:, :, index].any(1), self.levels[:, :, index].abs().amax(1)
 
@@ -158,7 +158,7 @@ class Policy:
     def __call__(
         self, images: Num[Tensor, "batch 3 height width"], *, generator: torch.Generator
     ) -> Float[Tensor, "batch 3 h w"]:
-        """A view of each image (uint8, or float in [0, 1]): float, in [0, 1]."""
+        """Return a view of each image (uint8, or float in [0, 1]) as float in [0, 1]."""
         return self.with_view(images, generator=generator)[0]
 
     def with_view(
@@ -169,7 +169,7 @@ class Policy:
         like: View | None = None,
         shared: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "batch 3 h w"], View]:
-        """A view of each image, and the matrices it was made with.
+        """Return a view of each image, and the matrices that it was made with.
 
         Args:
             shared: a generator from which one colour jitter is drawn for the whole batch.
@@ -202,8 +202,8 @@ class Policy:
         return self._view(n, source, generator, tone, self._slots(n, generator), like)
 
     def reduction(self, source: Size) -> int:
-        """By how much the input is averaged before it is sampled: the whole number of input pixels that one
-        output pixel of a middling crop covers. It keeps strong reductions free of aliasing."""
+        """Return the factor by which the input is averaged before sampling: the whole number of input pixels that one
+        output pixel covers for a crop of middling size. It keeps strong reductions free of aliasing."""
         shrink = min(source[0] / self.size[0], source[1] / self.size[1])
         if self.crop_scale is not None:
             shrink *= (self.crop_scale[0] * self.crop_scale[1]) ** 0.25
@@ -266,7 +266,7 @@ class Policy:
         return geometry
 
     def _window(self, draw: Tensor, source: Size) -> Tensor:
-        """The part of the input that is looked at, as a geometry."""
+        """Return the part of the input that the view shows, as a geometry."""
         n, (height, width) = len(draw), source
         if self.crop_scale is not None:
             area = _between(draw[:, 0], self.crop_scale) * (height * width)
@@ -291,7 +291,7 @@ class Policy:
         return matrices.chain(turn, matrices.shear(slant, self.size), grow)
 
     def _colour(self, n: int, generator: torch.Generator, tone: Tone, shared: torch.Generator | None = None) -> Tensor:
-        """Brightness, contrast, saturation, hue and grey. As matrices they commute, so no order is drawn."""
+        """Draw brightness, contrast, saturation, hue and grey as one matrix. They commute, so no order is drawn."""
         device = generator.device
         if not self.jitter and not self.grayscale:
             return matrices.identity_colour(n, device)
@@ -380,7 +380,7 @@ class Policy:
         return effects.blur(images, sigma, largest=self.sigma[1])
 
     def _cutout(self, images: Tensor, draw: Tensor) -> Tensor:
-        """A grey square whose centre lies anywhere in the image, so that part of it may fall outside."""
+        """Paint a grey square whose centre lies anywhere in the image, so that part of the square may fall outside."""
         height, width = self.size
         centre = draw[:, :2] * torch.tensor([width, height], device=draw.device)
         side = self.cutout * min(height, width) * (draw[:, 2:] if self.cutout_random else torch.ones_like(draw[:, 2:]))
@@ -393,7 +393,7 @@ def _between(draw: Tensor, limits: tuple[float, ...]) -> Tensor:
 
 
 def _autocontrast(tone: Tone, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """Factor and offset a channel that stretch it from black to white where drawn (and leave a flat one
+    """Return factor and offset per channel that stretch it from black to white where drawn (a flat one is left
     alone)."""
     _, low, high = tone.levels.unbind(2)
     spread = high - low

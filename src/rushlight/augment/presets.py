@@ -13,23 +13,23 @@ def _pair(size: int | Size) -> Size:
 
 
 def identity(size: int | Size) -> Policy:
-    """The whole image, as it is (resized if need be)."""
+    """Return the policy that shows the whole image as it is (resized if need be)."""
     return Policy(_pair(size), padding="border")
 
 
 def weak(size: int | Size, *, flip: bool = True, shift: float = 0.125) -> Policy:
-    """Pad by 12.5 % with the mirror image, crop back, flip half of them (FixMatch's weak view)."""
+    """Return FixMatch's weak view: pad by 12.5 % with the mirror image, crop back, flip half of the images."""
     return Policy(_pair(size), shift=shift, flip=0.5 if flip else 0.0)
 
 
 def strong(size: int | Size, *, flip: bool = True) -> Policy:
-    """FixMatch's strong view: the weak one, two RandAugment operations, each applied with probability one
-    half at a random level, and a grey square of half the side."""
+    """Return FixMatch's strong view: the weak one, two RandAugment operations, each applied with probability one half
+    at a random level, and a grey square of half the side."""
     return replace(weak(size, flip=flip), operations=2, operation_probability=0.5, cutout=0.5)
 
 
 def randaugment(size: int | Size, *, n: int = 3, m: int = 5, flip: bool = True) -> Policy:
-    """The strong view of TorchSSL, USB and IOMatch, "RandAugment(3, 5)": n operations, always applied, and a
+    """Return the strong view of TorchSSL, USB and IOMatch, "RandAugment(3, 5)": n operations, always applied, and a
     grey square of up to half the side.
 
     Their code accepts m but draws each level evenly from the operation's whole range, whatever m; so does
@@ -51,7 +51,7 @@ def self_supervised(
     sigma: tuple[float, float] | None = None,
     solarize: float = 0.0,
 ) -> Policy:
-    """SimCLR's family of views: random resized crop, flip, colour jitter (brightness, contrast, saturation,
+    """Return SimCLR's family of views: random resized crop, flip, colour jitter (brightness, contrast, saturation,
     hue), grey, blur, solarize.
 
     Args:
@@ -81,7 +81,7 @@ def self_supervised(
 def barlow_pair(
     size: int | Size, *, scale: tuple[float, float] = (0.08, 1.0), flip: bool = True
 ) -> tuple[Policy, Policy]:
-    """Barlow Twins' two policies (also BYOL's and MoCo-v3's), different on purpose: blur always and solarize
+    """Return Barlow Twins' two policies (also BYOL's and MoCo-v3's), different on purpose: blur always and solarize
     never, blur in one of ten and solarize in one of five."""
     jitter = (0.4, 0.4, 0.2, 0.1)
     first = self_supervised(size, scale=scale, flip=flip, jitter=jitter, blur=1.0)
@@ -98,7 +98,7 @@ def multi_crop(
     flip: bool = True,
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),
 ) -> list[Policy]:
-    """DINO's crops: two large views of `size`, the first always blurred, the second blurred in one of ten and
+    """Return DINO's crops: two large views of `size`, the first always blurred, the second blurred in one of ten and
     solarized in one of five; then `local` small ones of `local_size`, blurred in one of two."""
     first = self_supervised(size, scale=scale, flip=flip, jitter=jitter, blur=1.0)
     small = self_supervised(local_size, scale=local_scale, flip=flip, jitter=jitter, blur=0.5)
@@ -106,12 +106,12 @@ def multi_crop(
 
 
 def dense_weak(size: int | Size, *, scale: tuple[float, float] = (0.5, 2.0), flip: bool = True) -> Policy:
-    """For masks: rescale by 0.5 to 2, crop at a random place (black, and 255 in masks, outside), flip."""
+    """Return the weak view for masks: rescale by 0.5 to 2, crop at random (outside: black, and 255 in masks), flip."""
     return Policy(_pair(size), zoom=scale, flip=0.5 if flip else 0.0, padding="zeros")
 
 
 def dense_strong(size: int | Size, *, scale: tuple[float, float] = (0.5, 2.0), flip: bool = True) -> Policy:
-    """ST++'s strong view for masks: the weak one, jitter (0.5, 0.5, 0.5, 0.25), grey, blur. Draw it with
+    """Return ST++'s strong view for masks: the weak one, jitter (0.5, 0.5, 0.5, 0.25), grey, blur. Draw it with
     `with_view(images, generator=…, like=weak_view)` to lie on a weak view pixel for pixel."""
     height, width = _pair(size)
     colours = self_supervised(

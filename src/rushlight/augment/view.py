@@ -54,7 +54,7 @@ class View:
 
     @classmethod
     def identity(cls, n: int, source: Size, size: Size | None = None, device: torch.device | str = "cpu") -> View:
-        """The whole image, resized to `size` where that differs."""
+        """Return a view of the whole image, resized to `size` where that differs."""
         size = size or source
         geometry = resize(source, size, n, device)
         sampling: Sampling = "none" if size == source else "bilinear"
@@ -74,7 +74,7 @@ class View:
         dtype: torch.dtype = torch.float32,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> Float[Tensor, "batch 3 h w"]:
-        """The view's pixels, in [0, 1].
+        """Return the view's pixels, in [0, 1].
 
         Bilinear, without antialiasing of its own: where a view shrinks its input, `reduce` averages blocks of
         reduce×reduce input pixels first.
@@ -95,7 +95,7 @@ class View:
         return seen.to(dtype=dtype, memory_format=memory_format)
 
     def _to_unit(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The colour matrix and float pixels: bytes are scaled to [0, 1] in the matrix, not in the pixels."""
+        """Return the colour matrix and float pixels: bytes are scaled to [0, 1] in the matrix, not in the pixels."""
         if images.is_floating_point():
             return self.colour, images.float()
         rescale = torch.tensor([1 / 255, 1 / 255, 1 / 255, 1.0], device=images.device)
@@ -125,11 +125,11 @@ class View:
             raise ValueError(f"this view is of images of {self.source}, not of {tuple(values.shape[-2:])}")
 
     def coordinates(self) -> Float[Tensor, "batch 2 h w"]:
-        """For each output pixel's centre, where it lies in the input."""
+        """Return where the centre of each output pixel lies in the input."""
         return _coordinates(self.geometry, self.size)
 
     def inside(self) -> Bool[Tensor, "batch h w"]:
-        """The output pixels whose centres lie in the input."""
+        """Return which output pixels have their centres in the input."""
         height, width = self.source
         x, y = self.coordinates().unbind(1)
         return (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -137,8 +137,7 @@ class View:
     def nearest(
         self, values: Shaped[Tensor, "batch *channels height width"], fill: int | float
     ) -> Shaped[Tensor, "batch *channels h w"]:
-        """Values of any type at the nearest input pixel; `fill` outside of the input, whatever the
-        padding."""
+        """Return values of any type at the nearest input pixel; `fill` outside the input, whatever the padding."""
         self._check(values)
         height, width = self.source
         x, y = self.coordinates().floor_().long().unbind(1)
@@ -153,28 +152,27 @@ class View:
     def masks(
         self, masks: Shaped[Tensor, "batch *channels height width"], fill: int | float = 255
     ) -> Shaped[Tensor, "batch *channels h w"]:
-        """Class masks in the view: the nearest pixel's class, `fill` (unknown) outside."""
+        """Return class masks in the view: the nearest pixel's class, `fill` (unknown) outside."""
         return self.nearest(masks, fill)
 
     def depth(self, depth: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch h w"]:
-        """Depth in the view: the nearest pixel's (a mean over an edge is no depth of anything), NaN
-        outside."""
+        """Return depth in the view: the nearest pixel's (a mean across an edge is no real depth), NaN outside."""
         return self.nearest(depth, math.nan)
 
     def instance(self, instance: Shaped[Tensor, "batch height width"]) -> Shaped[Tensor, "batch h w"]:
-        """Instance numbers in the view, −1 (unknown) outside."""
+        """Return instance numbers in the view, −1 (unknown) outside."""
         return self.nearest(instance, -1)
 
     def points(self, points: Float[Tensor, "batch *any 2"]) -> Float[Tensor, "batch *any 2"]:
-        """Points (x, y) of the input, in the view's coordinates."""
+        """Return points (x, y) of the input in the view's coordinates."""
         return apply(invert(self.geometry), points)
 
     def inverse_points(self, points: Float[Tensor, "batch *any 2"]) -> Float[Tensor, "batch *any 2"]:
-        """Points (x, y) of the view, in the input's coordinates."""
+        """Return points (x, y) of the view in the input's coordinates."""
         return apply(self.geometry, points)
 
     def boxes(self, boxes: Float[Tensor, "batch slots 6"], *, visible: float = 0.3) -> Float[Tensor, "batch slots 6"]:
-        """Boxes (x1, y1, x2, y2, class, visibility) in the view, each the upright box around the moved one.
+        """Return boxes (x1, y1, x2, y2, class, visibility) in the view, each the upright box around the moved one.
 
         A box is clipped to the view; with less than the share `visible` of its area left, its visibility is
         0. A visibility of −1 (unknown) stays.
@@ -192,8 +190,8 @@ class View:
         return torch.cat([clipped, boxes[..., 4:5], visibility[..., None]], -1)
 
     def keypoints(self, keypoints: Float[Tensor, "batch slots points 3"]) -> Float[Tensor, "batch slots points 3"]:
-        """Keypoints (x, y, visibility) in the view. Outside of it they get visibility 0 and lie at (0, 0), as
-        COCO writes them; −1 (unknown) stays. A flip does not swap left and right: see `flipped`."""
+        """Return keypoints (x, y, visibility) in the view. Those outside the view get visibility 0 and lie at (0, 0),
+        as COCO writes them; −1 (unknown) stays. A flip does not swap left and right: see `flipped`."""
         moved = self.points(keypoints[..., :2])
         height, width = self.size
         x, y = moved.unbind(-1)
@@ -202,13 +200,13 @@ class View:
         return torch.cat([torch.where(here[..., None], moved, 0), visibility[..., None]], -1)
 
     def inverse_images(self, images: Num[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 height width"]:
-        """The view's images back in the input's frame (black where the view did not look)."""
+        """Return the view's images in the input's frame (black where the view did not look)."""
         return self.inverse().images(images)
 
     def inverse_masks(
         self, masks: Shaped[Tensor, "batch *channels h w"], fill: int | float = 255
     ) -> Shaped[Tensor, "batch *channels height width"]:
-        """The view's masks back in the input's frame, `fill` where the view did not look."""
+        """Return the view's masks in the input's frame, `fill` where the view did not look."""
         return self.inverse().masks(masks, fill)
 
     def inverse_depth(self, depth: Float[Tensor, "batch h w"]) -> Float[Tensor, "batch height width"]:
@@ -229,11 +227,11 @@ class View:
 
     @property
     def flipped(self) -> Bool[Tensor, "batch"]:
-        """The images that are seen mirrored (left and right keypoints must change their names there)."""
+        """Return which images are seen mirrored (left and right keypoints must change their names there)."""
         return determinant(self.geometry) < 0
 
     def crop_boxes(self) -> Float[Tensor, "batch 4"]:
-        """The upright box of the input that the view looks at: (x1, y1, x2, y2) as shares of its width and
+        """Return the upright box of the input that the view looks at: (x1, y1, x2, y2) as shares of its width and
         height, clipped to [0, 1]."""
         height, width = self.size
         corners = torch.tensor([[0, 0], [width, 0], [0, height], [width, height]], device=self.geometry.device)
@@ -242,7 +240,7 @@ class View:
         return torch.cat([seen.amin(1), seen.amax(1)], 1).clamp(0, 1)
 
     def inverse(self) -> View:
-        """The map back to the input's frame. Colours stay as seen: grey has no way back."""
+        """Return the map back to the input's frame. Colours stay as seen, because grey cannot be undone."""
         return View(
             invert(self.geometry),
             identity_colour(len(self), self.geometry.device),
@@ -253,7 +251,7 @@ class View:
         )
 
     def compose(self, other: View) -> View:
-        """First this view of the input, then `other` of what is seen: one view, resampled once."""
+        """Return the view that applies this view to the input, then `other` to the result, resampled only once."""
         if other.source != self.size:
             raise ValueError(f"the second view is of {other.source}, but the first one gives {self.size}")
         return View(
@@ -266,7 +264,7 @@ class View:
         )
 
     def between(self, other: View) -> View:
-        """From this view to another view of the same images: what is here, seen there (colours stay)."""
+        """Return the view from this view's frame to that of another view of the same images (colours stay)."""
         if other.source != self.source:
             raise ValueError(f"these are views of different inputs, of {self.source} and of {other.source}")
         still = identity_colour(len(other), other.colour.device)
@@ -277,7 +275,7 @@ class View:
 
 
 def _coarser(one: Sampling, other: Sampling) -> Sampling:
-    """The sampling that serves both."""
+    """Return the sampling that serves both."""
     order: tuple[Sampling, ...] = ("bilinear", "nearest", "none")
     return min(one, other, key=order.index)
 
@@ -292,7 +290,7 @@ def _coordinates(geometry: Tensor, size: Size) -> Tensor:
 
 
 def concatenate(views: Sequence[View]) -> View:
-    """One view of all the images of several views of one size."""
+    """Return one view of all the images of several views of one size."""
     first = views[0]
     if any((v.size, v.source, v.padding) != (first.size, first.source, first.padding) for v in views):
         raise ValueError("only views of one size, source and padding can be concatenated")

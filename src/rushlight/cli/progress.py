@@ -22,12 +22,12 @@ def words(progress: Progress) -> str:
 
 
 def on_terminal() -> bool:
-    """Return whether somebody watches."""
+    """Return whether the output goes to a terminal."""
     return sys.stderr.isatty()
 
 
 def plain() -> Callable[[str], None]:
-    """Return a function that prints what it gets, once a minute at most."""
+    """Return a function that prints what it gets, at most once a minute."""
     last = time.monotonic()
 
     def tell(line: str) -> None:
@@ -41,7 +41,7 @@ def plain() -> Callable[[str], None]:
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[float, str], None]]:
-    """Show how far something is; what is yielded takes the share that is done, and a few words."""
+    """Show how far something is; the caller yields the share that is done, and a few words."""
     if not on_terminal():
         tell = plain()
         yield lambda share, said: tell(f"{what}: {share:.0%}  {said}".rstrip())
@@ -81,7 +81,7 @@ def head(state: ComparisonState) -> str:
 
 
 def panel(state: ComparisonState) -> Any:
-    """Return what a terminal shows: the line, a bar, a line a trial under way, and the leaderboard so far."""
+    """Return what a terminal shows: the line, a bar, one line per trial under way, and the leaderboard so far."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.progress_bar import ProgressBar

@@ -93,7 +93,7 @@ def hints_of(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 def checked(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as they can be given to `make`: lists stand for tuples.
+    """Return the arguments as they can be given to `make`: lists stand for tuples.
 
     Args:
         name: of the system, for messages.
@@ -114,7 +114,7 @@ def checked(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> di
 
 
 def described(make: Callable[..., Any]) -> dict[str, str]:
-    """Each argument with its default, and its type in words: `{"temperature=0.5": "a number above 0"}`."""
+    """Return each argument with its default, and its type in words: `{"temperature=0.5": "a number above 0"}`."""
     hints = hints_of(make)
     return {
         name if each.default is each.empty else f"{name}={each.default!r}": in_words(hints.get(name, Any))
@@ -123,7 +123,7 @@ def described(make: Callable[..., Any]) -> dict[str, str]:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a literal is of this type, within its range."""
+    """Return whether a literal is of this type, within its range."""
     inner, origin = get_args(hint), get_origin(hint)
     if origin is Annotated:
         return fits(value, inner[0]) and all(value in each for each in inner[1:] if isinstance(each, Range))
@@ -142,7 +142,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def in_words(hint: Any, *, several: bool = False) -> str:
-    """A type as a user would name it: `a number above 0`, `2 whole numbers, in brackets`."""
+    """Return a type as a user would name it: `a number above 0`, `2 whole numbers, in brackets`."""
     inner, origin = get_args(hint), get_origin(hint)
     if origin is Annotated:
         return " ".join([in_words(inner[0], several=several), *(str(one) for one in inner[1:])])

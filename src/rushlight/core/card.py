@@ -52,12 +52,12 @@ class Need:
 
 
 def some(column: str) -> Need:
-    """Some rows known, some unknown: the method learns from both."""
+    """Require some known and some unknown rows: the method learns from both."""
     return Need(column, "some")
 
 
 def known(column: str) -> Need:
-    """At least some rows known; unknown rows are passed over."""
+    """Require at least some known rows; unknown rows are ignored."""
     return Need(column, "any")
 
 
@@ -72,7 +72,7 @@ class Needs:
         object.__setattr__(self, "columns", needs)
 
     def lacks(self, data: Columns, task: str | None) -> str:
-        """Why these needs are not met by the data, in a few words; empty where they are."""
+        """Return why the data do not meet these needs, in a few words; empty where they do."""
         for need in self.columns:
             column = target_column(data, task) if need.column == TARGET else need.column
             if column is None:
@@ -122,7 +122,7 @@ class Card:
     tags: tuple[str, ...] = ()
 
     def lacks(self, data: Columns, task: str | None) -> str:
-        """Why the system does not fit the data, in a few words; empty where it fits."""
+        """Return why the system does not fit the data, in a few words; empty where it fits."""
         if self.task and task not in self.task:
             return f"predicts {' or '.join(sorted(self.task))}" + (f", not {task}" if task else "")
         return self.needs.lacks(data, task)

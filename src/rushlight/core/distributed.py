@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 
 def world_size() -> int:
-    """How many workers share a batch; 1 without a process group."""
+    """Return how many workers share a batch; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -55,24 +55,24 @@ class _Gather(torch.autograd.Function):
 
 
 def all_sum(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The sum of `x` over all workers, on each of them. Its gradient is the sum of the workers' gradients."""
+    """Return the sum of `x` over all workers, on each worker. Its gradient is the sum of the workers' gradients."""
     return _Sum.apply(x) if world_size() > 1 else x
 
 
 def share_of_count(counted: Shaped[Tensor, ""]) -> Float[Tensor, ""]:
-    """Return a worker's part of what all workers count, at least one in all: each worker's sum divided by it averages
-    over the workers to the mean of the joined batch."""
+    """Return a worker's part of the count over all workers (at least one in total): dividing each worker's sum by it
+    makes the average over workers equal to the mean of the joined batch."""
     return all_sum(counted.detach().float()).clamp(min=1) / world_size()
 
 
 def all_gather(x: Shaped[Tensor, "rows *shape"]) -> Shaped[Tensor, "all_rows *shape"]:
-    """All workers' `x`, one below the other in order of rank; each worker must hold equally many rows."""
+    """Return all workers' `x`, concatenated by row in order of rank; each worker must hold equally many rows."""
     return _Gather.apply(x) if world_size() > 1 else x
 
 
 @torch.no_grad()
 def all_max(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The largest `x` of all workers, value by value; without gradient."""
+    """Return the elementwise maximum of `x` over all workers, without gradient."""
     if world_size() == 1:
         return x
     largest = x.contiguous().clone()
@@ -81,5 +81,5 @@ def all_max(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def rank() -> int:
-    """This worker's number; 0 without a process group."""
+    """Return this worker's number; 0 without a process group."""
     return dist.get_rank() if world_size() > 1 else 0

@@ -14,6 +14,6 @@ class UserError(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint such as ` Did you mean 'iomatch'?`, or nothing if no known name is near."""
+    """Return a hint such as ` Did you mean 'iomatch'?`, or nothing if no known name is near."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""

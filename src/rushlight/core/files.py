@@ -51,7 +51,7 @@ def replace_folder(new: Path, place: Path) -> None:
 
 
 def standing(place: Path) -> Path:
-    """Return the folder, or the old one set aside where its replacement was cut short."""
+    """Return the folder, or the old one set aside where its replacement was interrupted."""
     aside = _aside(place)
     return aside if not place.exists() and aside.exists() else place
 
@@ -61,7 +61,7 @@ def _aside(place: Path) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk."""
+    """Flush a file, or the names in a folder, to the disk."""
     if path.is_dir() and os.name == "nt":  # where folders cannot be opened
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -72,7 +72,7 @@ def _flush(path: Path) -> None:
 
 
 def file_hash(path: str | os.PathLike[str] | None) -> str:
-    """SHA-256 of a file's bytes; empty for none."""
+    """Return the SHA-256 of a file's bytes; empty for none."""
     if path is None:
         return ""
     status = Path(path).stat()

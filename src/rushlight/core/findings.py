@@ -217,15 +217,15 @@ class Findings:
         return {measure.name: measure.value for measure in self.measures}
 
     def measure(self, name: str) -> Measure:
-        """Return a measure; `KeyError` names those there are."""
+        """Return a measure by name; a `KeyError` lists the known names."""
         return _named(self.measures, name)
 
     def table(self, name: str) -> Table:
-        """Return a table; `KeyError` names those there are."""
+        """Return a table by name; a `KeyError` lists the known names."""
         return _named(self.tables, name)
 
     def curve(self, name: str) -> Curves:
-        """Return a drawing of curves; `KeyError` names those there are."""
+        """Return a drawing of curves by name; a `KeyError` lists the known names."""
         return _named(self.curves, name)
 
 

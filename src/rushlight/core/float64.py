@@ -15,7 +15,7 @@ def has_float64(device: torch.device | str) -> bool:
 
 
 def where_float64(values: Tensor) -> Tensor:
-    """Return the tensor where float64 exists: where it is, or a copy on the CPU."""
+    """Return the tensor on a device that has float64: where it is, or as a copy on the CPU."""
     return values if has_float64(values.device) else values.cpu()
 
 
@@ -25,7 +25,7 @@ def double(values: Tensor) -> Tensor:
 
 
 def drawing(generator: torch.Generator) -> torch.Generator:
-    """Return a generator that draws float64: this one, or one on the CPU that this one seeds."""
+    """Return a generator that draws float64: this one, or one on the CPU that is seeded by this one."""
     if has_float64(generator.device):
         return generator
     seed = torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def mix(*words: int) -> int:
-    """One 63-bit seed from several small numbers (SplitMix64's finaliser, word by word)."""
+    """Return one 63-bit seed from several small numbers (SplitMix64's finaliser, word by word)."""
     state = 0x9E3779B97F4A7C15
     for word in words:
         state = (state ^ (word & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF

@@ -144,17 +144,17 @@ class Dataset:
 
     @property
     def columns(self) -> Columns:
-        """The columns by name; each is read when it is asked for."""
+        """Return the columns by name; each is read when it is accessed."""
         return Columns(self)
 
     @property
     def stored(self) -> dict[str, Stored]:
-        """The columns as they are held, without reading any."""
+        """Return the stored columns, without reading any."""
         return self._columns
 
     @property
     def input(self) -> str:
-        """The name of the first input column: what an encoder reads."""
+        """Return the name of the first input column, which an encoder reads."""
         return self._input
 
     @property
@@ -167,12 +167,12 @@ class Dataset:
 
     @property
     def label_names(self) -> list[str]:
-        """The columns that a person tells, and that may be unknown."""
+        """Return the names of the columns that hold labels given by people, which may be unknown."""
         return [name for name in KINDS if name in self and KINDS[name].label]
 
     @property
     def names(self) -> list[str]:
-        """Each row's file name (or its number, for data from memory)."""
+        """Return each row's file name (or its number, for data in memory)."""
         return decode_text(self["name"]) if "name" in self else [str(row) for row in range(len(self))]
 
     def row_shape(self, name: str) -> tuple[int, ...]:
@@ -187,7 +187,7 @@ class Dataset:
         return Column(KINDS[name], self[name])
 
     def known(self, name: str) -> Bool[Tensor, "rows"]:
-        """Return the rows of which anything is known in this column; none if there is no such column."""
+        """Return which rows have any known value in this column; none if there is no such column."""
         return self._columns[name].known if name in self else torch.zeros(len(self), dtype=torch.bool)
 
     def batch(self, rows: Chosen, names: list[str] | tuple[str, ...] | None = None) -> TensorDict:
@@ -209,11 +209,11 @@ class Dataset:
         return self._stored(name).read(at.normal(rows, len(self)))
 
     def reader(self, name: str) -> Reader:
-        """Return a column of which rows are read when they are asked for, as of a tensor: `reader[rows]`."""
+        """Return a column whose rows are read when they are indexed, as in a tensor: `reader[rows]`."""
         return Reader(self._stored(name))
 
     def chunks(self, name: str, size: int = 512) -> Iterator[Any]:
-        """Yield the rows of a column in order, `size` at a time (of no rows, one empty part); none is held."""
+        """Yield the rows of a column in order, `size` at a time (one empty part if there are no rows); none is kept."""
         return self._stored(name).chunks(size)
 
     def select(self, rows: Chosen) -> Dataset:
@@ -244,7 +244,7 @@ class Dataset:
         return self._view(left)
 
     def loaded_by(self, settings: Mapping[str, Any]) -> Dataset:
-        """Return the same data set, with what `load` was called with."""
+        """Return the same data set, with the arguments that `load` was called with."""
         view = self._view(self._columns)
         view.loaded = dict(settings)
         return view
@@ -254,7 +254,7 @@ class Dataset:
 
     def hide(self, rows: Bool[Tensor, "rows"] | None = None, names: list[str] | None = None) -> Dataset:
         """Return the same rows with their labels unknown: the given rows (all by default), the given columns (all
-        labels). No values are copied: what is hidden is a bit a row."""
+        labels). No values are copied: one bit per row marks what is hidden."""
         rows = torch.ones(len(self), dtype=torch.bool) if rows is None else rows
         hidden = {name: self._stored(name).hide(rows) for name in (self.label_names if names is None else names)}
         return self._view({**self._columns, **hidden})
@@ -266,15 +266,15 @@ class Dataset:
         return self.select(self["fold"] == TEST if which == TEST else self["fold"] != TEST)
 
     def changed(self, before: Dataset) -> list[str]:
-        """Return the columns that `before` lacks or holds otherwise, without comparing any values: what a stage that
-        hands on the same rows has written."""
+        """Return the columns that `before` lacks or holds differently, without comparing any values: those that a stage
+        wrote while it passed on the same rows."""
         return [name for name, stored in self._columns.items() if before._columns.get(name) is not stored]
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of the columns' values and the names of their classes: equal for equal content, whether it is a
-        view, a copy or a saved data set. Rows that are long are hashed once, where they are stored; a view reads
-        their hashes alone."""
+        """Return the SHA-256 of the columns' values and the names of their classes: equal for equal content, whether it
+        is a view, a copy or a saved data set. Long rows are hashed once, where they are stored; a view reads only their
+        hashes."""
         digest = hashlib.sha256()
         for name, stored in sorted(self._columns.items()):
             digest.update(f"{name} {stored.digest}".encode())
@@ -341,12 +341,12 @@ class Reader:
         return self._stored.read(at.normal(rows, len(self)))
 
     def split(self, size: int) -> Iterator[Any]:
-        """Yield the rows in order, `size` at a time (of no rows, one empty part); none is held."""
+        """Yield the rows in order, `size` at a time (one empty part if there are no rows); no part is kept."""
         return self._stored.chunks(size)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content: equal for equal columns."""
+        """Return the SHA-256 of the content: equal for equal columns."""
         return self._stored.digest
 
 

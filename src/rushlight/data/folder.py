@@ -71,7 +71,7 @@ def complete(folder: Path, data: Any, mapped: list[str]) -> None:
 
 
 def seal(folder: Path, rows: int, entries: dict[str, Any], info: str) -> None:
-    """Write what the files of a folder are."""
+    """Write the description of a folder's columns, and its info."""
     (folder / INFO).write_text(info)
     (folder / COLUMNS).write_text(json.dumps({"version": VERSION, "rows": rows, "columns": entries}, indent=1))
 
@@ -153,7 +153,7 @@ def _put(path: Path, parts: Iterable[Tensor]) -> None:
 
 
 def mapped(path: Path, dtype: torch.dtype, shape: list[int]) -> Tensor:
-    """Return a file as a tensor: its pages are read when they are touched, and shared by all processes.
+    """Return a file as a tensor: its pages are read on first access, and shared by all processes.
 
     Raises:
         OSError: the file is not there, or of another length.

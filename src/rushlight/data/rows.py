@@ -44,5 +44,5 @@ def compose(outer: Rows, inner: Rows) -> Rows:
 
 
 def length(rows: Rows) -> int:
-    """Return how many rows these are."""
+    """Return the number of rows."""
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)

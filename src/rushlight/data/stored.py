@@ -49,7 +49,7 @@ class Held:
 
     @cached_property
     def digests(self) -> UInt8[Tensor, "rows 16"]:
-        """Of each row, BLAKE2b of its bytes."""
+        """Return BLAKE2b of each row's bytes."""
         if self.kept is not None:
             return self.kept
         if isinstance(self.values, Ragged):
@@ -58,7 +58,7 @@ class Held:
 
     @property
     def short(self) -> bool:
-        """Whether a row is so short that its digest is no shorter."""
+        """Return whether a row is so short that its digest is no shorter."""
         values = self.values
         return isinstance(values, Tensor) and values[:1].numel() * values.element_size() <= SHORT
 
@@ -93,19 +93,19 @@ class Stored:
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """The shape of one row; of a ragged column, that of one entry."""
+        """Return the shape of one row; of a ragged column, that of one entry."""
         values = self.held.values
         return tuple(values.values.shape[1:] if isinstance(values, Ragged) else values.shape[1:])
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the view's rows, if all were read (of a ragged column or a relation, of all that is stored)."""
+        """Return the bytes of the view's rows, if all were read (of a ragged column or a relation, of all stored)."""
         values = self.held.values
         stored = values.values if isinstance(values, Ragged) else values
         return stored.nbytes * len(self) // self.held.rows if self.kind.form == "dense" and len(self) else stored.nbytes
 
     def select(self, rows: Rows, composed: Rows) -> Stored:
-        """Return some rows of the view, of which `composed` are the rows of the held values."""
+        """Return some rows of the view; `composed` are their rows in the held values."""
         hidden = self.hidden[rows] if self.hidden is not None else None
         return Stored(self.held, composed, hidden if hidden is not None and bool(hidden.any()) else None)
 
@@ -130,7 +130,7 @@ class Stored:
         return values
 
     def batch(self, rows: Rows) -> dict[str, Tensor]:
-        """Return some rows as entries of a batch, a row each.
+        """Return some rows as entries of a batch, one row each.
 
         A ragged column is padded with zeros (with its unknown value, if it has one), its lengths beside it; a relation
         is a table of each row's neighbours among the batch, padded with −1.
@@ -144,20 +144,20 @@ class Stored:
         return {name: values}
 
     def chunks(self, size: int = CHUNK) -> Iterator[Values]:
-        """Yield the view's rows in order, some at a time; of no rows, one empty part."""
+        """Yield the view's rows in order, some at a time; one empty part if there are no rows."""
         for start in range(0, max(len(self), 1), size):
             yield self.read(slice(start, min(start + size, len(self))))
 
     @cached_property
     def known(self) -> Bool[Tensor, "rows"]:
-        """The rows of which anything is known."""
+        """Return which rows have any known value."""
         if self.kind.where == "never":
             return torch.ones(len(self), dtype=torch.bool)
         return torch.cat([_known(self.kind, part) for part in self.chunks()])
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content of the view's rows: equal columns have equal digests."""
+        """Return the SHA-256 of the content of the view's rows: equal columns have equal digests."""
         held = self.held
         digest = hashlib.sha256(f"{self.kind.name}{self.kind.dtype}{self.row_shape}{len(self)}".encode())
         if held.short or self.kind.form == "relation":

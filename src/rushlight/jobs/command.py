@@ -36,7 +36,7 @@ def repeat(job: str, data: Dataset, *arguments: str, before: Sequence[str] = (),
 
 
 def _size(size: Any) -> str | None:
-    """A canvas as `--size` takes it: a side, or HEIGHTxWIDTH."""
+    """Return a canvas in the form of `--size`: a side, or HEIGHTxWIDTH."""
     if size is None:
         return None
     height, width = size if isinstance(size, list | tuple) else (size, size)

@@ -15,7 +15,7 @@ CPU_SIDE = 64
 
 
 def read(source: Any, *, device: str | None = "auto", group: str | None = None, **settings: Any) -> Dataset:
-    """Return the data: a `Dataset` as it is, all else by `load`.
+    """Return the data: a `Dataset` unchanged, all other sources by `load`.
 
     Files that are read for a job on a CPU are packed at 64 × 64 pixels unless a size is named; a line says so.
 

@@ -43,7 +43,7 @@ class ComparisonState:
 
     @property
     def share(self) -> float:
-        """The share of all trials that is done, parts of trials included."""
+        """Return the share of all trials that is done, parts of trials included."""
         return (len(self.results) + sum(p.done for p in self.under_way.values())) / max(len(self.trials), 1)
 
 
@@ -55,7 +55,7 @@ def run_all(
     tell: Callable[[ComparisonState], None] | None,
     one: Callable[[Trial, str, str], Result] | None = None,
 ) -> list[Result]:
-    """Return every trial's result, of those that were run before and those that are run now, by `one`.
+    """Return every trial's result: those from earlier runs, and those that `one` runs now.
 
     First stages that several trials have in common run once, before them.
     """
@@ -80,7 +80,7 @@ def run_all(
 
 
 def _jobs(trials: list[Trial], folder: str, out: str, one: Callable[..., Result]) -> Iterator[tuple[Any, ...]]:
-    """First the stages that several trials begin with, then the trials that wait for none of them, then the others."""
+    """Yield first the stages that several trials begin with, then the trials that wait for none, then the others."""
     starts = trial.common_starts(trials)
     yield from ((one, spec, stages, folder, out) for spec, stages in starts)
     begun = {Recipe.parse(spec.recipe).prefix(0) for spec, _ in starts}
@@ -98,12 +98,12 @@ def _run(one: Callable[..., Result], spec: Trial, stages: int, folder: str, out:
 
 
 def _one(spec: Trial, folder: str, out: str) -> Result:
-    """One trial in a worker."""
+    """Run one trial in a worker."""
     return guarded(trial.run, spec, folder, out)
 
 
 def guarded(run: Callable[..., Any], spec: Trial, folder: str, out: str) -> Result:
-    """A trial by `run`: a failure becomes a result that says so, and the others go on."""
+    """Run a trial by `run`; a failure becomes a result that says so, and the other trials go on."""
     store = Store(out)
 
     def tell(progress: Progress) -> None:
@@ -126,7 +126,7 @@ def _opened(folder: str) -> Dataset:
 
 
 def _shared(data: Dataset, store: Store) -> Path:
-    """The data set as memory-mapped files that every worker reads."""
+    """Return the data set's folder of memory-mapped files that every worker reads."""
     folder = store.folder / "data" / data.content_hash[:24]
     if not _holds(folder, data):
         shutil.rmtree(folder, ignore_errors=True)
@@ -135,7 +135,7 @@ def _shared(data: Dataset, store: Store) -> Path:
 
 
 def _holds(folder: Path, data: Dataset) -> bool:
-    """Whether a folder holds this data set: it may refer to a pack that is gone."""
+    """Return whether a folder holds this data set: it may refer to a pack that is gone."""
     try:
         return Dataset.open(folder).content_hash == data.content_hash
     except (OSError, ValueError, KeyError, UserError):
@@ -155,7 +155,7 @@ def _progress(spec: Trial, store: Store) -> Progress | None:
 def chosen_encoder(
     name: str, weights: str | None, data: Dataset, device: str, recipes: Sequence[str]
 ) -> tuple[str, str | None, str]:
-    """The encoder's name, the weights it starts from, and why it was chosen, in a sentence."""
+    """Return the encoder's name, the weights it starts from, and why it was chosen, in a sentence."""
     if name != "auto":
         return name, weights, f"encoder {name}, as named"
     planned = [Recipe.parse(recipe) for recipe in recipes]
@@ -164,10 +164,10 @@ def chosen_encoder(
 
 
 def suits(recipes: Sequence[str], common: Trial, data: Dataset) -> None:
-    """An encoder or weights that cannot be had, and recipes that the encoder does not suit, are said before the trials.
+    """Check before the trials that the encoder and its weights exist, and that the encoder suits the recipes.
 
     Raises:
-        UserError: it is one of these.
+        UserError: one of them cannot be had, or a recipe does not suit.
     """
     encoder = trial.initial(common, data).encoder
     for name in {step.name for recipe in recipes for step in Recipe.parse(recipe).steps}:
@@ -176,7 +176,7 @@ def suits(recipes: Sequence[str], common: Trial, data: Dataset) -> None:
 
 
 def split_recipes(text: str) -> list[str]:
-    """Recipes separated by commas; commas inside of brackets belong to arguments."""
+    """Return recipes separated by commas; commas inside brackets belong to arguments."""
     parts, depth = [""], 0
     for sign in text:
         depth += (sign in "([") - (sign in ")]")

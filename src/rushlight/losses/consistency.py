@@ -23,7 +23,7 @@ Entries = Float[Tensor, "batch *space"]
 
 
 def soft_cross_entropy(logits: Logits, targets: Targets) -> Entries:
-    """−Σₖ tₖ log softmax(z)ₖ of each sample or pixel.
+    """Return −Σₖ tₖ log softmax(z)ₖ of each sample or pixel.
 
     `targets` are probabilities (same shape as the logits) or class ids; an id outside the classes is an
     error.
@@ -39,7 +39,7 @@ def masked_cross_entropy(
     mask: Bool[Tensor, "batch *space"],
     weight: Entries | None = None,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the entries in `mask`, averaged over ALL entries (FixMatch, equation 4).
+    """Return the cross-entropy of the entries in `mask`, averaged over ALL entries (FixMatch, equation 4).
 
     arXiv 2001.07685. Dividing by all, not by the selected, lets the loss grow as more of the batch is
     trusted. Entries outside the mask cost nothing and may hold any target, unknown (−1, 255) included.
@@ -63,8 +63,8 @@ def dynamic_threshold(
     low: float = 0.3,
     high: float = 0.8,
 ) -> Float[Tensor, ""]:
-    """clamp(base / (1 + exp(−sensitivity (mean(c) − ½))), low, high): CW-BASS' threshold (arXiv 2502.15152), c of the
-    joined batch of all processes.
+    """Return clamp(base / (1 + exp(−sensitivity (mean(c) − ½))), low, high): CW-BASS' threshold (arXiv 2502.15152),
+    with c of the joined batch of all processes.
 
     With these defaults it can only move between 0.300 (mean confidence ½) and 0.337 (mean confidence 1),
     and so keeps almost everything: watch the share that is kept, and raise `base` and `low` if that is too
@@ -77,7 +77,7 @@ def dynamic_threshold(
 def enqueue(
     history: Float[Tensor, "slots classes"], probabilities: Float[Tensor, "batch classes"], position: int
 ) -> Float[Tensor, "slots classes"]:
-    """A copy of the history of batch means, slot `position` (modulo its length) set to this batch's."""
+    """Return a copy of the history of batch means, with slot `position` (modulo its length) set to this batch's."""
     history = history.clone()
     history[position % len(history)] = probabilities.detach().mean(0)
     return history
@@ -90,7 +90,7 @@ def align(
     prior: Float[Tensor, "classes"] | None = None,
     eps: float = 1e-6,
 ) -> Float[Tensor, "batch classes"]:
-    """Distribution alignment: p · (prior + ε) / (mean of the history + ε), renormalised.
+    """Align distributions: return p · (prior + ε) / (mean of the history + ε), renormalised.
 
     As IOMatch's official code does it: the current batch's mean enters the history first (`enqueue`), the
     history starts at zeros, and the mean is over all slots, empty ones too (renormalising cancels that but
@@ -104,15 +104,15 @@ def align(
 def mean_squared_log(
     log_targets: Float[Tensor, "batch classes"], log_probabilities: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, ""]:
-    """Σ_c mean_i (log q_ic − log p_ic)²: consistency in log space (VPU, arXiv 1906.02696, equation 9)."""
+    """Return Σ_c mean_i (log q_ic − log p_ic)²: consistency in log space (VPU, arXiv 1906.02696, equation 9)."""
     return (log_targets - log_probabilities).square().mean(0).sum()
 
 
 def linear_ramp(step: int | float, length: int | float) -> float:
-    """0 at step 0, 1 from step `length` on (and everywhere if `length` is 0), linear between."""
+    """Return 0 at step 0, 1 from step `length` on (and everywhere if `length` is 0), linear between."""
     return min(1.0, max(0.0, step / length)) if length > 0 else 1.0
 
 
 def sigmoid_ramp(step: int | float, length: int | float) -> float:
-    """exp(−5 (1 − t)²) with t = step/length: Temporal Ensembling's ramp-up (arXiv 1610.02242)."""
+    """Return exp(−5 (1 − t)²) with t = step/length: Temporal Ensembling's ramp-up (arXiv 1610.02242)."""
     return math.exp(-5 * (1 - linear_ramp(step, length)) ** 2)

@@ -36,7 +36,7 @@ def contrast(
     denominator: Denominator = "own",
     weight: Float[Tensor, "anchors #keys"] | None = None,
 ) -> Float[Tensor, "anchors"]:
-    """Return the loss of each anchor (see the module); of one without a positive, 0.
+    """Return the loss of each anchor (see the module); 0 for an anchor without a positive.
 
     Args:
         similarities: already divided by the temperature.
@@ -150,7 +150,7 @@ def hardness(cosines: Float[Tensor, "pairs *more"], *, sigma: float = 0.5, detac
 
 
 def coupling(losses: Float[Tensor, "anchors"], *, decoupled: bool) -> Float[Tensor, "anchors"]:
-    """Return the q = U/(exp s + U) by which InfoNCE's gradient is smaller than DCL's.
+    """Return q = U/(exp s + U), the factor by which InfoNCE's gradient is smaller than DCL's.
 
     From the losses of anchors with one positive each: 1 − exp(−InfoNCE) = sigmoid(DCL); U sums over the negatives.
     """
@@ -180,7 +180,7 @@ def _mean(
     weight: Tensor | None,
     watch: Watch | None,
 ) -> Tensor:
-    """Return the mean contrast; whoever watches sees it without weights."""
+    """Return the mean contrast; a watcher gets the unweighted values."""
     losses = contrast(similarities, positives, negatives, denominator=denominator, weight=weight)
     if watch is not None:
         seen = similarities.detach()

@@ -120,11 +120,11 @@ class _Side:
         return self.raw[rows] / self.length[rows, None]
 
     def own(self, rows: slice) -> slice:
-        """Where these rows of this process are."""
+        """Return the slice of these rows of this process."""
         return slice(self.first + rows.start, self.first + rows.stop)
 
     def gathered(self) -> _Side:
-        """That of all processes, one below the other."""
+        """Return the side with the rows of all processes, in order of rank."""
         if world_size() == 1:
             return self
         whole = _Side(all_gather(self.raw), self.gradient is not None)
@@ -137,7 +137,7 @@ class _Side:
             self.gradient += all_sum(whole.gradient)[whole.own(slice(0, len(self)))]
 
     def to_raw(self, scale: float) -> None:
-        """From the gradient of directions to that of the embeddings, in place."""
+        """Convert the gradient of directions to that of the embeddings, in place."""
         if self.gradient is None:
             return
         step = max(BLOCK // self.raw.shape[1], 1)
@@ -158,7 +158,7 @@ def _mean_loss(
     needs: Sequence[bool],
     *embeddings: Tensor,
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """The mean loss of all anchors and its gradients, which are made where a block of similarities is at hand."""
+    """Return the mean loss of all anchors and its gradients, computed block by block of similarities."""
     sides = [_Side(raw, need) for raw, need in zip(embeddings, needs, strict=True)]
     asked = sides[: len(cast)]
     given = sides[len(cast) :] or asked
@@ -184,8 +184,8 @@ def _mean_loss(
 
 
 def _reweighted(one: _Side, other: _Side, temperature: float, harder: _Harder, scale: float) -> Float[Tensor, ""]:
-    """What the weights add to the loss of these pairs, the mean of (1 − w)·s/τ; the sides gather its gradients, times
-    the scale."""
+    """Return what the weights add to the loss of these pairs, the mean of (1 − w)·s/τ; add its gradients, times the
+    scale, to the sides."""
     cosines = torch.linalg.vecdot(one.raw, other.raw) / (one.length * other.length)
     with torch.enable_grad():
         cosines.requires_grad_()
@@ -207,7 +207,7 @@ def _blocks(rows: int, keys: int) -> list[slice]:
 def _block(
     side: _Side, rows: slice, role: Role, keys: list[_Side], temperature: float, denominator: Denominator
 ) -> Float[Tensor, "anchors"]:
-    """The losses of some anchors; the sides gather their gradients."""
+    """Return the losses of some anchors, and add their gradients to the sides."""
     anchors = side.directions(rows)
     mates = [(keys[number], keys[number].own(rows)) for number in role.positives]
     others = [keys[number] for number in role.negatives]
@@ -234,7 +234,7 @@ def _block(
 def _slopes(
     positive: Float[Tensor, "anchors positives"], against: Float[Tensor, "anchors"], denominator: Denominator
 ) -> tuple[Float[Tensor, "anchors"], Float[Tensor, "anchors positives"], Float[Tensor, "anchors"]]:
-    """(loss, its derivative by each positive's similarity, and by the negatives' log-sum-exp)."""
+    """Return (loss, its derivative by each positive's similarity, and by the negatives' log-sum-exp)."""
     share = 1 / positive.shape[1]
     match denominator:
         case "own":
@@ -265,7 +265,7 @@ def _compared(
     shared: bool = True,
     harder: _Harder | None = None,
 ) -> Float[Tensor, ""]:
-    """The mean loss of the anchors against the keys; without keys, against the anchors themselves.
+    """Return the mean loss of the anchors against the keys; without keys, against the anchors themselves.
 
     Args:
         shared: the keys of all processes are compared with.

@@ -18,7 +18,7 @@ Make = Callable[..., tuple[Tensor, Sequence[Tensor | None]]]
 
 
 def with_gradients(make: Make, *inputs: Float[Tensor, "_ _"]) -> Float[Tensor, ""]:
-    """A loss of the joined batch, with gradients that wait to be asked for.
+    """Return a loss of the joined batch whose gradients are made in the forward pass, for the backward pass.
 
     Args:
         make: (which inputs need a gradient, the inputs without graph) → the loss, the same on all processes, and its

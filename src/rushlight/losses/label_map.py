@@ -25,25 +25,25 @@ def class_map(
     weight: Float[Tensor, "classes width"],
     bias: Float[Tensor, "classes"] | None = None,
 ) -> Scores:
-    """The classifier's linear layer at each cell of the last feature map; its mean over cells is the logits."""
+    """Return the classifier's linear layer at each cell of the last feature map; its mean over cells is the logits."""
     return F.conv2d(maps, weight[:, :, None, None], bias)
 
 
 def sparsify(scores: Scores, *, k: int = 5) -> tuple[Float[Tensor, "batch k h w"], Int[Tensor, "batch k h w"]]:
-    """The k largest scores of each cell and their class ids, largest first (all, if there are fewer)."""
+    """Return the k largest scores of each cell and their class ids, largest first (all, if there are fewer)."""
     values, ids = scores.topk(min(k, scores.shape[1]), dim=1)
     return values, ids
 
 
 def densify(values: Float[Tensor, "batch k h w"], ids: Int[Tensor, "batch k h w"], *, classes: int) -> Scores:
-    """The map of all classes, 0 where a class is not among the k; unknown ids (−1) are left out."""
+    """Return the map of all classes, 0 where a class is not among the k; unknown ids (−1) are left out."""
     known = ids >= 0
     dense = values.new_zeros(len(values), classes, *values.shape[2:])
     return dense.scatter_add(1, ids.clamp(min=0).long(), values.where(known, 0))
 
 
 def pooled_logits(scores: Scores, boxes: Boxes) -> Float[Tensor, "batch classes"]:
-    """The mean score within one box an image, as RoIAlign with a 1×1 output computes it.
+    """Return the mean score within one box per image, as RoIAlign with a 1×1 output computes it.
 
     Args:
         scores: maps, one an image.
@@ -60,17 +60,17 @@ def pooled_logits(scores: Scores, boxes: Boxes) -> Float[Tensor, "batch classes"
 
 
 def pooled_targets(scores: Scores, boxes: Boxes) -> Float[Tensor, "batch classes"]:
-    """The soft target of each image's crop: the softmax of `pooled_logits` (never of single cells)."""
+    """Return the soft target of each image's crop: the softmax of `pooled_logits` (never of single cells)."""
     return pooled_logits(scores, boxes).softmax(1)
 
 
 def one_hot_targets(targets: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
-    """The most probable class alone: the single-label variant of a soft target."""
+    """Return the most probable class alone: the single-label variant of a soft target."""
     return F.one_hot(targets.argmax(1), targets.shape[1]).to(targets.dtype)
 
 
 def _sample_weights(low: Tensor, high: Tensor, cells: int) -> Float[Tensor, "batch cells"]:
-    """How much each cell of an axis counts in the mean of ⌈length⌉ evenly spaced bilinear samples of a box."""
+    """Return how much each cell of an axis counts in the mean of ⌈length⌉ evenly spaced bilinear samples of a box."""
     start = low * cells - 0.5
     length = ((high - low) * cells).clamp(min=1)
     count = length.ceil()

@@ -93,7 +93,7 @@ def invariance_loss(z_a: Float[Tensor, "batch dim"], z_b: Float[Tensor, "batch d
 
 
 def variance_loss(z: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
-    """Return the mean hinge that asks each dimension for a standard deviation of 1 over the joined batch (eq. 1)."""
+    """Return the mean hinge that pulls each dimension's standard deviation over the joined batch up to 1 (eq. 1)."""
     variances = all_sum(centre(z).square().sum(0)) / (_rows(z) - 1)
     # v(z) = 1/D Σⱼ max(0, 1 − √(Var(zʲ) + ε))
     return (1 - (variances + 1e-4).sqrt()).relu().mean()
@@ -112,7 +112,7 @@ def _full(z: Tensor) -> Tensor:
 
 
 def _rows(z: Tensor) -> int:
-    """Return the rows of the joined batch, two at least."""
+    """Return the number of rows of the joined batch; raise a ValueError for fewer than two."""
     rows = len(z) * world_size()
     if rows < 2:
         raise ValueError("VICReg needs two images a batch: one has no variance")

@@ -32,7 +32,7 @@ class Centre(nn.Module):
 
     @torch.no_grad()
     def update(self, outputs: Float[Tensor, "*rows width"]) -> None:
-        """Take outputs into the mean; after the loss that they were used in."""
+        """Update the mean with outputs; call it after the loss that used them."""
         rows = outputs.detach().to(self.value.dtype).flatten(0, -2)
         mean = all_sum(rows.sum(0)) / (len(rows) * world_size())
         self.value.lerp_(mean, 1 - self.momentum)
@@ -44,7 +44,7 @@ def cross_entropy(
     *,
     temperature: float = 0.1,
 ) -> Float[Tensor, "*rows"]:
-    """H(target, softmax(student/T)) of each row; the target is a distribution without gradient."""
+    """Return H(target, softmax(student/T)) of each row; the target is a distribution without gradient."""
     student = student.float() if student.dtype.itemsize < 4 else student
     return -(target.detach().to(student.dtype) * (student / temperature).log_softmax(-1)).sum(-1)
 
@@ -52,7 +52,7 @@ def cross_entropy(
 def sharpened(
     teacher: Float[Tensor, "*rows width"], centre: Float[Tensor, "width"] | None, temperature: float
 ) -> Float[Tensor, "*rows width"]:
-    """softmax((t − c)/T) without gradient."""
+    """Return softmax((t − c)/T) without gradient."""
     teacher = teacher.detach().float() if teacher.dtype.itemsize < 4 else teacher.detach()
     return ((teacher if centre is None else teacher - centre.to(teacher.dtype)) / temperature).softmax(-1)
 
@@ -63,8 +63,8 @@ def across_views(
     *,
     temperature: float = 0.1,
 ) -> Float[Tensor, ""]:
-    """The mean cross-entropy over all pairs of a target's view and a different view of the student, over the rows of
-    all processes. Views are in the same order on both sides; the targets' are the first ones."""
+    """Return the mean cross-entropy over all pairs of a target's view and a different view of the student, over the
+    rows of all processes. Views are in the same order on both sides; the targets' are the first ones."""
     losses = [
         cross_entropy(seen, target, temperature=temperature)
         for i, target in enumerate(targets)

@@ -13,7 +13,7 @@ from rushlight.core.distributed import all_max, all_sum, world_size
 def sinkhorn(
     scores: Float[Tensor, "batch prototypes"], *, epsilon: float = 0.05, iterations: int = 3
 ) -> Float[Tensor, "batch prototypes"]:
-    """Soft assignments whose rows sum to 1 and whose columns have (nearly) equal shares of the joined batch.
+    """Return soft assignments whose rows sum to 1 and whose columns have (nearly) equal shares of the joined batch.
 
     SwAV (Caron et al., 2020, arXiv:2006.09882, section 3.1): exp(scores / ε), its columns and rows scaled in turn.
 

@@ -36,7 +36,7 @@ def measure(metric: Metric, value: float, n: int) -> Measure:
 
 
 def interval(task: Task, parts: Parts) -> tuple[float, float]:
-    """Return the 95 % interval of the task's metric over images; the metric's bounds where it cannot be told."""
+    """Return the 95 % interval of the task's metric over images; the metric's bounds where it cannot be computed."""
     bounds = task.metric.bounds or stats.UNBOUNDED
     values = units(task, parts, blocks=BLOCKS)
     if len(values) < 2 or not np.isfinite(values).all():

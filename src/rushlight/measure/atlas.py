@@ -70,7 +70,7 @@ def chart(model: Model, data: Dataset, *, images: int = IMAGES, seed: int = 0) -
 
 
 def _labels(data: Dataset) -> tuple[Int[Tensor, "n"], tuple[str, ...]]:
-    """Return the class of each image of which exactly one is known to be there, else −1; and the classes' names."""
+    """Return each image's class where exactly one is known to be there, else −1; and the classes' names."""
     task = tasks.of(data)
     if task is None:
         return torch.full((len(data),), -1), ()
@@ -79,7 +79,7 @@ def _labels(data: Dataset) -> tuple[Int[Tensor, "n"], tuple[str, ...]]:
 
 
 def spread(features: Float[Tensor, "n dim"], count: int) -> list[int]:
-    """So many images that lie far from each other: each one is the farthest from those before it."""
+    """Return `count` images that lie far from each other: each is the farthest from those before it."""
     chosen = [int((features @ features.mean(0)).argmax())]
     closest = features @ features[chosen[0]]
     while len(chosen) < count:

@@ -92,7 +92,7 @@ def _errors(p: Float[Tensor, "n"], y: Bool[Tensor, "n"], bins: int) -> list[Meas
 
 
 def reliability(p: Float[Tensor, "n"], y: Bool[Tensor, "n"], *, bins: int = BINS) -> Table:
-    """Return one row a bin that is not empty: its edges, mean confidence, share right with a Wilson interval, count."""
+    """Return one row per bin that is not empty: edges, mean confidence, share right with a Wilson interval, count."""
     from scipy.stats import binomtest
 
     edges = torch.linspace(0, 1, bins + 1, dtype=p.dtype)
@@ -112,7 +112,7 @@ def reliability(p: Float[Tensor, "n"], y: Bool[Tensor, "n"], *, bins: int = BINS
 def ece_by_chance(
     p: Float[np.ndarray, " n"], *, bins: int = BINS, draws: int = 200, level: float = 0.95, seed: int = 0
 ) -> float:
-    """Return the ECE below which `level` of the models lie that have these confidences and are calibrated."""
+    """Return the ECE that a share `level` of calibrated models with these confidences would not exceed."""
     generator = np.random.default_rng(seed)
     bin_of = np.clip((p * bins).astype(int), 0, bins - 1)
     expected = np.bincount(bin_of, weights=p, minlength=bins)
@@ -124,7 +124,7 @@ def ece_by_chance(
 
 
 def leaning(measured: Sequence[Measure]) -> str:
-    """Return what the calibration comes to, in a few words."""
+    """Return what the calibration amounts to, in a few words."""
     found = {measure.name: measure.value for measure in measured}
     ece, gap = found["ECE"], found["confidence − truth"]
     if ece <= found.get(BY_CHANCE, 0.0):

@@ -37,8 +37,8 @@ def standardise(bank: Float[Tensor, "m dim"], *others: Float[Tensor, "n dim"]) -
 
 
 def divided(data: Dataset, column: str, seed: int = 0, *, share: float = 0.25) -> tuple[Dataset, Dataset]:
-    """Return the labelled rows as a part to learn from and a part to be tested on: the data's own folds where both
-    hold labels, else a share is held out.
+    """Return the labelled rows as a part to learn from and a part to test on: the data's own folds where both hold
+    labels, else a share is held out.
 
     Raises:
         UserError: fewer than two different images with a known label.

@@ -56,7 +56,7 @@ def tag_shares(
     *,
     k: int = 5,
 ) -> Float[Tensor, "n tags"]:
-    """Return of each tag the share of the k nearest images (Euclidean) that bear it.
+    """Return for each tag the share of the k nearest images (Euclidean) that have it.
 
     Images where the tag is unknown do not count; if it is unknown in all, the share is 0. Without queries, each image
     of the bank is scored by the others.

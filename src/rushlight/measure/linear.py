@@ -33,7 +33,7 @@ def regression(*, c: float = 1.0, iterations: int = ITERATIONS, scaled: bool = T
 
 @contextmanager
 def converging(shape: tuple[int, ...], c: float, iterations: int = ITERATIONS) -> Iterator[None]:
-    """Let no regression on features of this shape end before it has converged.
+    """Raise an error if a regression on features of this shape ends before it has converged.
 
     Raises:
         UserError: one has not after so many iterations of L-BFGS; its numbers would mean nothing.

@@ -105,7 +105,7 @@ class Answered:
 
 
 def _answered(question: Question, features: Features, rows: Int[Tensor, "n"], seed: int) -> Answered | None:
-    """Suspects among the labels of one question; None where not two answers have a label a fold."""
+    """Return suspects among the labels of one question; None where fewer than two answers have a label per fold."""
     place = {row: i for i, row in enumerate(rows.tolist())}
     inside = torch.tensor([row in place for row in question.rows.tolist()], dtype=torch.bool)
     at, labels = question.rows[inside], question.labels[inside].numpy().astype(np.int64)
@@ -134,7 +134,7 @@ def _listed(found: Sequence[Answered], data: Dataset, noun: str) -> dict[str, li
 
 
 def _left_out(asked: Sequence[Question], found: Sequence[Answered], noun: str) -> tuple[str, ...]:
-    """What had too few labels to be searched, in a sentence."""
+    """Return a sentence on what had too few labels to be searched."""
     answered = {each.question.about for each in found}
     rare = [question.about for question in asked if question.about not in answered]
     rare += [name for each in found for name in each.rare]
@@ -192,7 +192,7 @@ def _lines(row: dict[str, Any]) -> tuple[str, ...]:
 def suspects(
     features: Features, labels: Labels, *, seed: int = 0
 ) -> tuple[Int[np.ndarray, " k"], Labels, Float[np.ndarray, " n"]]:
-    """Which labels are suspected, what each image looks like instead, and each label's quality (0 … 1).
+    """Return which labels are suspected, what each image looks like instead, and each label's quality (0 … 1).
 
     Args:
         labels: 0 … K − 1, each at least five times.
@@ -206,7 +206,7 @@ def suspects(
 
 
 def out_of_sample(features: Features, labels: Labels, *, seed: int = 0) -> Float[np.ndarray, "n classes"]:
-    """Each image's class probabilities by a logistic regression that was fitted on the other folds."""
+    """Return each image's class probabilities by a logistic regression that was fitted on the other folds."""
     from sklearn.decomposition import PCA
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline

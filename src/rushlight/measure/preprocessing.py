@@ -66,8 +66,8 @@ class Preprocessing:
 
     @classmethod
     def of(cls, model: Model) -> Preprocessing:
-        """A model's own contract: the size that it was trained at, its encoder's mean and standard deviation, and of
-        timm's pretrained weights the interpolation that they were evaluated with."""
+        """Return a model's own contract: the size that it was trained at, its encoder's mean and standard deviation,
+        and for timm's pretrained weights the interpolation that they were evaluated with."""
         encoder: Any = model.encoder
         mean, std = (tuple(round(float(x), 6) for x in v.flatten()) for v in (encoder.mean, encoder.std))
         config = getattr(getattr(encoder, "model", None), "pretrained_cfg", None) or {}
@@ -75,18 +75,18 @@ class Preprocessing:
         return cls(min(model.info.image_size), "bicubic" if cubic else "bilinear", mean=mean, std=std)
 
     def resize(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels h w"]:
-        """Images with their shorter side at `size`; the same images where it is that already."""
+        """Return images with their shorter side at `size`; the same images where it is that already."""
         return resize(images, self.size, self.interpolation, antialias=self.antialias, align_corners=self.align_corners)
 
     def normalise(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """(x − mean) / std, channel by channel."""
+        """Return (x − mean) / std, channel by channel."""
         if self.mean is None or self.std is None:
             return images
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std
 
     def __call__(self, images: Tensor) -> Float[Tensor, "batch channels h w"]:
-        """Raw images of any dtype → what the encoder's first layer reads."""
+        """Convert raw images of any dtype to what the encoder's first layer reads."""
         return self.normalise(self.resize(images.float() / self.unit))
 
     def __str__(self) -> str:
@@ -130,11 +130,11 @@ class Reader:
         self._kept: dict[tuple[str, str, int | None], Tensor] = {}
 
     def features(self, images: Tensor | Unread) -> Float[Tensor, "n dim"]:
-        """Pooled features, float32 on the CPU."""
+        """Return pooled features, float32 on the CPU."""
         return self._read("features", images, self.contract.size)
 
     def maps(self, images: Tensor | Unread, *, size: int | None = None) -> Float[Tensor, "n dim h w"]:
-        """The last feature map; `size` stands for the contract's."""
+        """Return the last feature map; `size` replaces the contract's."""
         return self._read("maps", images, size or self.contract.size)
 
     def _read(self, what: str, images: Tensor | Unread, size: int | None) -> Tensor:
@@ -155,7 +155,7 @@ class Reader:
         return torch.cat(parts)
 
     def _one(self, what: str, images: Tensor, contract: Preprocessing) -> Tensor:
-        """The encoder normalises what it is given: that is undone, so that the contract's values arrive."""
+        """Return an output of the encoder; its own normalisation is undone, so that the contract's values arrive."""
         encoder: Any = self.model.encoder
         ready = contract(images) * encoder.std + encoder.mean
         ready = ready.contiguous(memory_format=torch.channels_last)
@@ -166,7 +166,7 @@ class Reader:
 
 
 def fingerprint(images: Tensor | Unread) -> str:
-    """SHA-256 of images on the CPU, with their dtype and shape; of those that are not read, the digest they tell."""
+    """Return the SHA-256 of images on the CPU, with dtype and shape; for images that are not read, their digest."""
     if not isinstance(images, Tensor):
         return images.digest
     images = images.contiguous()

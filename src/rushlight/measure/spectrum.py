@@ -17,7 +17,7 @@ Spectrum = Float[Tensor, "rank"]
 
 
 def singular_values(embeddings: Embeddings) -> Spectrum:
-    """The singular values of the embeddings as they are (neither centred nor normalised), largest first, float64.
+    """Return the singular values of the embeddings (neither centred nor normalised), largest first, float64.
 
     Raises:
         ValueError: if there is nothing in them, or a value is not finite.
@@ -30,7 +30,7 @@ def singular_values(embeddings: Embeddings) -> Spectrum:
 
 
 def effective_rank(spectrum: Spectrum, *, eps: float = 1e-7) -> Float[Tensor, ""]:
-    """RankMe (Garrido et al., arXiv 2210.02885, equation 2): exp(−Σ pₖ log pₖ), pₖ = σₖ / Σσ + ε.
+    """Return RankMe (Garrido et al., arXiv 2210.02885, equation 2): exp(−Σ pₖ log pₖ), pₖ = σₖ / Σσ + ε.
 
     Between 1 and the number of singular values, but for ε, which adds about K·ε·ln(1/ε) to the entropy of a
     K-dimensional spectrum with few directions. All-zero embeddings use no direction: 0.
@@ -48,17 +48,17 @@ def effective_rank(spectrum: Spectrum, *, eps: float = 1e-7) -> Float[Tensor, ""
 
 
 def threshold_rank(spectrum: Spectrum, *, tolerance: float = 1e-3) -> int:
-    """How many singular values exceed `tolerance` times the largest: the classical numerical rank."""
+    """Return how many singular values exceed `tolerance` times the largest: the classical numerical rank."""
     return int((spectrum > tolerance * spectrum.max()).sum())
 
 
 def covariance_eigenvalues(embeddings: Embeddings) -> Spectrum:
-    """The eigenvalues of the embeddings' covariance (centred, biased), largest first, float64."""
+    """Return the eigenvalues of the embeddings' covariance (centred, biased), largest first, float64."""
     return singular_values(embeddings.double() - embeddings.double().mean(0)).square() / len(embeddings)
 
 
 def alpha_req(eigenvalues: Spectrum, *, first: int = 1, last: int | None = None) -> float:
-    """α-ReQ (Agrawal et al., 2022): minus the slope of log λₖ against log k by least squares, near 1 at best.
+    """Return α-ReQ (Agrawal et al., 2022): minus the slope of log λₖ against log k by least squares, near 1 at best.
 
     Args:
         eigenvalues: of the covariance, largest first.

@@ -76,7 +76,7 @@ class Ranking:
 
 
 def paired(a: Scores, b: Scores, *, level: float = 0.95) -> Interval:
-    """Interval of the mean of ``a - b`` over seeds and test images, both varying.
+    """Return the interval of the mean of ``a - b`` over seeds and test images, both varying.
 
     Rows are seeds and columns images (or blocks of images), the same in both. With one seed the interval covers
     other images only, with one column other seeds only: nothing else can be known from such data.
@@ -89,7 +89,7 @@ def paired(a: Scores, b: Scores, *, level: float = 0.95) -> Interval:
 
 
 def single(a: Scores, *, level: float = 0.95, bounds: tuple[float, float] = UNBOUNDED) -> Interval:
-    """Interval of one recipe's mean over seeds and test images, both varying.
+    """Return the interval of one recipe's mean over seeds and test images, both varying.
 
     Scores within [0, 1] get Wilson's form, which stays within [0, 1] and covers near its ends. Pseudo-values of a
     metric may lie outside of its `bounds`, and so may their interval: it is cut there, which leaves out no value that
@@ -102,7 +102,7 @@ def single(a: Scores, *, level: float = 0.95, bounds: tuple[float, float] = UNBO
 
 
 def _cut(interval: Interval, bounds: tuple[float, float]) -> Interval:
-    """Return the part of an interval that lies within bounds; its mean, rounding aside, does."""
+    """Return the part of an interval that lies within bounds, widened to the mean where rounding puts it outside."""
     low, high = (min(max(end, bounds[0]), bounds[1]) for end in (interval.low, interval.high))
     return replace(interval, low=min(low, interval.mean), high=max(high, interval.mean))
 
@@ -145,7 +145,7 @@ def pseudo_values(
     blocks: int | None = None,
     groups: Int[np.ndarray, " images"] | None = None,
 ) -> Float[np.ndarray, " blocks"]:
-    """Turn a metric of a whole test set (mAP, mIoU) into one number a block of images, whose mean is the metric.
+    """Turn a metric of a whole test set (mAP, mIoU) into one number per block of images, whose mean is the metric.
 
     ``metric`` maps a selection of `parts` (what is kept of each image: its confusion counts, its detections) to
     one number. Leaving out block j gives the jackknife's pseudo-value
@@ -196,7 +196,7 @@ def from_left_out(
 def by_group(
     values: Float[np.ndarray, "*seeds images"], groups: Int[np.ndarray, " images"]
 ) -> Float[np.ndarray, "*seeds groups"]:
-    """Turn scores of images into one number a group (patient, slide, video), whose mean is the mean over images.
+    """Turn scores of images into one number per group (patient, slide, video), whose mean is the mean over images.
 
     Images of one group err together, so intervals over images are too narrow. With G groups, the j-th of m[j] images,
 
@@ -218,7 +218,7 @@ def by_group(
 def claim_verdict(
     interval: Interval, direction: Literal["higher", "lower"] = "higher"
 ) -> Literal["holds", "unclear", "fails"]:
-    """What an interval of a difference says of the claim that it is above (or below) zero, and nothing else."""
+    """Return what an interval of a difference says of the claim that it is above (or below) zero, nothing else."""
     if direction not in ("higher", "lower"):
         raise ValueError(f"a claim's direction is 'higher' or 'lower', not {direction!r}")
     claimed = interval if direction == "higher" else -interval
@@ -231,8 +231,8 @@ def claim_verdict(
 
 
 def _components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of the mean of (..., recipes, seeds, images): the seeds' part and the images' part, as matrices
-    (..., recipes, recipes) of covariances. The seeds' part is on S - 1 degrees of freedom."""
+    """Return the variance of the mean of (..., recipes, seeds, images): the seeds' part and the images' part, as
+    matrices (..., recipes, recipes) of covariances. The seeds' part is on S - 1 degrees of freedom."""
     seeds, images = x.shape[-2:]
     centred = x - x.mean((-2, -1), keepdims=True)
     by_seed, by_image = centred.mean(-1), centred.mean(-2)
@@ -250,7 +250,7 @@ def _gram(rows: np.ndarray) -> np.ndarray:
 def _margin(
     seed: np.ndarray, image: np.ndarray, dfs: tuple[int, int], level: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(margin, standard error, degrees of freedom) from the two parts of a variance and their degrees of freedom."""
+    """Return (margin, standard error, degrees of freedom) from a variance's two parts and their degrees of freedom."""
     image = np.maximum(image, 0)
     total = seed + image
     share = seed / np.where(total > 0, total, 1) + (total <= 0)
@@ -262,7 +262,7 @@ def _margin(
 
 
 def _freedom(x: np.ndarray, recipes: int = 2) -> tuple[int, int]:
-    """Degrees of freedom of the seeds' and the images' part when the seeds' is pooled over recipes."""
+    """Return the degrees of freedom of the seeds' and the images' part when the seeds' is pooled over recipes."""
     seeds, images = x.shape[-2:]
     return max(seeds - 1, 1) * min(recipes - 1, 3), max(images - 1, 1)
 
@@ -275,7 +275,7 @@ def _interval(x: np.ndarray, level: float) -> Interval:
 
 
 def _wilson(plain: Interval, *, images: int, level: float) -> Interval:
-    """Wilson's interval with the number of independent images that would give the same standard error."""
+    """Return Wilson's interval with the number of independent images that would give the same standard error."""
     p, variance = plain.mean, plain.mean * (1 - plain.mean)
     n = variance / plain.se**2 if variance > 0 and plain.se > 0 else float(images)
     t = (plain.high - p) / plain.se if plain.se > 0 else float(stats.norm.ppf((1 + level) / 2))
@@ -288,7 +288,7 @@ def _wilson(plain: Interval, *, images: int, level: float) -> Interval:
 def _simultaneous(
     names: tuple[str, ...], stack: np.ndarray, pairs: tuple[tuple[str, str], ...], level: float
 ) -> dict[tuple[str, str], Interval]:
-    """Intervals of the pairs' differences that all hold together with probability `level`."""
+    """Return intervals of the pairs' differences that all hold together with probability `level`."""
     if not pairs:
         return {}
     means = stack.mean((-2, -1))
@@ -304,7 +304,7 @@ def _simultaneous(
 def _margins(
     seed: np.ndarray, image: np.ndarray, contrast: np.ndarray, dfs: tuple[int, int], level: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Margins of several differences that hold together, the seeds' variance pooled over all pairs of recipes."""
+    """Return margins of several differences that hold together, the seeds' variance pooled over pairs of recipes."""
     recipes = len(seed)
     pooled = (np.trace(seed) - seed.sum() / recipes) / max(recipes - 1, 1)
     together = _each_level(image + pooled * np.eye(recipes), contrast, level)
@@ -313,7 +313,7 @@ def _margins(
 
 
 def _each_level(covariance: np.ndarray, contrast: np.ndarray, level: float) -> float:
-    """The level at which each contrast's interval must be drawn for all of them to hold at `level` (max-t)."""
+    """Return the level at which each contrast's interval must be drawn for all of them to hold at `level` (max-t)."""
     values, vectors = np.linalg.eigh(covariance)
     root = contrast @ (vectors * np.sqrt(np.maximum(values, 0)))
     sd = np.sqrt(np.sum(root**2, -1))
@@ -323,7 +323,7 @@ def _each_level(covariance: np.ndarray, contrast: np.ndarray, level: float) -> f
 
 @lru_cache(maxsize=16)
 def _normals(dimensions: int) -> np.ndarray:
-    """Fixed draws, so that equal scores always have equal intervals."""
+    """Return fixed draws, so that equal scores always have equal intervals."""
     return np.random.default_rng(0).standard_normal((20_000, dimensions))
 
 
@@ -339,7 +339,7 @@ def _select(parts: Any, keep: np.ndarray) -> Any:
 
 
 def over_seeds(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student's interval of paired differences over seeds; its ends are NaN for fewer than two."""
+    """Return the mean and Student's interval of paired differences over seeds; its ends are NaN for fewer than two."""
     from scipy.stats import t
 
     n, mean = len(values), sum(values) / len(values)

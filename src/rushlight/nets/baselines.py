@@ -22,7 +22,7 @@ PART = 16
 
 
 def statistics(images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch four_channels"]:
-    """Mean, unbiased standard deviation, maximum and minimum of each channel, in this order."""
+    """Return mean, unbiased standard deviation, maximum and minimum of each channel, in this order."""
     pixels = images.flatten(2)
     return torch.cat([pixels.mean(2), pixels.std(2), pixels.amax(2), pixels.amin(2)], 1)
 
@@ -43,7 +43,7 @@ class Random(nn.Module):
         self.bias = bias
 
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch twice_filters"]:
-        """Spatial means of relu(r + bias) and relu(−(r + bias)), responses r without padding."""
+        """Return spatial means of relu(r + bias) and relu(−(r + bias)), responses r without padding."""
         bias = torch.full((len(self.weight),), self.bias, dtype=images.dtype, device=images.device)
         return torch.cat([self._few(part, bias) for part in images.split(PART)])
 
@@ -54,7 +54,7 @@ class Random(nn.Module):
 
 
 def rcf(channels: int = 3, filters: int = 256, side: int = 3, bias: float = -1.0, seed: int = 0) -> Random:
-    """RCF with filters from the standard normal distribution."""
+    """Return RCF with filters from the standard normal distribution."""
     generator = torch.Generator().manual_seed(seed)
     return Random(torch.randn(filters, channels, side, side, generator=generator), bias)
 
@@ -66,7 +66,7 @@ def mosaiks(
     bias: float = -1.0,
     seed: int = 0,
 ) -> Random:
-    """RCF whose filters are whitened patches of the given (training) images, drawn by the seed."""
+    """Return RCF whose filters are whitened patches of the given (training) images, drawn by the seed."""
     generator = torch.Generator().manual_seed(seed)
     n, channels, height, width = images.shape
     row, y, x = (
@@ -79,7 +79,7 @@ def mosaiks(
 
 
 def make(bank: Float[Tensor, "m channels height width"], *, seed: int = 0) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Each baseline by name, as a function of images; MOSAIKS draws its patches from the bank."""
+    """Return each baseline by name, as a function of images; MOSAIKS draws its patches from the bank."""
     return {
         "image statistics": statistics,
         "RCF": rcf(bank.shape[1], seed=seed),
@@ -90,7 +90,7 @@ def make(bank: Float[Tensor, "m channels height width"], *, seed: int = 0) -> di
 def every(
     bank: Float[Tensor, "m channels height width"], *others: Float[Tensor, "n channels height width"], seed: int = 0
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Each baseline's features of the bank and of the others, by name."""
+    """Return each baseline's features of the bank and of the others, by name."""
     return {
         name: tuple(torch.cat([features(part) for part in images.split(250)]) for images in (bank, *others))
         for name, features in make(bank, seed=seed).items()
@@ -98,7 +98,7 @@ def every(
 
 
 def whiten(patches: Float[Tensor, "n dim"], floor: float = 1e-3) -> Float[Tensor, "n dim"]:
-    """Patches with their own mean subtracted, of unit norm, then multiplied twice by (Σ + floor·I)^(−1/2)."""
+    """Return patches with their own mean subtracted, of unit norm, then multiplied twice by (Σ + floor·I)^(−1/2)."""
     values = patches.double()
     values = values - values.mean(1, keepdim=True)
     values = values / values.norm(dim=1, keepdim=True).clamp(min=1e-12)

@@ -28,7 +28,7 @@ class Head(nn.Module):
     config: dict[str, Any]
 
     def reading(self, *sources: str) -> Head:
-        """Let it read these outputs, such as `text.pooled`, and return it."""
+        """Make the head read these outputs, such as `text.pooled`, and return it."""
         self.reads = sources if len(sources) > 1 else sources[0]
         return self
 
@@ -128,7 +128,7 @@ class Chain(Head):
 
 
 def prototype_head(width: int, outputs: int, hidden: int | None = None, bottleneck: int = 256) -> Chain:
-    """DINO's head: an MLP of three layers with GELU to a bottleneck of length 1, then cosines with prototypes.
+    """Return DINO's head: an MLP of three layers with GELU to a bottleneck of length 1, then cosines with prototypes.
 
     Args:
         hidden: width of the MLP; None takes six times the encoder's, at most the paper's 2048.

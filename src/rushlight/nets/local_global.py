@@ -82,7 +82,7 @@ def widen(encoder: E) -> E:
 
 
 def branches(encoder: nn.Module) -> list[Branch]:
-    """The global branches of a widened encoder."""
+    """Return the global branches of a widened encoder."""
     return [module for module in encoder.modules() if isinstance(module, Branch)]
 
 

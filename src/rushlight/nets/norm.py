@@ -60,8 +60,7 @@ def synchronise(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Within it batch norms still normalise by the batch, but do not take it into their running
-    statistics."""
+    """Keep batch norms from updating their running statistics; they still normalise by the batch."""
     norms = [child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     try:

@@ -17,7 +17,7 @@ from rushlight.nets.encoders import Encoder
 
 
 def is_vit(encoder: nn.Module) -> bool:
-    """Whether an encoder is a vision transformer whose tokens, patches of pixels, can be masked."""
+    """Return whether an encoder is a vision transformer whose tokens, patches of pixels, can be masked."""
     from timm.layers import PatchEmbed
     from timm.models.vision_transformer import VisionTransformer
 
@@ -26,7 +26,7 @@ def is_vit(encoder: nn.Module) -> bool:
 
 
 def vit_needed(method: str) -> str:
-    """Return why a method has no other encoder, as a clause."""
+    """Return, as a clause, why a method needs a vision transformer."""
     return f"'{method}' requires a vision transformer"
 
 
@@ -41,18 +41,18 @@ def check_vit(encoder: Encoder, method: str) -> None:
 
 
 def patch_size(encoder: Any) -> int:
-    """The side of its patches, in pixels."""
+    """Return the side of the encoder's patches, in pixels."""
     return encoder.model.patch_embed.patch_size[0]
 
 
 def grid_of(encoder: Any, height: int, width: int) -> tuple[int, int]:
-    """(rows, columns) of patches in an image of this size."""
+    """Return (rows, columns) of patches in an image of this size."""
     rows, columns = encoder.model.patch_embed.dynamic_feat_size((height, width))
     return int(rows), int(columns)
 
 
 def sincos(rows: int, columns: int, width: int, *, column_first: bool = True) -> Float[Tensor, "cells width"]:
-    """Fixed sine–cosine positions of a grid, in reading order.
+    """Return fixed sine–cosine positions of a grid, in reading order.
 
     Args:
         column_first: the first half of the channels tells the column, the second the row (MAE); MoCo-v3 and MultiMAE
@@ -91,7 +91,7 @@ def encode(
     masked: Bool[Tensor, "batch rows columns"] | None = None,
     mask_token: Float[Tensor, "dim"] | None = None,
 ) -> tuple[Float[Tensor, "batch prefix dim"], Float[Tensor, "batch tokens dim"]]:
-    """(prefix tokens, patch tokens) after the last norm, for images in [0, 1].
+    """Return (prefix tokens, patch tokens) after the last norm, for images in [0, 1].
 
     Args:
         visible: the numbers of the patches that the network sees (MAE); None shows all.
@@ -113,18 +113,18 @@ def encode(
 
 
 def gather(tokens: Float[Tensor, "batch tokens width"], rows: Int[Tensor, "batch n"]) -> Float[Tensor, "batch n width"]:
-    """The tokens with these numbers."""
+    """Return the tokens with these numbers."""
     return tokens.gather(1, rows[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 def pooled(encoder: Encoder, prefix: Tensor, patches: Tensor) -> Float[Tensor, "batch width"]:
-    """What the encoder's `forward` gives for these tokens: its class token, or their mean."""
+    """Return what the encoder's `forward` gives for these tokens: its class token, or their mean."""
     mean = getattr(encoder, "pool", "default") == "mean" or prefix.shape[1] == 0
     return patches.mean(1) if mean else prefix[:, 0]
 
 
 def patchify(images: Float[Tensor, "batch channels height width"], patch: int) -> Float[Tensor, "batch tokens values"]:
-    """Each patch's values in a row (row, column, channel), patches in reading order."""
+    """Return each patch's values in a row (row, column, channel), patches in reading order."""
     n, channels, height, width = images.shape
     cells = images.view(n, channels, height // patch, patch, width // patch, patch)
     return cells.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, patch * patch * channels)
@@ -133,7 +133,7 @@ def patchify(images: Float[Tensor, "batch channels height width"], patch: int) -
 def unpatchify(
     patches: Float[Tensor, "batch tokens values"], patch: int, grid: tuple[int, int]
 ) -> Float[Tensor, "batch channels height width"]:
-    """The images whose patches these are."""
+    """Return the images of these patches."""
     rows, columns = grid
     cells = patches.view(len(patches), rows, columns, patch, patch, -1)
     return cells.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, rows * patch, columns * patch)
@@ -165,7 +165,7 @@ class PatchDecoder(nn.Module):
         rows: Int[Tensor, "batch kept"],
         grid: tuple[int, int],
     ) -> Float[Tensor, "batch tokens outputs"]:
-        """Values of all patches of a grid; `rows` are the numbers of the visible ones."""
+        """Return values of all patches of a grid; `rows` are the numbers of the visible ones."""
         count, tokens = prefix.shape[1], self.embed(torch.cat([prefix, visible], 1))
         hidden = self.mask_token.to(tokens.dtype).expand(len(tokens), grid[0] * grid[1], -1)
         places = rows[..., None].expand(-1, -1, tokens.shape[2])
@@ -174,20 +174,20 @@ class PatchDecoder(nn.Module):
 
 
 def decoder_size(encoder: Any) -> dict[str, int]:
-    """Width, depth and heads of MAE's decoder for an encoder: the paper's 512, 8 and 16 for 12 blocks of width 768;
-    two thirds of the width for narrower ones, and a quarter of the blocks for shallower ones."""
+    """Return width, depth and heads of MAE's decoder for an encoder: the paper's 512, 8 and 16 for 12 blocks of width
+    768; two thirds of the width for narrower ones, and a quarter of the blocks for shallower ones."""
     width, depth = encoder.model.embed_dim, len(encoder.model.blocks)
     width = min(max(round(width * 2 / 3 / 32), 1) * 32, 512)
     return {"width": width, "depth": 8 if depth >= 12 else max(depth // 4, 1), "heads": max(width // 32, 1)}
 
 
 def normalised_patches(patches: Float[Tensor, "batch tokens values"]) -> Float[Tensor, "batch tokens values"]:
-    """Each patch with mean 0 and (unbiased) variance 1: MAE's targets."""
+    """Return each patch with mean 0 and (unbiased) variance 1: MAE's targets."""
     return (patches - patches.mean(2, keepdim=True)) / (patches.var(2, keepdim=True) + 1e-6).sqrt()
 
 
 def drop_paths(encoder: Any, rate: float) -> None:
-    """Let a ViT's residual branches be dropped in training with a probability that rises linearly to `rate`."""
+    """Set a ViT's residual branches to be dropped in training, with a probability that rises linearly to `rate`."""
     from timm.layers import DropPath
 
     blocks = encoder.model.blocks

@@ -19,7 +19,7 @@ COLOURS = 12
 
 
 def blocks(atlas: Atlas, data: Dataset, what: str = "model") -> list[Block]:
-    """The atlas for a report: the map, then a row of neighbours for each sample."""
+    """Return the atlas for a report: the map, then a row of neighbours for each sample."""
     names, coloured = data.names, _coloured(atlas)
     shown: list[Block] = [
         Plot(
@@ -38,7 +38,7 @@ def blocks(atlas: Atlas, data: Dataset, what: str = "model") -> list[Block]:
 
 
 def _coloured(atlas: Atlas) -> list[int]:
-    """The classes that have a colour, in their order."""
+    """Return the classes that have a colour, in their order."""
     labels, counts = atlas.labels[atlas.labels >= 0].unique(return_counts=True)
     most = counts.argsort(descending=True, stable=True)[:COLOURS]
     return sorted(labels[most].tolist())
@@ -58,7 +58,7 @@ def _thumb(atlas: Atlas, data: Dataset, names: Sequence[str], place: int) -> Thu
 
 
 def picture(atlas: Atlas, data: Dataset, coloured: Sequence[int]) -> str:
-    """The map: a picture of each image that has room, a dot of each that has not; in the colours of the classes."""
+    """Return the map: a picture of each image that has room, a dot for each other one, in the classes' colours."""
     pixels = {place: data.read("image", int(atlas.rows[place])).numpy() for place in apart(atlas.places, PICTURES)}
     colours = {label: f"c{i}" for i, label in enumerate(coloured)}
     labels, names = atlas.labels.tolist(), data.names
@@ -70,7 +70,7 @@ def picture(atlas: Atlas, data: Dataset, coloured: Sequence[int]) -> str:
 
 
 def apart(places: Float[np.ndarray, "n 2"], most: int) -> list[int]:
-    """At most so many places whose pictures leave each other whole: each one that has room among those before it."""
+    """Return at most `most` places whose pictures do not overlap: each one that has room among those before it."""
     at, room = plots.on_map(places), plots.side(len(places)) + 2
     chosen: list[int] = []
     for place in range(len(at)):

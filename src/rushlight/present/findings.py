@@ -50,7 +50,7 @@ def _ordered(found: Sequence[Findings]) -> list[Findings]:
 
 
 def blocks(found: Findings) -> list[Block]:
-    """Return everything that was found, from warnings to long tables."""
+    """Return all findings as blocks, from warnings to long tables."""
     drawn = [curves(each) for each in found.curves]
     return [
         *(Notice(warning) for warning in found.warnings),

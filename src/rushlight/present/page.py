@@ -161,14 +161,14 @@ class Report:
 
 
 def render(report: Report) -> str:
-    """The page, as one string."""
+    """Return the page as one string."""
     sections = [section for section in report.sections if section.blocks]
     page: str = _environment().get_template("report.html.j2").render(report=report, sections=sections)
     return page
 
 
 def write(report: Report, path: str | os.PathLike[str]) -> None:
-    """Write the page so that a crash leaves the old one or the new one.
+    """Write the page so that a crash leaves the old one or the new one, never a part.
 
     Raises:
         UserError: the folder cannot be written, or the disk is full.
@@ -194,5 +194,5 @@ def _environment() -> Any:
 
 
 def _printable(value: Any) -> Any:
-    """Text without letters that a page cannot hold; markup and numbers as they are."""
+    """Return text without characters that a page cannot hold; markup and numbers unchanged."""
     return printable(value) if type(value) is str else value

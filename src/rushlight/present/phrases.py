@@ -34,7 +34,7 @@ def flops(number: float) -> str:
 
 
 def versions(python: str, *further: str) -> str:
-    """Those of this library, Python, and the packages that figures may depend on."""
+    """Return the versions of this library, Python, and the packages that figures may depend on."""
     known = (f"{name} {number}" for name in (*PACKAGES, *further) if (number := _version(name)))
     return f"rushlight {VERSION}, Python {python}, " + ", ".join(known)
 
@@ -51,7 +51,7 @@ def _version(package: str) -> str:
 
 
 def quarantine(left_out: Sequence[Quarantined]) -> list[Block]:
-    """The files that were left out, and why."""
+    """Return a block on the files that were left out, and why."""
     if not left_out:
         return [Text("No file was left out.", quiet=True)]
     return [Listing(f"{count(len(left_out), 'file')} left out, and why", [(q.name, q.reason) for q in left_out])]

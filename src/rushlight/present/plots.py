@@ -43,7 +43,7 @@ Curve = Sequence[tuple[Number, Number]]
 def strip(
     mean: Number, low: Number, high: Number, span: tuple[Number, Number], *, colour: str = "s0", zero: bool = False
 ) -> str:
-    """An interval and its mean on an axis that all rows of a table share; `zero` marks 0 on it."""
+    """Return an interval and its mean on an axis that all rows of a table share; `zero` marks 0 on it."""
     left, right, middle = (round(_along(x, span), 2) for x in (low, high, mean))
     mark = f'<line class="zero" x1="{_along(0, span):.2f}%" x2="{_along(0, span):.2f}%" y1="0" y2="22"/>'
     return (
@@ -56,7 +56,7 @@ def strip(
 
 
 def span_of(values: Sequence[Number], *, zero: bool = False) -> tuple[Number, Number]:
-    """A common axis for strips: the range of finite values (and 0), with a margin."""
+    """Return a common axis for strips: the range of finite values (and 0), with a margin."""
     finite = [v for v in (*values, *([0.0] if zero else [])) if np.isfinite(v)] or [0.0]
     room = 0.06 * (max(finite) - min(finite)) or 1.0
     return min(finite) - room, max(finite) + room
@@ -72,7 +72,7 @@ def _along(x: Number, span: tuple[Number, Number]) -> float:
 def learning_curves(
     curves: Mapping[str, Sequence[Curve]], *, metric: str = "accuracy", colours: Mapping[str, str] | None = None
 ) -> str:
-    """Mean and range over seeds of the metric (%) against image passes. `curves`: name → one curve a seed."""
+    """Return a plot of the metric (%), mean and range over seeds, by image passes; `curves`: one curve per seed."""
     with _figure("curves") as (figure, axes):
         for i, (name, seeds) in enumerate(curves.items()):
             x, y = _aligned(seeds)
@@ -86,7 +86,7 @@ def learning_curves(
 
 
 def _aligned(seeds: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Several seeds' curves on common passes: (points,), (seeds, points)."""
+    """Return several seeds' curves on common passes: (points,), (seeds, points)."""
     curves = [np.asarray(curve, dtype=float) for curve in seeds if len(curve)]
     if not curves:
         return np.empty(0), np.empty((0, 0))
@@ -106,7 +106,7 @@ def curves(
     colours: Mapping[str, str] | None = None,
     percent: tuple[bool, bool] = (False, False),
 ) -> str:
-    """Lines as they are: name → (x, y). `percent` says whether x and y are shares, to be drawn times 100."""
+    """Return a plot of lines: name → (x, y). `percent` says whether x and y are shares, to be drawn times 100."""
     scale = [100 if share else 1 for share in percent]
     labels = [printable(label) + (" (%)" if share else "") for label, share in zip((x_label, y_label), percent)]
     with _figure("lines") as (figure, axes):
@@ -123,7 +123,7 @@ def curves(
 def spectrum(
     lines: Mapping[str, tuple[Sequence[Number], Sequence[Number]]], *, colours: Mapping[str, str] | None = None
 ) -> str:
-    """Singular values as shares of the largest, on a logarithmic axis: name → (number by size, share)."""
+    """Return a plot of singular values as shares of the largest, on a log axis: name → (number by size, share)."""
     with _figure("spectrum") as (figure, axes):
         for i, (name, (k, values)) in enumerate(lines.items()):
             shares, colour = np.maximum(np.asarray(values, dtype=float), 1e-12), _of(name, i, colours)
@@ -136,7 +136,7 @@ def spectrum(
 
 
 def reliability(confidence: Sequence[Number], right: Sequence[Number], counts: Sequence[int]) -> str:
-    """How often the model is right (%) in each bin of confidence; bars below the diagonal are over-confidence."""
+    """Return a plot of how often the model is right (%) per bin of confidence; below the diagonal: over-confidence."""
     x, heights = 100 * np.asarray(confidence, dtype=float), 100 * np.asarray(right, dtype=float)
     width = 0.92 * min(10.0, *np.diff(np.sort(x))) if len(x) > 1 else 9.0
     with _figure("reliability") as (figure, axes):
@@ -158,7 +158,7 @@ def cost(
     unit: str = "seconds a trial",
     colours: Mapping[str, str] | None = None,
 ) -> str:
-    """Cost against the metric (%), with its interval. `points`: name → (cost, mean, low, high)."""
+    """Return a plot of cost against the metric (%), with its interval. `points`: name → (cost, mean, low, high)."""
     with _figure("cost") as (figure, axes):
         for i, (name, (spent, mean, low, high)) in enumerate(points.items()):
             colour = _of(name, i, colours)
@@ -171,8 +171,8 @@ def cost(
 
 
 def confusion(counts: Int[np.ndarray, "classes classes"], names: Sequence[str], *, most: int = 20) -> str:
-    """Rows are true classes, columns predictions; the shade is the share of the row. Beyond `most` classes, the
-    most mistaken ones are shown."""
+    """Return a confusion matrix: rows are true classes, columns predictions; the shade is the share of the row. Beyond
+    `most` classes, the most mistaken ones are shown."""
     counts = np.asarray(counts)
     shown = _most_mistaken(counts, most)
     share = counts[np.ix_(shown, shown)] / np.maximum(counts[shown].sum(1, keepdims=True), 1)
@@ -224,7 +224,7 @@ def _most_mistaken(counts: np.ndarray, most: int) -> np.ndarray:
 
 
 def thumbnail(image: UInt8[np.ndarray, "..."], *, largest: int = 96) -> str:
-    """A PNG data URI of an image, channels first (3×H×W or 1×H×W), channels last, or grey (H×W)."""
+    """Return a PNG data URI of an image, channels first (3×H×W or 1×H×W), channels last, or grey (H×W)."""
     from PIL import Image
 
     image = np.asarray(image)
@@ -248,12 +248,12 @@ PICTURE, LARGEST = 30, 72
 
 
 def side(places: int) -> int:
-    """The side of a picture among so many places: the fewer, the larger."""
+    """Return the side of a picture among this number of places: the fewer, the larger."""
     return int(np.clip(np.sqrt(MAP[0] * MAP[1] / max(4 * places, 1)), PICTURE, LARGEST))
 
 
 def on_map(places: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-    """Where places (x and y in [0, 1]) are drawn on a map, its pictures inside."""
+    """Return where places (x and y in [0, 1]) are drawn on a map, its pictures inside."""
     size = side(len(places))
     return size * 0.6 + places * (np.array(MAP) - size * 1.2)
 
@@ -264,8 +264,8 @@ def atlas(
     colours: Sequence[str],
     names: Sequence[str] = (),
 ) -> str:
-    """A map: a dot at each place (x and y in [0, 1]), or a framed picture where there is one; a colour a place, and a
-    name a place that shows when it is pointed at. On a narrow page it scrolls sideways."""
+    """Return a map: a dot at each place (x and y in [0, 1]), or a framed picture where there is one; one colour per
+    place, and a name that shows when the pointer is on it. On a narrow page the map scrolls sideways."""
     from markupsafe import escape
 
     def title(i: int) -> str:
@@ -290,20 +290,20 @@ def atlas(
 
 
 def shorten(text: str, most: int = 40) -> str:
-    """Printable, on one line, and no longer than `most` letters."""
+    """Return the text printable, on one line, and no longer than `most` characters."""
     text = printable(text)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def printable(text: str) -> str:
-    """The text without control, private and unpaired letters, which have no place in a page."""
+    """Return the text without control, private and unpaired characters, which a page cannot hold."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cs", "Co", "Cn"} else c for c in text
     )
 
 
 def series(names: Sequence[str]) -> dict[str, str]:
-    """One colour a name, the same in every drawing of a report."""
+    """Return one colour per name, the same in every drawing of a report."""
     return {name: f"s{i % SERIES}" for i, name in enumerate(names)}
 
 
@@ -348,7 +348,7 @@ _LOOK: Any = {
 
 @contextmanager
 def _figure(name: str, size: tuple[float, float] = (4.4, 3.0)) -> Iterator[tuple[Any, Any]]:
-    """A figure in the report's look. No window, no global state: pyplot is not used."""
+    """Yield a figure in the report's look, without a window or global state (pyplot is not used)."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -372,7 +372,7 @@ def _drawn(figure: Any) -> str:
 
 
 def _themed(svg: str, name: str) -> str:
-    """The bare <svg> element, with CSS variables for colours, without what repeats from figure to figure."""
+    """Return the bare <svg> element, with CSS variables for colours, without what repeats from figure to figure."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(

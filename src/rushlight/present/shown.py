@@ -44,7 +44,7 @@ class Shown(ABC):
 
 
 def _flat(parts: Iterable[str | Table | Findings]) -> Iterable[str | Table]:
-    """Findings as their measures, tables and sentences; empty tables are left out."""
+    """Yield findings as their measures, tables and sentences; empty tables are left out."""
     for part in parts:
         if isinstance(part, Findings):
             yield from _of_findings(part)

@@ -26,7 +26,7 @@ INTERVAL = "95 % interval"
 
 
 def written(value: Any, kind: Kind = "number") -> str:
-    """Return a value for people; what is not finite is a dash."""
+    """Return a value as text for people; a value that is not finite is a dash."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, bool):
@@ -70,7 +70,7 @@ def _shown(table: Table) -> list[Column]:
 
 
 def _header(table: Table) -> Iterator[tuple[str, bool]]:
-    """Each column's heading, and whether it is numeric; an interval stands behind its value."""
+    """Yield each column's heading, and whether it is numeric; an interval stands behind its value."""
     for column in _shown(table):
         yield heading(column), column.kind != "text"
         if column.low:
@@ -208,7 +208,7 @@ def _page_header(table: Table) -> tuple[list[str], list[int]]:
 
 
 def _spans(table: Table) -> dict[str, tuple[float, float]]:
-    """The axis of each column that has intervals."""
+    """Return the axis of each column that has intervals."""
     return {
         column.name: plots.span_of(
             [_hundred(end, column.kind) for name in (column.low, column.high) for end in table[name]],

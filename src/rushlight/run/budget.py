@@ -42,7 +42,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | float | Budget) -> Budget:
-        """`"200k"`, `"1.5M"` or a number: image passes; `"90s"`, `"10m"`, `"2h"`: time.
+        """Parse `"200k"`, `"1.5M"` or a number as image passes; `"90s"`, `"10m"`, `"2h"` as time.
 
         Raises:
             UserError: it is none of these, or zero.
@@ -59,7 +59,7 @@ class Budget:
         )
 
     def share(self, part: float) -> Budget:
-        """This part (between 0 and 1) of the budget."""
+        """Return this part (between 0 and 1) of the budget."""
         if self.passes is not None:
             return Budget(passes=self.passes * part)
         return Budget(minutes=(self.minutes or 0) * part)
@@ -114,14 +114,14 @@ class Spent:
 
 
 def count_flops(work: Callable[[], object]) -> float:
-    """The FLOPs of what `work` does (matrix products and convolutions, forward and backward)."""
+    """Return the FLOPs of what `work` does (matrix products and convolutions, forward and backward)."""
     with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
 
 
 def pass_flops(encoder: Encoder, size: int | tuple[int, int] | None = None) -> float:
-    """Return the FLOPs of one pass: one input forward and backward through the encoder; of several columns the first.
+    """Return the FLOPs of one pass: one input forward and backward through the encoder; of several columns, the first.
 
     So an encoder that learned to read more is counted in the passes of the one that it was.
 

@@ -63,7 +63,7 @@ class RunContext:
     def substage(
         self, name: str, *, share: float | None = None, after: Spent | None = None, curve: bool = True, **changes: Any
     ) -> RunContext:
-        """Return a part of all this for a stage within a stage: its own folder, seed, budget and learning curve.
+        """Return a part of this context for a stage within a stage: its own folder, seed, budget and learning curve.
 
         Args:
             name: of the substage; it tells its folder and its seed from those of others.
@@ -84,11 +84,11 @@ class RunContext:
         return replace(self, **part, **changes)
 
     def after(self, spent: Spent) -> RunContext:
-        """Return the same context when this was spent already (a teacher's forwards, an annotation)."""
+        """Return the same context with this already spent (a teacher's forwards, an annotation)."""
         return replace(self, budget=self.budget.left(spent), spent_before=self.spent_before + spent)
 
     def run(self, stage: Stage, data: Dataset, model: Model) -> Outcome:
-        """Run a stage here, or take its outcome where an earlier run of the same folder has finished it."""
+        """Run a stage here, or load its outcome where an earlier run of the same folder has finished it."""
         from rushlight.run.store import finished_stage, keep_stage
 
         done = finished_stage(self.folder, data) if self.folder is not None else None

@@ -12,7 +12,7 @@ from rushlight.nets.encoders import small_transformer
 
 
 def device(name: str = "auto") -> str:
-    """`auto` takes CUDA, then Apple's GPU, then the CPU.
+    """Return the device of this name; `auto` takes CUDA, then Apple's GPU, then the CPU.
 
     Raises:
         UserError: the named device is not on this machine.
@@ -28,7 +28,7 @@ def device(name: str = "auto") -> str:
 
 @cache
 def precision(kind: str = "cpu", encoder: str = "") -> str:
-    """The precision in which training is quickest on this kind of device: `bf16-mixed`, `16-mixed` or `32-true`.
+    """Return the precision in which training is fastest on this kind of device: `bf16-mixed`, `16-mixed` or `32-true`.
 
     A CPU trains in bfloat16 where it has instructions for it; elsewhere emulation would make it slower. So it is with
     the small vision transformers: attention of 16 to 32 dimensions a head gains nothing from bfloat16 on a CPU, and
@@ -52,5 +52,5 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def cores() -> int:
-    """Processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

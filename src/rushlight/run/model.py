@@ -83,7 +83,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
 
     @property
     def first(self) -> str:
-        """The name of the first encoder."""
+        """Return the name of the first encoder."""
         return next(iter(self.encoders))
 
     @property
@@ -139,7 +139,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
         return self.answer(inputs, [name])[name]
 
     def _named(self, inputs: Inputs) -> dict[str, Any]:
-        """Return what each encoder takes, by its name, as far as it is given."""
+        """Return the inputs of each encoder, by its name, as far as they are given."""
         given = {self.first: inputs} if isinstance(inputs, Tensor) else inputs
         each = {name: _taken(name, cast(Encoder, encoder), given) for name, encoder in self.encoders.items()}
         return {name: taken for name, taken in each.items() if taken is not None}

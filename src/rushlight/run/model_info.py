@@ -44,7 +44,7 @@ class ModelInfo:
 
     @property
     def canvas(self) -> dict[str, Any]:
-        """The settings of `load` that bring images to what the model knows."""
+        """Return the settings of `load` that bring images to the model's canvas."""
         return {"size": self.image_size, "fit": self.packing.get("fit", "squash")}
 
     @classmethod
@@ -57,7 +57,7 @@ class ModelInfo:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> ModelInfo:
-        """Return what `dataclasses.asdict` gave, after a file."""
+        """Return the info from the output of `dataclasses.asdict`, read back from a file."""
         names = {name: tuple(values) for name, values in raw["names"].items()}
         skeleton = tuple((one, other) for one, other in raw.get("skeleton", ()))
         return cls(**{**raw, "names": names, "skeleton": skeleton, "image_size": tuple(raw["image_size"])})

@@ -34,7 +34,7 @@ class Step:
         return f"{self.name}({inner})" if inner else self.name
 
     def stage(self) -> Stage:
-        """The stage, made with its arguments.
+        """Return the stage, made with its arguments.
 
         Raises:
             UserError: no such system, one that is no stage, or an argument that it does not have or cannot have.
@@ -46,7 +46,7 @@ class Step:
         return kind(**checked(self.name, kind, self.arguments))
 
     def judge(self) -> Judge:
-        """The judge, made with its arguments.
+        """Return the judge, made with its arguments.
 
         Raises:
             UserError: no such system, one that is no judge, or an argument that it does not have or cannot have.
@@ -86,7 +86,7 @@ class Recipe:
         return " > ".join(str(step) for step in self.steps)
 
     def shares(self) -> list[float]:
-        """Each stage's part of the budget; stages that spend nothing get none.
+        """Return each stage's part of the budget; stages that spend nothing get none.
 
         Raises:
             UserError: the named shares sum to more than one.
@@ -103,10 +103,10 @@ class Recipe:
         ]
 
     def check(self, data: Dataset, task: str | None) -> None:
-        """Say before anything is trained which stage the data does not fit.
+        """Check, before anything is trained, that the data fit every stage.
 
         Raises:
-            UserError: there is one.
+            UserError: they do not fit one.
         """
         for step in self.steps:
             lacks = load_method(step.name).card.lacks(data, task)
@@ -138,14 +138,14 @@ class Recipe:
         return replace(outcome, model=outcome.model.with_info(**info))
 
     def stages(self, ctx: RunContext) -> Iterator[tuple[RunContext, Stage]]:
-        """Yield each stage with the context of its own: its share of the budget, its folder, its seed."""
+        """Yield each stage with its own context: its share of the budget, its folder, its seed."""
         for number, (step, share) in enumerate(zip(self.steps, self.shares(), strict=True)):
             folder = ctx.folder / f"stage-{number}" if ctx.folder is not None else None
             budget = ctx.budget.share(share or 1.0)
             yield replace(ctx, folder=folder, budget=budget, seed=ctx.seed * 64 + number), step.stage()
 
     def prefix(self, number: int) -> str:
-        """Return the stages up to this one, without their shares: with the budgets they say what was done."""
+        """Return the stages up to this one, without their shares: with the budgets they identify what was done."""
         return " > ".join(str(replace(step, share=None)) for step in self.steps[: number + 1])
 
 
@@ -154,7 +154,7 @@ Shelf = Callable[[str, tuple[Budget, ...]], Path]
 
 
 def _alone(ctx: RunContext, stage: Stage, data: Dataset, model: Model) -> Outcome:
-    """Run a stage where no other process runs it at the same time."""
+    """Run a stage while no other process runs it."""
     if ctx.folder is None:
         return ctx.run(stage, data, model)
     ctx.folder.parent.mkdir(parents=True, exist_ok=True)

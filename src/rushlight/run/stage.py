@@ -53,7 +53,7 @@ class Outcome:
     pool: Pool | None = None
 
     def charged(self, paid: Spent) -> Outcome:
-        """Return the same outcome, with what was paid beside it."""
+        """Return the same outcome, with these costs added."""
         return replace(self, spent=paid + self.spent)
 
 
@@ -70,7 +70,7 @@ class Stage(ABC):
 
     @abstractmethod
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
-        """Return what the stage makes of data and model; neither of the given ones is changed."""
+        """Return the stage's outcome for data and model; neither of them is changed."""
 
 
 class Judge(ABC):
@@ -85,11 +85,11 @@ class Judge(ABC):
 
     @abstractmethod
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """What it found."""
+        """Return what the judge found."""
 
     def judge_all(self, models: Mapping[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """Several models side by side. By default each is judged for itself: the numbers stand in one table, and each
-        table has a first column that names the model."""
+        """Judge several models side by side. By default each is judged by itself: the numbers stand in one table, and
+        each table has a first column that names the model."""
         return side_by_side(self.card.id, {name: self.judge(model, data, ctx) for name, model in models.items()})
 
 
@@ -122,7 +122,7 @@ class Attack(ABC):
         threat: Threat = Threat(),
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Images in [0, 1] within the threat; where no error was found, the best try or the image itself."""
+        """Return images in [0, 1] within the threat; where no error was found, the best try or the image itself."""
 
 
 __all__ = ["Attack", "Diverged", "Findings", "Judge", "Outcome", "Progress", "RunContext", "Stage", "Threat"]

@@ -58,7 +58,7 @@ class Store:
         return folder
 
     def work(self, key: str) -> Path:
-        """Where a trial that is under way keeps its checkpoints."""
+        """Return the folder of a running trial's checkpoints."""
         return self.folder / "work" / key
 
     def stage(self, key: str) -> Path:
@@ -71,7 +71,7 @@ class Store:
         )
 
     def put(self, key: str, record: dict, parts: dict[str, Tensor], measured: dict, model: Model | None) -> None:
-        """Keep a finished trial. The trial's own file comes last: where it is, everything is."""
+        """Store a finished trial. The trial's own file is written last: where it exists, everything does."""
         folder = self.folder / "models" / key
         if model is not None:
             try:
@@ -90,7 +90,7 @@ class Store:
         shutil.rmtree(self.work(key), ignore_errors=True)
 
     def _send(self, path: Path) -> None:
-        """Put a file where it belongs in the remote store, under its name only when it is whole."""
+        """Copy a file to the remote store; it gets its name only when it is whole."""
         target = f"{self.root}/{path.relative_to(self.folder).as_posix()}"
         assert self.remote is not None
         self.remote.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
@@ -98,12 +98,12 @@ class Store:
         self.remote.mv(f"{target}.partial", target)
 
     def _fetch(self, path: Path) -> None:
-        """Bring a file of the remote store into the mirror."""
+        """Copy a file of the remote store into the mirror."""
         if self.remote is not None and not path.exists():
             write_whole(path, self.remote.cat_file(f"{self.root}/{path.relative_to(self.folder).as_posix()}"))
 
     def get(self, key: str) -> tuple[dict, dict[str, Tensor], dict]:
-        """Return a finished trial: its record, its parts, and what was measured of the run."""
+        """Return a finished trial: its record, its parts, and the measurements of the run."""
         path = self.path(key)
         self._fetch(path)
         self._fetch(path.with_suffix(".json"))
@@ -135,7 +135,7 @@ class Store:
 
 
 def keep_stage(folder: Path, before: Dataset, outcome: Outcome) -> None:
-    """Keep a finished stage's outcome (the rows and columns it changed, the model), so that a later run finds it.
+    """Store a finished stage's outcome (the rows and columns it changed, the model), so that a later run finds it.
 
     What a curator leaves (a pool) is not kept: it is quick to make again.
     """

@@ -62,14 +62,14 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """A hash of the whole spec: equal specs have equal results, and no other spec has this key."""
+        """Return a hash of the whole spec: equal specs have equal results, and no other spec has this key."""
         spec = {**dataclasses.asdict(self), "weights": file_hash(self.weights)}  # the file's content, not its place
         text = json.dumps(spec, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     @property
     def ctx(self) -> RunContext:
-        """What of the spec the stages see."""
+        """Return the part of the spec that the stages see."""
         task = None if self.task == "none" else self.task
         budget = Budget.parse(self.budget)
         return RunContext(seed=self.seed, task=task, budget=budget, device=self.device, precision=self.precision)
@@ -119,7 +119,7 @@ def run(
     snapshots: int = SNAPSHOTS,
     checkpoint_seconds: float = 30.0,
 ) -> Result:
-    """Run a trial, or take its result where it has been run; go on where a killed one stopped.
+    """Run a trial, or load its result where it has been run; go on where a killed one stopped.
 
     The stages get the training fold alone; the test fold's labels are read here, after them and beside them.
     """
@@ -165,7 +165,7 @@ def train(
 
 
 def snapshots_of(trial: Trial, data: Dataset) -> Callable[[Model, Spent], float | None]:
-    """Return what scores the snapshots of a trial's trainings on the test fold."""
+    """Return a function that scores the snapshots of a trial's trainings on the test fold."""
     test = data.fold(TEST)
     return lambda model, spent: evaluate(model, test, trial.task).value if trial.task in model.head_names else None
 
@@ -213,13 +213,13 @@ def _score(model: Model, test: Dataset, trial: Trial) -> Scores:
 
 
 def prepare(trial: Trial, data: Dataset) -> Dataset:
-    """What the stages get: the training fold, with `keep` labels a class of the task, drawn by the seed."""
+    """Return the data for the stages: the training fold, `keep` labels per class of the task, drawn by the seed."""
     train = data.fold(TRAIN)
     return train if trial.keep is None else tasks.find(trial.task).keep(train, trial.keep, seed=trial.seed)
 
 
 def initial(trial: Trial, data: Dataset) -> Model:
-    """The model that every recipe of this seed starts from."""
+    """Return the model that every recipe of this seed starts from."""
     encoder = encoders.create(
         trial.encoder,
         image_size=max(data.height, data.width),
@@ -249,7 +249,7 @@ def keep(result: Result, store: Store, model: Model | None) -> None:
 
 
 def load(key: str, store: Store) -> Result:
-    """A finished trial's result."""
+    """Return a finished trial's result."""
     record, parts, measured = store.get(key)
     spent = Spent(**{**record["spent"], "seconds": measured["seconds"]})
     curve = [(passes, value) for passes, value in record["curve"]]
@@ -258,7 +258,7 @@ def load(key: str, store: Store) -> Result:
 
 
 def machine() -> dict[str, Any]:
-    """What a run was measured on."""
+    """Return what a run was measured on."""
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -269,7 +269,7 @@ def machine() -> dict[str, Any]:
 
 
 def diverged(trial: Trial, error: Diverged, store: Store) -> Result:
-    """Record a loss that was not finite: the state before the step is kept, and a command replays the step."""
+    """Record a loss that was not finite: keep the state before the step, and give a command that replays the step."""
     spec = store.work(trial.key) / "replay.json"
     kept = {
         "trial": dataclasses.asdict(trial),

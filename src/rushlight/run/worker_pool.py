@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def workers_for(workers: int | None, device: str = "cpu") -> int:
-    """Return how many processes: one a core, one where a GPU is shared; 0 is this process itself."""
+    """Return how many processes to use: one per core, one where a GPU is shared; 0 is this process itself."""
     if workers is not None:
         return max(workers, 0)
     return hardware.cores() if device == "cpu" else 1
@@ -67,7 +67,7 @@ class WorkerPool:
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    """On Linux a server process that has imported everything once and is forked for each worker."""
+    """Return the workers' context: on Linux a server process that has imported everything and is forked for each."""
     if not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -76,7 +76,7 @@ def _context() -> multiprocessing.context.BaseContext:
 
 
 def _settle(parent: int, threads: int) -> None:
-    """In a worker: few threads, and an end when the parent has ended."""
+    """Set a worker up: few threads, and an end when the parent has ended."""
     import torch
 
     torch.set_num_threads(threads)

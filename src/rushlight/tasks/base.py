@@ -126,10 +126,10 @@ class Task(ABC):
 
     @abstractmethod
     def outputs(self, data: Dataset) -> int:
-        """Return how many classes (tags, joints) there are to predict."""
+        """Return how many classes (tags, joints) are predicted."""
 
     def labelled(self, names: Sequence[str], outputs: int) -> tuple[str, ...]:
-        """Return one name an output: those given if they are as many, else numbers."""
+        """Return one name per output: the given ones if their number fits, else numbers."""
         return tuple(names) if len(names) == outputs else tuple(map(str, range(outputs)))
 
     @abstractmethod
@@ -137,7 +137,7 @@ class Task(ABC):
         """Return which classes are known to be in which image."""
 
     def keep(self, data: Dataset, n: int, seed: int = 0) -> Dataset:
-        """Keep the labels of so many training images that each class is in n of them at least; hide the others.
+        """Keep the labels of enough training images to have each class in n of them at least; hide the others.
 
         What a smaller n keeps, a larger one keeps too.
 
@@ -192,7 +192,7 @@ class Task(ABC):
         raise NotImplementedError
 
     def counts(self, data: Dataset) -> dict[str, list[Any]]:
-        """Return a table: of each class how many images are known to show it, and how many of those are test images."""
+        """Return a table: how many images are known to show each class, and how many of those are test images."""
         there, known = self.presence(data), data.known(self.column)
         test = data["fold"] == TEST if "fold" in data else torch.zeros(len(data), dtype=torch.bool)
         return {
@@ -203,7 +203,7 @@ class Task(ABC):
         }
 
     def contradicts(self, data: Dataset, rows: Sequence[int]) -> bool:
-        """Return whether images that should be labelled alike (equal ones) are not."""
+        """Return whether these equal images, which should be labelled alike, have different labels."""
         return False
 
     def questions(self, data: Dataset) -> list[Question]:
@@ -247,7 +247,7 @@ class Task(ABC):
 
     @abstractmethod
     def parts(self, outputs: Outputs, columns: Columns) -> dict[str, Tensor]:
-        """Return what the scores of some images are made of, one row an image."""
+        """Return the parts that scores are computed from, for some images, one row per image."""
 
     @abstractmethod
     def value(self, parts: Parts, metric: Metric | None = None) -> float:
@@ -262,7 +262,7 @@ class Task(ABC):
         return "" if bool(data.known(self.column).any()) else f"no '{self.column}' is known in the images to test on"
 
     def per_row(self, parts: Parts) -> Float[Tensor, "n"] | None:
-        """Return one number an image whose mean is the task's metric; None where there are no such numbers."""
+        """Return one number per image whose mean is the task's metric; None where there are no such numbers."""
         return None
 
     def compared(self, parts: Parts) -> tuple[Metric, ...]:
@@ -313,7 +313,7 @@ class Task(ABC):
     def findings(
         self, parts: Parts, data: Dataset, rows: Int[Tensor, "n"], names: Sequence[str] = ()
     ) -> list[Findings]:
-        """Return `classes` (a table with one row a class) and what else shows where a model errs.
+        """Return `classes` (a table with one row per class) and further findings on where a model errs.
 
         Args:
             rows: of the data, in the order of the parts.
@@ -322,7 +322,7 @@ class Task(ABC):
         return []
 
     def worst(self, parts: Parts) -> Int[Tensor, "n"]:
-        """Return positions in the parts, those first that a reader should look at."""
+        """Return positions in the parts, the most worth looking at first."""
         rows = self.per_row(parts)
         return torch.arange(len(next(iter(parts.values())))) if rows is None else rows.argsort(stable=True)
 
@@ -334,7 +334,7 @@ class Task(ABC):
 
     @abstractmethod
     def table(self, outputs: Outputs, info: Any) -> dict[str, Any]:
-        """Return the predictions for some images as columns of a table, one row an image."""
+        """Return the predictions for some images as columns of a table, one row per image."""
 
     def write(
         self, batches: Iterable[tuple[Int[Tensor, "n"], Outputs]], data: Dataset, folder: Path, info: Any
@@ -374,7 +374,7 @@ SHARES = ("AP", "IoU", "recall", "recall, low", "recall, high", "precision", "F1
 
 
 def by_class(values: dict[str, list[Any]], caption: str = CAPTION) -> Findings:
-    """Return a table with one row a class, as findings."""
+    """Return a table with one row per class, as findings."""
     kinds: dict[str, Kind] = {name: "share" for name in SHARES if name in values}
     intervals = {"recall": ("recall, low", "recall, high")} if "recall, low" in values else {}
     table = Table.of("classes", values, kinds=kinds, intervals=intervals, caption=caption)
@@ -384,7 +384,7 @@ def by_class(values: dict[str, list[Any]], caption: str = CAPTION) -> Findings:
 def confused(
     counts: Int[Tensor, "classes classes"], names: Sequence[str], what: str, *more: Table, **others: Any
 ) -> Findings:
-    """Return what is taken for what, as findings.
+    """Return which classes are confused with which, as findings.
 
     Args:
         counts: true × predicted; what: is counted.

@@ -207,7 +207,7 @@ def of_choices(p: Float[Tensor, "n classes"], true: Int[Tensor, "n"]) -> Confide
 
 
 def _classes(counts: Int[Tensor, "classes classes"], names: Sequence[str]) -> dict[str, list[Any]]:
-    """Return one row a class that occurs: images, recall with Wilson's interval, precision, F1."""
+    """Return one row per class that occurs: images, recall with Wilson's interval, precision, F1."""
     from scipy.stats import binomtest
 
     hits, n, said = counts.diagonal(), counts.sum(1), counts.sum(0)

@@ -109,7 +109,7 @@ class Detect(Task):
     def loss(
         self, output: Float[Tensor, "batch six_and_classes h w"], target: Float[Tensor, "batch slots 6"]
     ) -> Float[Tensor, ""]:
-        """Return the focal loss of the centres plus five times the boxes' 1 − GIoU, an object; of the known images."""
+        """Return the focal loss of the centres plus five times the boxes' 1 − GIoU, per object, of the known images."""
         known = (target[..., 5] >= 0).any(1)
         boxes, at, logits = output[:, :4], output[0, 4:6].detach(), output[:, 6:]
         there, size = target[..., 5] > 0, (target[..., 2:4] - target[..., :2]).clamp(min=1.0)
@@ -276,7 +276,7 @@ def decode(output: Float[Tensor, "batch six_and_classes h w"]) -> Float[Tensor, 
 def unsuppressed(
     boxes: Float[Tensor, "batch n 4"], label: Int[Tensor, "batch n"], same: float = SAME
 ) -> Bool[Tensor, "batch n"]:
-    """Return which boxes, sorted by their scores, overlap no surer one of their class that stays."""
+    """Return which boxes, sorted by their scores, overlap no surer box of their class that is kept."""
     overlap = (iou(boxes[:, :, None], boxes[:, None]) > same) & (label[:, :, None] == label[:, None])
     stays = torch.ones_like(label, dtype=torch.bool)
     for i in range(1, boxes.shape[1]):

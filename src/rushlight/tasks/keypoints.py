@@ -116,8 +116,8 @@ class Keypoints(Task):
     def loss(
         self, output: Float[Tensor, "batch channels h w"], target: Float[Tensor, "batch slots joints 3"]
     ) -> Float[Tensor, ""]:
-        """Return the focal losses of the centres and of the joints, an instance and a joint, plus the distance between
-        where a centre points and its joints, in sides of the instance; of the known images."""
+        """Return the focal losses of the centres and of the joints, per instance and per joint, plus the distance
+        between where a centre points and its joints, in sides of the instance; over the known images."""
         at, centre, places, heat = split(output)
         known, labelled = (target[..., 2] >= 0).flatten(1).any(1), target[..., 2] > 0
         there, middle, side = instances(target, floor=at.max() * SMALLEST)
@@ -381,7 +381,7 @@ def nearby(parts: Parts) -> tuple[Bool[Tensor, "n slots joints"], Bool[Tensor, "
 
 
 def _paired(parts: Parts) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield, image by image, true instances and those found ones that are given to them."""
+    """Yield, image by image, true instances and the found ones that are matched to them."""
     for row, there in enumerate((parts["true"][..., 2] > 0).any(2)):
         slots = there.nonzero()[:, 0]
         found = (parts["scores"][row] > 0).nonzero()[:, 0]

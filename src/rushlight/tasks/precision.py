@@ -140,7 +140,7 @@ def _precision(
 
 @lru_cache(maxsize=1024)
 def _needed(true: int) -> Int[np.ndarray, " levels"]:
-    """Return how many matches reach each level of recall where there are so many true objects."""
+    """Return how many matches each level of recall needs, for this number of true objects."""
     return np.searchsorted(np.arange(1, true + 1) / max(true, 1), RECALLS, side="left") + 1
 
 

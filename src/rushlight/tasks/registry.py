@@ -37,12 +37,12 @@ def all() -> tuple[Task, ...]:
 
 
 def of(data: Dataset) -> Task | None:
-    """Return the task that the labels speak of: the first of `all` whose column is known anywhere."""
+    """Return the task of the labels: the first of `all` whose column has any known value."""
     return next((task for task in all() if data.known(task.column).any()), None)
 
 
 def chosen(data: Dataset, name: str | None = None) -> str | None:
-    """Return the id of the named task, or of that which the labels speak of; None where nothing is known.
+    """Return the id of the named task, or of the labels' task; None where no label is known.
 
     Raises:
         UserError: there is no task of this name.

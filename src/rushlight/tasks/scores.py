@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 def confusion(predicted: Int[Tensor, "n h w"], true: Tensor, classes: int) -> Int[Tensor, "n classes classes"]:
-    """True × predicted pixel counts of each image; pixels that are 255 do not count."""
+    """Return true × predicted pixel counts of each image; pixels that are 255 do not count."""
     cell = true.long() * classes + predicted.long()
     cell = torch.where(true == 255, classes * classes, cell).flatten(1)
     counts = torch.zeros(len(cell), classes * classes + 1, dtype=torch.int64, device=cell.device)
@@ -24,7 +24,7 @@ def confusion(predicted: Int[Tensor, "n h w"], true: Tensor, classes: int) -> In
 
 
 def mean_iou(matrix: Int[Tensor, "classes classes"]) -> float:
-    """Mean over the classes that occur (in truth or prediction) of intersection over union."""
+    """Return the mean over the classes that occur (in truth or prediction) of intersection over union."""
     matrix = matrix.double()
     both = matrix.diagonal()
     union = matrix.sum(0) + matrix.sum(1) - both
@@ -32,13 +32,13 @@ def mean_iou(matrix: Int[Tensor, "classes classes"]) -> float:
 
 
 def dice(matrix: Int[Tensor, "classes classes"]) -> Float[Tensor, "classes"]:
-    """Dice of each class, 2 TP / (2 TP + FP + FN), from true × predicted counts; NaN for one that occurs in neither."""
+    """Return Dice of each class, 2 TP / (2 TP + FP + FN), from true × predicted counts; NaN if it never occurs."""
     matrix = matrix.double()
     return 2 * matrix.diagonal() / (matrix.sum(0) + matrix.sum(1))
 
 
 def mean_average_precision(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> float:
-    """Mean over tags of average precision, among the entries that are known; tags never present do not count."""
+    """Return the mean over tags of average precision, over the known entries; tags never present do not count."""
     values = [_average_precision(s[t >= 0], t[t >= 0]) for s, t in zip(scores.T, true.T, strict=True) if (t == 1).any()]
     return float(np.mean(values)) if values else float("nan")
 
@@ -66,7 +66,7 @@ class BestF1:
 
 
 def best_f1(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> BestF1:
-    """OF1 and CF1 at the best of the thresholds 0.01 … 0.99, scores being probabilities.
+    """Return OF1 and CF1 at the best of the thresholds 0.01 … 0.99, scores being probabilities.
 
     The threshold is chosen on the rows that are scored, as is the custom of this measure: it flatters.
     """
@@ -77,7 +77,7 @@ def best_f1(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"]) -> Bes
 
 
 def f1_at(scores: Float[Tensor, "n tags"], true: Int[Tensor, "n tags"], threshold: float) -> tuple[float, float]:
-    """OF1 and CF1 at one threshold, among the entries that are known.
+    """Return OF1 and CF1 at one threshold, among the entries that are known.
 
     A tag that is never present is left out of CF1's averages (it has no recall); one that is never predicted has a
     precision of 0.
@@ -97,7 +97,7 @@ def _f1(precision: float, recall: float) -> float:
 
 
 def balanced_accuracy(predicted: Int[Tensor, "n"], true: Int[Tensor, "n"]) -> float:
-    """Mean recall over the classes that occur; a class for what is unknown counts like any other."""
+    """Return the mean recall over the classes that occur; a class for what is unknown counts like any other."""
     predicted, true = predicted.long(), true.long()
     counts = torch.bincount(true)
     right = torch.bincount(true[predicted == true], minlength=len(counts)).double()
@@ -105,7 +105,7 @@ def balanced_accuracy(predicted: Int[Tensor, "n"], true: Int[Tensor, "n"]) -> fl
 
 
 def border_band(masks: Tensor, width: int = 2) -> Bool[Tensor, "n h w"]:
-    """Pixels no more than `width` away (in rows and columns) from a pixel of another class; 255 has no borders."""
+    """Return pixels at most `width` away (in rows and columns) from a pixel of another class; 255 has no borders."""
     classes = F.pad(masks.float()[:, None], (width,) * 4, mode="replicate")
     classes = classes.masked_fill(classes == 255, float("nan"))
     low, high = classes.nan_to_num(-1e9), classes.nan_to_num(1e9)
@@ -115,6 +115,6 @@ def border_band(masks: Tensor, width: int = 2) -> Bool[Tensor, "n h w"]:
 
 
 def band_iou(predicted: Int[Tensor, "n h w"], true: Tensor, classes: int, *, width: int = 2) -> float:
-    """Mean IoU within a band of `width` pixels on both sides of the true borders."""
+    """Return the mean IoU within a band of `width` pixels on both sides of the true borders."""
     inside = torch.where(border_band(true, width), true, 255)
     return mean_iou(confusion(predicted, inside, classes).sum(0))

@@ -159,7 +159,7 @@ class Segment(Task):
     def write(
         self, batches: Iterable[tuple[Int[Tensor, "n"], Outputs]], data: Dataset, folder: Path, info: Any
     ) -> list[Path]:
-        """Write a PNG an image: the class of each pixel, 255 where the model did not look (what a crop cut off)."""
+        """Write one PNG per image: the class of each pixel, 255 where the model did not look (what a crop cut off)."""
         from PIL import Image
 
         written = []

@@ -36,31 +36,31 @@ Look = Callable[[Sequence[Policy], TensorDict, torch.Generator], list[Tensor]]
 
 
 def plain(policies: Sequence[Policy], columns: TensorDict, generator: torch.Generator) -> list[Tensor]:
-    """Each policy's view of the images."""
+    """Return each policy's view of the images."""
     return [policy(columns["image"], generator=generator) for policy in policies]
 
 
 def crop_scale(
     height: int, width: int, smallest: float = 0.08, largest: float = 1.0, *, pixels: int = SMALLEST_CROP
 ) -> tuple[float, float]:
-    """A range of a crop's area; where the `smallest` share has fewer than 16×16 `pixels`, more of the image."""
+    """Return a range of a crop's area; the lower end is raised where it has fewer than `pixels` (by default 16×16)."""
     return min(max(smallest, pixels / (height * width)), largest), largest
 
 
 def local_size(encoder: Encoder, height: int, width: int, share: float = 96 / 224) -> tuple[int, int]:
-    """(height, width) of the small views of multi-crop: that share of the image's, in whole patches, at least two."""
+    """Return (height, width) of multi-crop's small views: this share of the image's, in whole patches, at least two."""
     unit = patch_size(encoder) if is_vit(encoder) else 4
     rows, columns = (max(round(share * side / unit), 2) * unit for side in (height, width))
     return min(rows, height), min(columns, width)
 
 
 def local_scale(height: int, width: int, smallest: float = 0.05, largest: float = 0.4) -> tuple[float, float]:
-    """The range of a small view's area; of small images no less than 8×8 pixels."""
+    """Return the range of a small view's area; at least 8×8 pixels of small images."""
     return crop_scale(height, width, smallest, largest, pixels=8 * 8)
 
 
 def prototypes_for(images: int, largest: int) -> int:
-    """How many outputs or prototypes a data set asks for: one for about 16 images, a power of two from 256 on."""
+    """Return how many outputs or prototypes suit a data set: one for about 16 images, a power of two from 256 on."""
     return min(max(2 ** round(math.log2(max(images / 16, 1))), 256), largest)
 
 
@@ -84,7 +84,7 @@ class JointEmbedding(Learner):
     look: Look = staticmethod(plain)
 
     def groups(self) -> list[dict]:
-        """The learning rate of LARS is the papers' for a batch of 256, and grows with it."""
+        """Return the groups; LARS's learning rate is the papers' for a batch of 256, and grows with the batch."""
         groups = super().groups()
         if self.optimiser == "lars":
             for group in groups:
@@ -95,7 +95,7 @@ class JointEmbedding(Learner):
         return super().rows(data, part) if self.balance is None else self.balance.rows
 
     def pick(self, part: str, batch: int, step: int, seed: int) -> Int[Tensor, "batch"]:
-        """Epochs of permutations, or where shares differ, independent draws by them."""
+        """Return rows from epochs of permutations, or, where shares differ, independent draws by them."""
         if self.balance is None or self.balance.even:
             return super().pick(part, batch, step, seed)
         return self.balance.draw(batch, torch.Generator().manual_seed(mix(seed, step)))
@@ -116,17 +116,17 @@ class JointEmbedding(Learner):
         return batch, passes / (batch * cost)
 
     def views(self, batch: Batch) -> list[Float[Tensor, "batch 3 height width"]]:
-        """The views of this step's images, one list entry a policy."""
+        """Return the views of this step's images, one list entry per policy."""
         return self.look(self.policies, batch["views"], self.generator())
 
     def embed(self, views: Sequence[Tensor], head: str = "projector", network: Model | None = None) -> list[Tensor]:
-        """A head's output for each view; neighbouring views of one size share a forward."""
+        """Return a head's output for each view; neighbouring views of one size share a forward."""
         network = network or self.model
         return forward_by_size(lambda images: network.logits(images, head), views)
 
 
 def forward_by_size(network: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
-    """A network's outputs for several views: one forward for all neighbouring views of one size."""
+    """Return a network's outputs for several views: one forward for all neighbouring views of one size."""
     outputs: list[Tensor] = []
     start = 0
     for end in range(1, len(views) + 1):
@@ -153,7 +153,7 @@ class AddOn(Stage):
 
 
 def joint(text: str) -> Any:
-    """A joint-embedding learner, written as in a recipe: `"simclr(temperature=0.2)"`.
+    """Return a joint-embedding learner, written as in a recipe: `"simclr(temperature=0.2)"`.
 
     Raises:
         UserError: it cannot be read, or is no joint-embedding learner.

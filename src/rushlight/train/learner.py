@@ -118,7 +118,7 @@ class Learner(nn.Module, Stage):
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """Follow the optimiser's step: the teacher does, if there is one."""
+        """Update the teacher after the optimiser's step, if there is one."""
         teacher = getattr(self, "teacher", None)
         if isinstance(teacher, Teacher):
             teacher.update(self.model)
@@ -134,7 +134,7 @@ class Learner(nn.Module, Stage):
                 optim.clip_each(group["params"], self.clip)
 
     def finish(self) -> Model:
-        """Return what is handed on: the teacher's copy of the model where there is one, else the model."""
+        """Return the trained model: the teacher's copy where there is one, else the model."""
         teacher = getattr(self, "teacher", None)
         source = teacher.network if isinstance(teacher, Teacher) else self.model
         return copy.deepcopy(source).requires_grad_(True).eval()
@@ -143,7 +143,7 @@ class Learner(nn.Module, Stage):
 
     @property
     def progress(self) -> float:
-        """The share of the training that is done, 0 … 1."""
+        """Return the share of the training that is done, 0 … 1."""
         if self.elapsed_share is not None:
             return min(self.elapsed_share, 1.0)
         return min(self.step_index / max(self.plan.steps, 1), 1.0)
@@ -166,7 +166,7 @@ class Learner(nn.Module, Stage):
         self.logged = {name: v.detach() if isinstance(v, Tensor) else v for name, v in values.items()}
 
     def add_head(self, name: str, head: nn.Module) -> None:
-        """Give the model a head; one of equal configuration that came in hands its weights on."""
+        """Give the model a head; a head of equal configuration in the incoming model passes its weights on."""
         if not self.fresh_heads:
             self.source_model.hand_on(name, head)
         self.model.heads.update({f"{name}_head": head})
@@ -196,7 +196,7 @@ class Learner(nn.Module, Stage):
         return torch.device(self.ctx.device)
 
     def train(self, mode: bool = True) -> Learner:
-        """Set training mode; the model that came in stays in evaluation mode."""
+        """Set training mode; the incoming model stays in evaluation mode."""
         super().train(mode)
         source = self._modules.get("source_model")
         if source is not None:
@@ -288,7 +288,7 @@ class Learner(nn.Module, Stage):
         return self.step(self.draw(self.plan.batch, step))
 
     def plan_for(self, budget: Budget, largest: int | None = None, wanted: int | None = None) -> Plan:
-        """Return what the budget buys: the cost of a step is counted on a copy, once for a batch.
+        """Return the plan that the budget allows: the cost of a step is counted on a copy, once per batch.
 
         Args:
             largest: batch that memory allows; wanted: the one that it did not. The learning rate follows.

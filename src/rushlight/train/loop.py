@@ -110,11 +110,11 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether the budget is spent."""
+        """Return whether the budget is spent."""
         return self._progress() >= 1
 
     def advance(self, steps: int = 1) -> None:
-        """Make so many steps of the optimiser, fewer where the budget ends before.
+        """Make this many steps of the optimiser, fewer where the budget ends before that.
 
         Raises:
             Diverged: a loss is not finite; the state before that step is kept for a replay.
@@ -141,7 +141,7 @@ class Training:
         self.steps += 1
 
     def _after(self) -> None:
-        """After each step: the teacher, learning-curve snapshots, progress and checkpoints."""
+        """Update after each step: the teacher, learning-curve snapshots, progress and checkpoints."""
         learner, ctx = self.learner, self.ctx
         learner.step_index = self.steps
         learner.after_step()
@@ -180,7 +180,7 @@ class Training:
 
     @property
     def spent(self) -> Spent:
-        """What the training has used so far."""
+        """Return what the training has used so far."""
         return self.plan.spent(self.steps, self._elapsed())
 
     def finish(self) -> Model:
@@ -196,7 +196,7 @@ class Training:
         return result
 
     def state(self) -> dict[str, Any]:
-        """Return everything that going on needs: weights, optimiser, step, plan, streams, curve, time."""
+        """Return everything needed to resume: weights, optimiser, step, plan, streams, curve, time."""
         return {
             "learner": self.learner.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -261,13 +261,13 @@ def _checkpoint(ctx: RunContext) -> dict[str, Any] | None:
 
 
 def _plan_of(state: dict[str, Any], learner: Learner) -> Plan:
-    """The plan that a checkpoint was trained by; its streams are the learner's again."""
+    """Return the plan that a checkpoint was trained by, and set the learner's streams from it."""
     learner.parts = state["parts"]
     return Plan(**state["plan"])
 
 
 def _moments(ctx: RunContext, plan: Plan, progress: float, steps: int) -> list[float]:
-    """When snapshots are due: steps, or shares of the time; the end is not one of them."""
+    """Return when snapshots are due: steps, or shares of the time; the end is not one of them."""
     shares = [i / ctx.snapshots for i in range(1, ctx.snapshots)]
     if ctx.budget.minutes is not None:
         return [share for share in shares if share > progress]

@@ -30,7 +30,7 @@ class MemoryBank(nn.Module):
 
     @property
     def full(self) -> bool:
-        """Whether all of it are real embeddings."""
+        """Return whether the bank holds real embeddings only."""
         return int(self.pushed) >= len(self.values)
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ class MemoryBank(nn.Module):
 
 
 def sized(wanted: int | None, images: int, batch: int, *, largest: int) -> int:
-    """A queue's size as the user gave it; None takes `largest`, but at most the images, and a multiple of the batch.
+    """Return a queue's size as given; None takes `largest`, at most the images, rounded to a multiple of the batch.
 
     Raises:
         UserError: what was given does not divide into batches.

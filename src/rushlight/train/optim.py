@@ -27,7 +27,7 @@ def parameter_groups(module: nn.Module, weight_decay: float, *, exclude: bool = 
 def optimiser(
     name: OptimiserName, groups: list[dict], *, learning_rate: float, momentum: float = 0.9, nesterov: bool = True
 ) -> torch.optim.Optimizer:
-    """An optimiser over parameter groups; each group's `lr` is `learning_rate` times its `scale`, if it has one."""
+    """Return an optimiser over parameter groups; a group's `lr` is `learning_rate` times its `scale`, if any."""
     for group in groups:
         group["lr"] = learning_rate * group.get("scale", 1.0)
         group["peak"] = group["lr"]
@@ -44,7 +44,7 @@ def optimiser(
 
 
 def schedule(name: ScheduleName, progress: float, *, warm_up: float = 0.0) -> float:
-    """The factor on the learning rate at `progress` (0 … 1) of the training.
+    """Return the factor on the learning rate at `progress` (0 … 1) of the training.
 
     `cosine` falls to 0.001 (Barlow Twins' floor); `fixmatch` is cos(7π/16 · progress); `poly` is (1 − progress)^0.9;
     `one-cycle` rises over the first fifth and falls to nothing, by cosines (Smith & Topin, 2018).
@@ -82,7 +82,7 @@ def rate_for_batch(name: OptimiserName, share: float) -> float:
 
 
 def half_cosine(progress: float) -> float:
-    """From 1 to 0 by half a cosine, as `progress` goes from 0 to 1."""
+    """Return half a cosine that falls from 1 to 0, as `progress` goes from 0 to 1."""
     return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 

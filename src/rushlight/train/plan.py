@@ -30,7 +30,7 @@ class Plan:
     rate: float = 1.0
 
     def spent(self, steps: int, seconds: float) -> Spent:
-        """Return what so many steps have cost."""
+        """Return the cost of this many steps."""
         flops = steps * self.step_flops
         return Spent(flops / self.pass_flops, flops, steps, seconds)
 

@@ -28,13 +28,13 @@ class PseudoLabels:
 
     @property
     def kept(self) -> Float[Tensor, ""]:
-        """The share of entries that count."""
+        """Return the share of entries that count."""
         return self.mask.float().mean()
 
 
 @torch.no_grad()
 def confident(probabilities: Float[Tensor, "batch classes"], threshold: float) -> PseudoLabels:
-    """Hard targets where the largest probability reaches a fixed threshold (FixMatch, eq. 4)."""
+    """Return hard targets where the largest probability reaches a fixed threshold (FixMatch, eq. 4)."""
     confidence, target = probabilities.max(-1)
     return PseudoLabels(target, confidence >= threshold)
 

@@ -21,7 +21,7 @@ Groups = list[Int[Tensor, "_"]]
 
 
 def shuffled(learner: Learner, rows: int, size: int) -> tuple[Groups, Groups]:
-    """This process's rows of each group of queries, as they come, and of each group of keys, shuffled.
+    """Return this process's rows of each group of queries, as they come, and of each group of keys, shuffled.
 
     Args:
         rows: how many this process has.
@@ -35,7 +35,7 @@ def shuffled(learner: Learner, rows: int, size: int) -> tuple[Groups, Groups]:
 
 
 def _mine(learner: Learner, groups: Sequence[Tensor]) -> Groups:
-    """Row j of the joined batch is with process j modulo their number (see `Learner.mine`)."""
+    """Return this process's rows of each group: joined row j is on process j modulo their number (`Learner.mine`)."""
     if learner.processes == 1:
         return list(groups)
     return [rows[rows % learner.processes == learner.process] // learner.processes for rows in groups]
@@ -44,7 +44,7 @@ def _mine(learner: Learner, groups: Sequence[Tensor]) -> Groups:
 def in_groups(
     network: Callable[[Tensor], Tensor], images: Float[Tensor, "batch 3 height width"], groups: Groups
 ) -> Float[Tensor, "batch dim"]:
-    """A network's outputs in the order of the images, with a forward for each group."""
+    """Return a network's outputs in the order of the images, with a forward for each group."""
     if len(groups) == 1:
         return network(images)
     outputs = torch.cat([network(images[rows]) for rows in groups])

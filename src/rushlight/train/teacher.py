@@ -37,7 +37,7 @@ class Teacher(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
     def train(self, mode: bool = True) -> Teacher:
-        """A teacher's mode is its own: `own_statistics` alone decides."""
+        """Set the mode by `own_statistics` alone, whatever the caller asks for."""
         self.training = mode
         self.network.train(self.own_statistics)
         return self
@@ -66,5 +66,5 @@ class Teacher(nn.Module):
 
 
 def rising(first: float, progress: float, last: float = 1.0) -> float:
-    """A momentum that goes from `first` to `last` by half a cosine (BYOL, MoCo-v3, DINO)."""
+    """Return a momentum that goes from `first` to `last` by half a cosine (BYOL, MoCo-v3, DINO)."""
     return last + (first - last) * half_cosine(progress)

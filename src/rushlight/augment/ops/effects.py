@@ -20,7 +20,7 @@ def on_rows(
     drawn: Bool[Tensor, "batch"],
     *parameters: Float[Tensor, "batch *any"] | Int[Tensor, "batch *any"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Apply an effect to the drawn images only; changes the images in place.
+    """Apply an effect to the drawn images only, in place.
 
     On a CPU the other images cost nothing. On a GPU all are computed and the drawn ones kept, since counting
     the drawn ones would make the host wait.
@@ -39,7 +39,7 @@ def blur(
     *,
     largest: float | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Gaussian blur, with one standard deviation (pixels, > 0) an image; edges are reflected.
+    """Return the images after a Gaussian blur with one standard deviation (pixels, > 0) per image; edges are reflected.
 
     Args:
         largest: the largest possible sigma, if it is known: it sets the width of the kernel (two sigmas to
@@ -56,10 +56,9 @@ def blur(
 
 
 def _correlate(images: Tensor, weights: Tensor, axis: int) -> Tensor:
-    """Each image with its own symmetric kernel along one axis, without padding; `weights` is the kernel's
-    half, from its middle on. Sums of shifted images: a grouped convolution is faster for one size of batch,
-    but prepares itself
-    anew, at several times its own cost, for each new size."""
+    """Convolve each image with its own symmetric kernel along one axis, without padding; `weights` is the kernel's
+    half, from its middle on. Shifted images are summed: a grouped convolution is faster for one size of batch, but its
+    preparation for each new size takes several times as long as the sum."""
     radius = weights.shape[1] - 1
     size = images.shape[axis] - 2 * radius
     weights = weights[:, :, None, None, None]
@@ -123,18 +122,18 @@ def cutout(
     *,
     fill: float = 0.5,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Fill the pixels whose centres lie in a box (x1, y1, x2, y2; pixels) an image."""
+    """Fill the pixels whose centres lie in a box (x1, y1, x2, y2; pixels), one box per image."""
     inside = _indicator(boxes, images.shape[-2], images.shape[-1])[:, None].to(images.dtype)
     return images * (1 - inside) + fill * inside
 
 
 def inside_boxes(boxes: Float[Tensor, "batch 4"], height: int, width: int) -> Bool[Tensor, "batch height width"]:
-    """The pixels whose centres lie in each box (x1, y1, x2, y2; pixels)."""
+    """Return which pixels have their centres in each box (x1, y1, x2, y2; pixels)."""
     return _indicator(boxes, height, width).bool()
 
 
 def _indicator(boxes: Tensor, height: int, width: int) -> Tensor:
-    """1 in each box, 0 elsewhere: a product of floats, several times as fast as a broadcast `and` on CPUs."""
+    """Return 1 in each box, 0 elsewhere, as a product of floats: several times as fast as a broadcast `and` on CPUs."""
     x = torch.arange(width, device=boxes.device) + 0.5
     y = torch.arange(height, device=boxes.device) + 0.5
     across = ((x >= boxes[:, :1]) & (x < boxes[:, 2:3])).float()

@@ -52,7 +52,7 @@ class Kind:
 
     @property
     def geometric(self) -> bool:
-        """Whether it moves with the pixels when a view is taken."""
+        """Return whether values move with the pixels when a view is taken."""
         return bool(self.moves)
 
     def blank(self, shape: tuple[int, ...]) -> Tensor:
@@ -142,7 +142,7 @@ class Column:
 
     @property
     def known(self) -> Bool[Tensor, "..."]:
-        """Where it is known, entry by entry (a box or a keypoint is one entry, a caption too)."""
+        """Return where values are known, entry by entry (a box or a keypoint is one entry, a caption too)."""
         match self.kind.where:
             case "value":
                 return self.values != self.kind.unknown
@@ -157,7 +157,7 @@ class Column:
 
     @property
     def known_rows(self) -> Bool[Tensor, "rows"]:
-        """The rows of which anything is known."""
+        """Return which rows have any known value."""
         return self.known.flatten(1).any(1) if self.known.ndim > 1 else self.known
 
     def hide(self, rows: Bool[Tensor, "rows"]) -> Tensor:

@@ -36,7 +36,8 @@ class Balance:
 
     @classmethod
     def of(cls, levels: Sequence[Int[Tensor, "all"]], rows: Int[Tensor, "n"]) -> Balance:
-        """Even at each level within the one before, and over the rows of the last; without levels, over all rows.
+        """Return shares that are even at each level within the one before, then over its rows; without levels, over
+        all.
 
         Args:
             levels: each row's number at each level, from the outermost on; what is unknown (−1) is a group of its own.
@@ -55,16 +56,16 @@ class Balance:
 
     @cached_property
     def ends(self) -> Float[Tensor, "n"]:
-        """Where each row's interval of [0, 1] ends."""
+        """Return where each row's interval of [0, 1] ends."""
         return self.shares.cumsum(0) / self.shares.sum()
 
     @cached_property
     def even(self) -> bool:
-        """Whether all rows have the same share."""
+        """Return whether all rows have the same share."""
         return bool(self.shares.max() - self.shares.min() < 1e-9 * self.shares.max())
 
     def draw(self, count: int, generator: torch.Generator) -> Int[Tensor, "count"]:
-        """Rows by their shares, mixed; as many as there are, of even shares, are each row once."""
+        """Draw rows by their shares, in random order; with equal shares and as many draws as rows, each occurs once."""
         point = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)) / count
         place = torch.searchsorted(self.ends, point, right=True).clamp(max=len(self.rows) - 1)
         return self.rows[place][torch.randperm(count, generator=generator)]

@@ -59,14 +59,14 @@ def near(data: Dataset) -> Int[Tensor, "pairs 2"]:
 
 
 def joined(pairs: Int[Tensor, "pairs 2"], count: int) -> Int[Tensor, "rows"]:
-    """Return a number for each of `count` rows, equal for rows that pairs lead from one to the other."""
+    """Return a number for each of `count` rows, equal for rows that pairs connect."""
     first, second = pairs.numpy().T
     graph = coo_array((np.ones(len(pairs), dtype=bool), (first, second)), shape=(count, count))
     return torch.from_numpy(connected_components(graph, directed=False)[1].astype(np.int64))
 
 
 def _describe(chunks: Iterator[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Each image's 64-bit difference hash (uint64), and its colours at 16×16 (uint8)."""
+    """Return each image's 64-bit difference hash (uint64), and its colours at 16×16 (uint8)."""
     hashes, small = [], []
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     shrink = torch.nn.functional.interpolate
@@ -81,7 +81,7 @@ def _describe(chunks: Iterator[Tensor]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _candidates(hashes: np.ndarray) -> np.ndarray:
-    """Unique pairs (lower row first) that share a quarter of their bits and are near when sorted."""
+    """Return unique pairs (lower row first) that share a quarter of their bits and are near when sorted."""
     found = []
     for quarter in range(4):
         key = np.roll(hashes.view(np.uint16).reshape(-1, 4), quarter, axis=1)
@@ -95,7 +95,7 @@ def _candidates(hashes: np.ndarray) -> np.ndarray:
 
 
 def _close(small: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Which pairs have nearly the same colours."""
+    """Return which pairs have nearly the same colours."""
     keep = np.zeros(len(pairs), dtype=bool)
     for start in range(0, len(pairs), _BATCH):
         a, b = pairs[start : start + _BATCH].T

@@ -77,7 +77,7 @@ def positives_only(data: Dataset, share: float | int = 1.0, *, seed: int = 0) ->
 
 
 def tagwise(data: Dataset, share: float | int, *, seed: int = 0) -> Dataset:
-    """Keep a share of the known tag entries of the training rows, each entry for itself; hide the others.
+    """Keep a share of the known tag entries of the training rows, each entry drawn independently; hide the others.
 
     Exactly round(share × known entries) are kept, drawn uniformly.
 
@@ -151,7 +151,7 @@ def open_set(data: Dataset, unseen: Sequence[str | int]) -> Dataset:
 
 
 def unknown_class(data: Dataset) -> int | None:
-    """The id K that `open_set` gave test rows of unseen classes; None where there are no unseen classes."""
+    """Return the id K that `open_set` gave test rows of unseen classes; None where there are no unseen classes."""
     return len(data.info.class_names) if "unseen" in data.info.settings else None
 
 
@@ -174,7 +174,7 @@ def _training_rows(data: Dataset, column: str) -> Int[Tensor, "known"]:
 
 
 def _training_labels(data: Dataset, column: str, classes: bool = False) -> Int[Tensor, "rows"]:
-    """The class of each row; one class for all where the column has none (an error if classes are needed)."""
+    """Return the class of each row; one class for all where the column has none (an error if classes are needed)."""
     values = _column(data, column)
     if values.ndim == 1 and values.dtype == torch.int64:
         return values
@@ -184,7 +184,7 @@ def _training_labels(data: Dataset, column: str, classes: bool = False) -> Int[T
 
 
 def _rank_in_class(labels: Int[Tensor, "n"], seed: int) -> Int[Tensor, "n"]:
-    """Each row's place (from 0) in a random order of its class."""
+    """Return each row's place (from 0) in a random order of its class."""
     shuffled = torch.randperm(len(labels), generator=_generator(seed))
     order = shuffled[labels[shuffled].argsort(stable=True)]
     counts = torch.bincount(labels)
@@ -200,7 +200,7 @@ def _keep(data: Dataset, column: str, kept: Int[Tensor, "kept"]) -> Dataset:
 
 
 def _draw(candidates: Bool[Tensor, "rows tags"], share: float | int, seed: int) -> Bool[Tensor, "rows tags"]:
-    """A uniform share of the candidates."""
+    """Draw a share of the candidates, uniformly."""
     places = candidates.flatten().nonzero().flatten()
     drawn = places[torch.randperm(len(places), generator=_generator(seed))[: round(share * len(places))]]
     chosen = torch.zeros(candidates.numel(), dtype=torch.bool)
@@ -229,7 +229,7 @@ def _check_share(share: float | int, name: str = "share") -> None:
 
 
 def _names(data: Dataset, column: str) -> tuple[str, ...]:
-    """The classes' names, or their numbers where they have none."""
+    """Return the classes' names, or their numbers where they have none."""
     names = data.info.domain_names if column == "domain" else data.info.class_names
     if names or not len(data):
         return names

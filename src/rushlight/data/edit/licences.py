@@ -29,7 +29,7 @@ _PUBLIC = re.compile(
 
 
 def normal(text: str) -> str:
-    """A licence's common name; what is none of Creative Commons' comes back as it stands, spaces tidied."""
+    """Return a licence's common name; one that is not Creative Commons is returned as is, with spaces tidied."""
     tidy = " ".join(text.split())
     words = " ".join(re.sub(r"[^a-z0-9]+", " ", tidy.lower()).split())
     if _ZERO.fullmatch(words):

@@ -58,7 +58,7 @@ class Pool:
 
     @classmethod
     def of(cls, data: Dataset) -> Pool:
-        """All images of a data set, nothing against any."""
+        """Return a pool of all images of a data set, without reasons against any."""
         return cls(tuple(data.names))
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class Pool:
 
     @property
     def kept(self) -> Bool[Tensor, "rows"]:
-        """The images that no reason speaks against."""
+        """Return which images have no reason against them."""
         gone = torch.zeros(len(self), dtype=torch.bool)
         for rows in self.against.values():
             gone = gone | rows
@@ -74,7 +74,7 @@ class Pool:
 
     @property
     def reasons(self) -> list[tuple[str, ...]]:
-        """Each image's reasons, in alphabetical order; empty for one that is kept."""
+        """Return each image's reasons, in alphabetical order; empty for one that is kept."""
         listed: list[list[str]] = [[] for _ in self.names]
         for reason in sorted(self.against):
             for row in self.against[reason].nonzero().flatten().tolist():
@@ -82,16 +82,16 @@ class Pool:
         return [tuple(each) for each in listed]
 
     def remove(self, reason: str, rows: Bool[Tensor, "rows"]) -> Pool:
-        """The pool with a reason against these images, beside whatever spoke against them before."""
+        """Return the pool with a reason against these images, added to their earlier reasons."""
         before = self.against.get(reason, torch.zeros(len(self), dtype=torch.bool))
         return Pool(self.names, {**self.against, reason: before | rows}, self.scores)
 
     def score(self, name: str, values: Tensor) -> Pool:
-        """The pool with a value an image; NaN where it was not measured."""
+        """Return the pool with one value per image; NaN where it was not measured."""
         return Pool(self.names, self.against, {**self.scores, name: values.float()})
 
     def merge(self, other: Pool) -> Pool:
-        """All images of both, each with the reasons and scores of both.
+        """Return all images of both pools, each with the reasons and scores of both.
 
         The order of merging changes the order of new images at most, never what is said of one.
 
@@ -110,7 +110,7 @@ class Pool:
     __or__ = merge
 
     def then(self, later: Pool) -> Pool:
-        """Merged with the pool of a later stage; of scores that both have and that differ, the later stage's stay."""
+        """Return the pool merged with a later stage's; where scores of both differ, the later stage's are kept."""
         both = [name for name in self.scores if name in later.scores]
         theirs = later._spread(tuple(dict.fromkeys((*self.names, *later.names))))
         other = [name for name in both if _differ(self.scores[name], theirs.scores[name][: len(self)])]
@@ -118,7 +118,7 @@ class Pool:
         return Pool(self.names, self.against, scores).merge(later)
 
     def _spread(self, names: tuple[str, ...]) -> Pool:
-        """The same, over more images; nothing is known of the new ones."""
+        """Return the same pool over more images, without reasons or scores for the new ones."""
         if names == self.names:
             return self
         place = {name: row for row, name in enumerate(names)}
@@ -129,7 +129,7 @@ class Pool:
         return Pool(names, against, scores)
 
     def rows_of(self, data: Dataset) -> Bool[Tensor, "rows"]:
-        """Which rows of a data set are kept; they are found by name.
+        """Return which rows of a data set are kept; they are found by name.
 
         Raises:
             ValueError: the data set has an image that the pool does not know.
@@ -141,12 +141,12 @@ class Pool:
         return torch.tensor([kept[name] for name in data.names], dtype=torch.bool)
 
     def select(self, data: Dataset) -> Dataset:
-        """The kept images of a data set; itself, where all are."""
+        """Return the kept images of a data set; the data set itself, where all are kept."""
         rows = self.rows_of(data)
         return data if bool(rows.all()) else data.select(rows)
 
     def rates(self) -> list[dict[str, Any]]:
-        """A row a reason: its stage, the images against which it speaks, their share, and how many no other hits."""
+        """Return one row per reason: its stage, how many images have it, their share, and how many have no other."""
         hits = torch.stack(list(self.against.values())).sum(0) if self.against else torch.zeros(len(self))
         return [
             {
@@ -160,7 +160,7 @@ class Pool:
         ]
 
     def stage_rates(self) -> dict[str, float]:
-        """Share (0 … 1) of all images that each stage has a reason against."""
+        """Return the share (0 … 1) of all images that each stage has a reason against."""
         stages: dict[str, Tensor] = {}
         for reason, rows in self.against.items():
             stage = stage_of(reason)
@@ -168,7 +168,7 @@ class Pool:
         return {stage: _share(rows) for stage, rows in stages.items()}
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A row an image: name, kept, reasons (with `; ` between them), and each score."""
+        """Return one row per image: name, kept, reasons (separated by `; `), and each score."""
         import pandas
 
         columns: dict[str, Any] = {
@@ -179,7 +179,7 @@ class Pool:
         return pandas.DataFrame({**columns, **{name: values.numpy() for name, values in self.scores.items()}})
 
     def to_csv(self, **texts: Sequence[str]) -> str:
-        """The table as CSV text, with further columns; kept is 1 or 0, a score that was not measured is blank."""
+        """Return the table as CSV text, with further columns; kept is 1 or 0, a score that was not measured blank."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["name", "kept", "reasons", *self.scores, *texts])
@@ -226,12 +226,12 @@ HEADER = ["reason", "images", "% of all", "this one alone"]
 
 
 def stage_of(reason: str) -> str:
-    """`face` of `face: a face was found`."""
+    """Return the stage of a reason, such as `face` of `face: a face was found`."""
     return reason.split(":", 1)[0].strip()
 
 
 def read_names(path: Path) -> Sequence[str]:
-    """The names of the images that a `curation.csv` keeps."""
+    """Return the names of the images that a `curation.csv` keeps."""
     with path.open(encoding="utf-8", newline="") as file:
         return [row["name"] for row in csv.DictReader(file) if row["kept"] == "1"]
 

@@ -13,7 +13,7 @@ HEADS = ("name", "image", "file", "filename")
 
 
 def verdicts(path: str) -> dict[str, float]:
-    """A CSV's columns `name` and `verdict`: 1 for an image to remove, 0 for one to keep; blanks are left out.
+    """Read a CSV's columns `name` and `verdict`: 1 for an image to remove, 0 for one to keep; blanks are left out.
 
     Raises:
         UserError: the file cannot be read, lacks a column, or has a verdict that is neither.
@@ -33,7 +33,7 @@ def verdicts(path: str) -> dict[str, float]:
 
 
 def names(path: str) -> list[str]:
-    """The first cell of each line of a text or CSV file; a heading such as `name` is left out.
+    """Read the first cell of each line of a text or CSV file; a heading such as `name` is left out.
 
     Raises:
         UserError: the file cannot be read.
@@ -44,7 +44,7 @@ def names(path: str) -> list[str]:
 
 
 def removed(path: str) -> list[str]:
-    """The names of the images that a `curation.csv` does not keep.
+    """Read the names of the images that a `curation.csv` does not keep.
 
     Raises:
         UserError: it cannot be read, or is no such file.
@@ -57,7 +57,7 @@ def removed(path: str) -> list[str]:
 
 
 def at_most(found: int, reviewed: int, confidence: float = 0.95) -> float:
-    """The upper bound of a share by Clopper and Pearson (one-sided), after `found` of `reviewed`.
+    """Return the upper bound of a share by Clopper and Pearson (one-sided), after `found` of `reviewed`.
 
     Raises:
         ValueError: nothing was reviewed, or more found than reviewed.

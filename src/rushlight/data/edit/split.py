@@ -69,7 +69,7 @@ def hold_out(
 
 
 def together(data: Dataset) -> tuple[Int[np.ndarray, "rows"], str]:
-    """Return a number for each row, equal for rows that must not be parted, and what they are, in words."""
+    """Return a number for each row, equal for rows that must not be separated, and what they are, in words."""
     pairs, notes = [_stars(equal(data))], []
     if "group" in data:
         pairs.append(_stars(groups(data)))
@@ -82,7 +82,7 @@ def together(data: Dataset) -> tuple[Int[np.ndarray, "rows"], str]:
 
 
 def groups(data: Dataset) -> Int[Tensor, "rows"]:
-    """Return the number of each row's group; a row of no group is one by itself, and so is each row without groups."""
+    """Return the number of each row's group; a row without a group is a group by itself."""
     rows = torch.arange(len(data))
     if "group" not in data or not len(data):
         return rows
@@ -100,7 +100,7 @@ def crossing(data: Dataset) -> int:
 
 
 def _alike(data: Dataset) -> tuple[Int[Tensor, "pairs 2"], str]:
-    """Pairs of near-duplicates, without chains that would make a large part of the data one item."""
+    """Return pairs of near-duplicates, without chains that would make a large part of the data one item."""
     pairs = near(data)
     chain = joined(pairs, len(data))
     long = chain.bincount()[chain] > max(CHAINED * len(data), 2)
@@ -109,7 +109,7 @@ def _alike(data: Dataset) -> tuple[Int[Tensor, "pairs 2"], str]:
 
 
 def _stars(number: Int[Tensor, "rows"]) -> Int[Tensor, "rows 2"]:
-    """Each row paired with the first row of its number."""
+    """Return each row paired with the first row of its number."""
     _, place = number.unique(return_inverse=True)
     rows = torch.arange(len(number))
     first = torch.full((len(number),), len(number)).scatter_reduce(0, place, rows, "amin")
@@ -117,7 +117,7 @@ def _stars(number: Int[Tensor, "rows"]) -> Int[Tensor, "rows 2"]:
 
 
 def blind(data: Dataset) -> Dataset:
-    """The same rows with every label of the test rows unknown: what stages may see."""
+    """Return the same rows with every label of the test rows unknown: the only data that stages may see."""
     return data.hide(data["fold"] == TEST) if "fold" in data and data.label_names else data
 
 
@@ -129,7 +129,7 @@ def _deciding(data: Dataset) -> str:
 
 
 def _shown(data: Dataset, column: str, presence: Tensor | None) -> np.ndarray:
-    """Each row's class, or which classes it shows (rows × classes); one class for all where nobody says."""
+    """Return each row's class, or which classes it shows (rows × classes); one class for all where no labels exist."""
     axes = len(data.row_shape(column))
     if axes == 0:
         return data[column].numpy()
@@ -144,7 +144,7 @@ def _choose(
     share: float | int,
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, " items"]:
-    """Which items go to the test fold; `item` is each known row's."""
+    """Choose which items go to the test fold; `item` is the item of each known row."""
     sizes = np.bincount(item)
     if values.ndim == 2:
         positives = np.zeros((len(sizes), values.shape[1]))
@@ -168,7 +168,7 @@ def _choose(
 
 
 def _prefix(members: np.ndarray, sizes: np.ndarray, wanted: float | int) -> np.ndarray:
-    """As many of the members as hold about the wanted images; one at least, but never the last."""
+    """Return the first members that hold about the wanted number of images; at least one, but never all."""
     if len(members) < 2:
         return members[:0]
     n = int(np.abs(np.cumsum(sizes[members]) - wanted).argmin()) + 1
@@ -176,7 +176,7 @@ def _prefix(members: np.ndarray, sizes: np.ndarray, wanted: float | int) -> np.n
 
 
 def _one(chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A single item, where every class has one image only."""
+    """Mark a single random item, where every class has only one image."""
     chosen[rng.integers(len(chosen))] = True
     return chosen
 
@@ -187,7 +187,7 @@ def _several(
     share: float | int,
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, " items"]:
-    """Which items, of so many rows and so many of each class, go to the test fold."""
+    """Choose which items, with given numbers of rows and of each class, go to the test fold."""
     used = (positives > 0).sum(0) > 0
     test = _iterative(positives[:, used], sizes, share, rng)
     return _settled(test, positives[:, used], sizes, share * sizes.sum(), rng)
@@ -200,7 +200,7 @@ def _settled(
     wanted: float,
     rng: np.random.Generator,
 ) -> Bool[np.ndarray, " items"]:
-    """Let items change sides, one by one, while more classes are on both sides, or as many and the size is nearer.
+    """Move items to the other side, one by one, while more classes get on both sides, or as many with a nearer size.
 
     Of such moves the one is made that leaves the most classes on both sides, then the shares of the classes nearest to
     the whole's, then the first in a drawn order.
@@ -222,7 +222,7 @@ def _settled(
 
 
 def _parted(test: Bool[np.ndarray, " items"], there: Bool[np.ndarray, "items classes"]) -> Int[np.ndarray, " items"]:
-    """How many more classes were on both sides if an item changed its side."""
+    """Return how many more classes would be on both sides if an item changed its side."""
     change = np.zeros(len(test), dtype=np.int64)
     for own in (test, ~test):
         here, beyond = there[own].sum(0), there[~own].sum(0)
@@ -232,7 +232,7 @@ def _parted(test: Bool[np.ndarray, " items"], there: Bool[np.ndarray, "items cla
 
 
 def _iterative(positives: np.ndarray, sizes: np.ndarray, share: float | int, rng: np.random.Generator) -> np.ndarray:
-    """Iterative stratification of items (of so many rows, so many of each label) into (train, test)."""
+    """Split items (with given numbers of rows and of each label) into (train, test) by iterative stratification."""
     shares = np.array([1 - share, share])
     need = shares[:, None] * positives.sum(0)
     room = shares * sizes.sum()

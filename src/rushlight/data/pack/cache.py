@@ -56,7 +56,7 @@ def cached(key: str, run: Run, root: Path) -> Dataset:
 
 
 def _build(key: str, run: Run, root: Path) -> Dataset:
-    """Pack beside the folder's place, then rename. The lock is held: other parts are of the dead."""
+    """Build the pack beside the folder's place, then rename it. The lock is held: other parts are of dead processes."""
     for dead in root.glob(f"{key}.part-*"):
         shutil.rmtree(dead, ignore_errors=True)
     shutil.rmtree(root / key, ignore_errors=True)
@@ -73,7 +73,7 @@ def _build(key: str, run: Run, root: Path) -> Dataset:
 
 
 def _seal(folder: Path) -> None:
-    """Note every file's length, and see all of it on the disk."""
+    """Record every file's length, and flush all files to the disk."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     lengths = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     (folder / "whole.json").write_text(json.dumps(lengths))
@@ -90,7 +90,7 @@ def _sync(path: Path) -> None:
 
 
 def _whole(folder: Path) -> Dataset | None:
-    """The data set of a pack in which nothing is missing, or None."""
+    """Return the data set of a pack in which nothing is missing, or None."""
     try:
         lengths = json.loads((folder / "whole.json").read_text())
         if any((folder / name).stat().st_size != length for name, length in lengths.items()):

@@ -84,7 +84,7 @@ class Header:
 
 
 def header(source: Source) -> Header:
-    """The size of an image, without decoding it.
+    """Read the size of an image, without decoding it.
 
     Raises:
         Unreadable: it is no image, too small, or too large.
@@ -94,7 +94,7 @@ def header(source: Source) -> Header:
 
 
 def decode(source: Source, canvas: tuple[int, int], fit: str) -> tuple[np.ndarray, Header]:
-    """An image on its canvas, uint8 H×W×3 (borders black), and its header.
+    """Decode an image onto its canvas, uint8 H×W×3 (borders black); return it and its header.
 
     Raises:
         Unreadable: it is no image, too small, too large, broken, or cut short.
@@ -186,7 +186,7 @@ def read_header(image: Image.Image) -> Header:
 
 
 def _resampled(image: Image.Image, head: Header, where: Placement) -> Image.Image:
-    """The kept part of an image at its size on the canvas: resampled as stored, then turned upright."""
+    """Return the kept part of an image at its size on the canvas: resampled as stored, then turned upright."""
     box, (width, height) = _as_stored(where, head)
     stored = image.size
     image = _eight_bit(_decoded(image, (width, height), box))
@@ -204,7 +204,7 @@ def _resampled(image: Image.Image, head: Header, where: Placement) -> Image.Imag
 
 
 def _as_stored(where: Placement, head: Header) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
-    """The kept part before turning. It lies in the middle, so mirroring leaves it where it is."""
+    """Return the kept part before turning. It lies in the middle, so mirroring leaves it where it is."""
     if not head.turned:
         return where.box, (where.width, where.height)
     x1, y1, x2, y2 = where.box
@@ -212,7 +212,7 @@ def _as_stored(where: Placement, head: Header) -> tuple[tuple[float, float, floa
 
 
 def _decoded(image: Image.Image, size: tuple[int, int], box: tuple) -> Image.Image:
-    """Decode all pixels, of a JPEG no more than the target size needs."""
+    """Decode all pixels, of a JPEG at no more than the resolution that the target size needs."""
     if image.format in ("JPEG", "MPO"):
         across, down = image.width / (box[2] - box[0]), image.height / (box[3] - box[1])
         before = image.size
@@ -224,7 +224,7 @@ def _decoded(image: Image.Image, size: tuple[int, int], box: tuple) -> Image.Ima
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Eight bits a channel, grey or RGB, on white where it is transparent."""
+    """Convert to eight bits per channel, grey or RGB, on white where the image is transparent."""
     if image.mode.startswith("I") or image.mode == "F":
         return from_array(np.asarray(image))
     if image.mode in ("RGB", "L"):
@@ -239,7 +239,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def from_array(values: np.ndarray) -> Image.Image:
-    """An array H×W, H×W×1 or H×W×3 as an 8-bit image.
+    """Convert an array H×W, H×W×1 or H×W×3 to an 8-bit image.
 
     uint8 stays. Integers above 255 are 16-bit: divided by 257. Floats in [0, 1] are multiplied by 255, other
     floats are cut to 0 … 255.
@@ -249,7 +249,7 @@ def from_array(values: np.ndarray) -> Image.Image:
 
 
 def to_uint8(values: np.ndarray) -> np.ndarray:
-    """Pixel values as uint8, by the rule of `from_array`, for one image or a stack of them."""
+    """Convert pixel values to uint8, by the rule of `from_array`, for one image or a stack of them."""
     if values.dtype == np.uint8:
         return values
     if values.dtype == bool:
@@ -263,5 +263,5 @@ def to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 def workers_by_default() -> int:
-    """As many threads as this process may use cores."""
+    """Return the number of cores that this process may use, as the number of threads."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

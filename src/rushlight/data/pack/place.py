@@ -26,14 +26,14 @@ class Placement:
 
     @property
     def to_original(self) -> np.ndarray:
-        """The 2×3 matrix from canvas coordinates (x, y, 1), pixel centres at ½, to those of the image."""
+        """Return the 2×3 matrix from canvas coordinates (x, y, 1), pixel centres at ½, to those of the image."""
         x1, y1, x2, y2 = self.box
         across, down = (x2 - x1) / self.width, (y2 - y1) / self.height
         return np.array([[across, 0, x1 - self.left * across], [0, down, y1 - self.top * down]], dtype=np.float32)
 
 
 def place(height: int, width: int, canvas: tuple[int, int], fit: str) -> Placement:
-    """Where an image of this size lies on a canvas (height, width).
+    """Return where an image of this size lies on a canvas (height, width).
 
     Args:
         fit: `squash` stretches it over the whole canvas, `crop` keeps the middle at the canvas's aspect,

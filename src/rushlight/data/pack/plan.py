@@ -47,7 +47,7 @@ def canvas(size: Size, images: list[Source], workers: int) -> tuple[int, int]:
 
 
 def check(listing: Listing, workers: int) -> None:
-    """Check that every mask, and every size that a label file states, is its image's.
+    """Check that every mask, and every size in a label file, fits its image.
 
     Raises:
         UserError: one is not; the first is named.

@@ -10,7 +10,7 @@ from rushlight.data.pack.decode import Source, Unreadable, blamed_on_the_file, o
 
 
 def decode_mask(source: Source) -> np.ndarray:
-    """A mask's class of each pixel, uint8 H×W: a palette's indices, or a grey image's values.
+    """Decode a mask to the class of each pixel, uint8 H×W: a palette's indices, or a grey image's values.
 
     Raises:
         Unreadable: it cannot be read, or has colours that name no class.
@@ -29,7 +29,7 @@ def decode_mask(source: Source) -> np.ndarray:
 
 
 def decode_depth(source: Source) -> np.ndarray:
-    """A depth map as float32 H×W, in the unit of its file; NaN where nothing was measured.
+    """Decode a depth map to float32 H×W, in the unit of its file; NaN where nothing was measured.
 
     Read are 16-bit (or 8-bit) grey PNG and TIFF, in which 0 means that nothing was measured (as in KITTI's and NYU's
     files), NPY arrays, and EXR where the extra `depth` is installed (channel Z, Y, R, or the first one).
@@ -57,7 +57,7 @@ def decode_depth(source: Source) -> np.ndarray:
 
 
 def _exr(source: Source) -> np.ndarray:
-    """The channel Z of an EXR file, or its only one."""
+    """Read the channel Z of an EXR file, or its only one."""
     try:
         import OpenEXR
     except ImportError as error:

@@ -11,7 +11,7 @@ from rushlight.data.sources.listing import Shapes
 
 
 def shape_columns(shapes: list[Shapes | None], to_original: Tensor, canvas: tuple[int, int]) -> dict[str, Tensor]:
-    """Boxes and keypoints of all images in canvas pixels, padded to equal numbers.
+    """Return boxes and keypoints of all images in canvas pixels, padded to equal numbers.
 
     What lies outside the canvas (cropped away) gets visibility 0; boxes are cut at its edge.
     """

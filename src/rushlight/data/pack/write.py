@@ -51,7 +51,7 @@ def pack(
     cache: Cache = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """The listing's images and labels as a data set, from the cache if they are there.
+    """Return the listing's images and labels as a data set, from the cache if they are there.
 
     Args:
         size: side of the square canvas in pixels, or (height, width); by default chosen from the images.
@@ -78,7 +78,7 @@ def pack(
 
 @contextmanager
 def _quiet_decoders() -> Iterator[None]:
-    """Pillow's warnings about odd files are not the user's concern; all formats are loaded up front."""
+    """Silence Pillow's warnings about odd files, which do not concern the user, and load all image formats up front."""
     Image.init()
     with catch_warnings():
         simplefilter("ignore")
@@ -170,7 +170,7 @@ class _Job:
         return failures
 
     def _raster(self, name: str, source: Source | None, row: int, head: Header) -> list[Quarantined]:
-        """Lay a file of a value a pixel on its canvas; where there is none, or it cannot be read, it is unknown."""
+        """Place a file of one value per pixel on its canvas; unknown where the file is missing or cannot be read."""
         kind = KINDS[name]
         self.arrays[name][row] = kind.unknown
         if source is None or kind.decode is None:
@@ -209,7 +209,7 @@ class _Job:
         self.arrays[name][row, down, across] = part
 
     def _finish_masks(self, rows: np.ndarray) -> None:
-        """Masks of nothing but 0 and 255 mean background and foreground: 255 becomes class 1."""
+        """Turn 255 into class 1 in masks that hold only 0 and 255 (background and foreground)."""
         if self.listing.masks is None or not self.seen[255] or self.seen[1:255].any():
             return
         for row in rows:
@@ -224,7 +224,7 @@ class _Job:
         self.listing.notes["masks"] = "only 0 and 255 occur: 255 is read as class 1"
 
     def _compacted(self, name: str, rows: np.ndarray, folder: Path | None) -> Tensor:
-        """The column without the rows of files that failed, in the same place."""
+        """Return the column without the rows of files that failed, compacted in place."""
         array = self.arrays[name]
         if len(rows) < len(array):
             for start in range(0, len(rows), 256):  # rows[i] >= i: what is overwritten has moved already
@@ -268,7 +268,7 @@ class _Job:
 
 
 def _array(name: str, shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
-    """An array to fill; in a folder its whole length is claimed first, as a full disk would kill us later."""
+    """Return an array to fill; in a folder its disk space is reserved first, as a full disk would kill us later."""
     if folder is None:
         return np.empty(shape, dtype=_DTYPES[name])
     path = folder / "columns" / f"{name}.memmap"

@@ -30,7 +30,7 @@ def from_arrays(
     source: str = "memory",
     **columns: Any,
 ) -> Dataset:
-    """A data set in memory.
+    """Build a data set in memory.
 
     Args:
         images: N×H×W, N×H×W×3, N×3×H×W or with one channel; uint8, 16-bit integers, or floats in [0, 1].
@@ -100,7 +100,7 @@ def _add_labels(values: dict, meaning: dict, labels: Any, class_names: Sequence[
 
 
 def from_torch(dataset: Any, *, class_names: Sequence[str] = (), source: str = "memory", **settings: Any) -> Dataset:
-    """A data set from anything with a length whose items are an image or (image, label).
+    """Build a data set from any object with a length whose items are an image or (image, label).
 
     Images may be Pillow images, arrays H×W or H×W×3, or tensors 3×H×W, of any sizes. Labels may be numbers,
     or None or −1 where unknown. Settings are those of `rushlight.data.pack.write.pack`; nothing is cached unless
@@ -150,7 +150,7 @@ def _image_of(row: int, image: Any) -> Any:
 
 
 def from_memory(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset:
-    """What `load` does with an object: arrays, a pair (images, labels), or a torch Dataset.
+    """Return what `load` makes of an object: arrays, a pair (images, labels), or a torch Dataset.
 
     Raises:
         UserError: it is none of these.
@@ -175,7 +175,7 @@ KEPT = ("class", "tags", "domain", "study", "magnification", "group", "fold", "n
 
 
 def resized(data: Dataset, settings: dict[str, Any]) -> Dataset:
-    """A data set from memory at the size that the settings ask for, if they do; its columns are not geometric."""
+    """Return a data set from memory at the size of the settings, if they have one; its columns are not geometric."""
     if settings.get("size") is None:
         return data
     packed = from_torch(_Rows(data["image"].permute(0, 2, 3, 1).numpy()), **settings)

@@ -23,7 +23,7 @@ _CROWD = 254
 
 
 def join_coco(listing: Listing, file: Path) -> Listing:
-    """The listing with the boxes, masks and keypoints of a COCO file.
+    """Return the listing with the boxes, masks and keypoints of a COCO file.
 
     Raises:
         UserError: it is no COCO file, names missing files or unknown ids, or an annotation cannot be used.
@@ -68,7 +68,7 @@ def _read(file: Path) -> dict[str, list[dict]]:
 
 
 def _skeleton(file: Path, category: dict, joints: int) -> tuple[tuple[int, int], ...]:
-    """The joints, from 0, between which a category's lines are (COCO counts from 1)."""
+    """Return the pairs of joints, from 0, that a category's lines connect (COCO counts from 1)."""
     lines = category.get("skeleton") or ()
     numbers = range(1, joints + 1)
     for line in lines:
@@ -135,7 +135,7 @@ def _keypoints(file: Path, index: int, annotation: dict) -> np.ndarray | None:
 
 
 def _stacked(points: list[np.ndarray | None]) -> np.ndarray | None:
-    """M×K×3, objects without keypoints as invisible ones."""
+    """Return keypoints as M×K×3, with objects without keypoints as invisible ones."""
     joints = max((len(entry) for entry in points if entry is not None), default=0)
     if not joints:
         return None
@@ -147,7 +147,7 @@ def _stacked(points: list[np.ndarray | None]) -> np.ndarray | None:
 
 
 def paint(shapes: Shapes, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The class of each pixel (uint8; 0 background, 255 crowd) and the object it belongs to (int16; from 1).
+    """Return the class of each pixel (uint8; 0 background, 255 crowd) and the object it belongs to (int16; from 1).
 
     Raises:
         ValueError: a region is not of the image's size, or cannot be read.
@@ -165,7 +165,7 @@ def paint(shapes: Shapes, height: int, width: int) -> tuple[np.ndarray, np.ndarr
 
 
 def region_mask(region: Any, height: int, width: int) -> np.ndarray:
-    """A COCO region as booleans H×W: polygons, or run lengths plain or packed.
+    """Return a COCO region as booleans H×W: polygons, or run lengths, plain or packed.
 
     Raises:
         ValueError: run lengths that do not fill exactly the image, or polygons of no numbers.
@@ -188,7 +188,8 @@ def region_mask(region: Any, height: int, width: int) -> np.ndarray:
 
 
 def _unpacked(counts: str | bytes) -> np.ndarray:
-    """COCO's packed run lengths: five bits a character, lowest first; later ones less the one two before."""
+    """Decode COCO's packed run lengths: five bits per character, lowest first; from the fourth on, each is stored as
+    its difference from the length two before."""
     data = counts.encode() if isinstance(counts, str) else counts
     lengths: list[int] = []
     value = shift = 0

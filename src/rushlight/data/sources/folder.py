@@ -30,7 +30,7 @@ LABEL_FILES = ("labels", "metadata", "annotations", "classes", "tags")
 
 
 def listing(path: Path, labels: Any, masks: Any = None, depth: Any = None, group: str | None = None) -> Listing:
-    """Return what there is below a folder, before any image is decoded.
+    """Return the files below a folder as a listing, before any image is decoded.
 
     Args:
         labels, masks, depth, group: as for `rushlight.data.sources.read.load`.
@@ -65,7 +65,7 @@ def listing(path: Path, labels: Any, masks: Any = None, depth: Any = None, group
 
 
 def _single(path: Path, labels: Any) -> Listing:
-    """One image, for predictions; any other file is explained."""
+    """Return a listing of one image, for predictions; any other file is refused with an explanation."""
     if path.suffix.lower() in ARCHIVES:
         raise UserError(f"'{path}' is an archive: extract it, and name the folder")
     if is_table(path) or path.suffix.lower() == ".json":
@@ -81,7 +81,7 @@ def _single(path: Path, labels: Any) -> Listing:
 
 
 def _label_file(path: Path, names: list[str]) -> Path | None:
-    """The label file that lies on top of the folder, if there is no doubt which."""
+    """Return the label file at the top of the folder, if only one comes into question."""
     files = [entry for entry in sorted(path.iterdir()) if entry.is_file() and not entry.name.startswith(".")]
     tables = [file for file in files if is_table(file) or _is_coco(file)]
     named = [file for file in tables if file.stem.lower() in LABEL_FILES]
@@ -104,7 +104,7 @@ def _is_coco(file: Path) -> bool:
 
 
 def _folds(listing: Listing) -> list[list[str]]:
-    """The folders of each image, without those that only wrap it or name its fold; fills `fold`."""
+    """Return the folders of each image, without those that only wrap it or name its fold; fill the column `fold`."""
     folders = [name.split("/")[:-1] for name in listing.names]
     folders = _unwrapped(folders)
     tops = {parts[0].lower() for parts in folders if parts}
@@ -119,7 +119,7 @@ def _folds(listing: Listing) -> list[list[str]]:
 
 
 def _unwrapped(folders: list[list[str]]) -> list[list[str]]:
-    """Folders without one that holds everything, such as `images` or what an archive was packed in."""
+    """Return the folders without one that holds everything, such as `images` or the folder of an archive."""
     while folders and all(folders) and len({parts[0] for parts in folders}) == 1 and any(len(p) > 1 for p in folders):
         folders = [parts[1:] for parts in folders]
     wraps = folders and all(folders) and {parts[0].lower() for parts in folders} <= set(IMAGE_FOLDERS)
@@ -127,7 +127,7 @@ def _unwrapped(folders: list[list[str]]) -> list[list[str]]:
 
 
 def _classes_of_folders(listing: Listing, folders: list[list[str]]) -> None:
-    """The first folder of an image is its class, if there are such folders."""
+    """Set an image's class from its first folder, if there are such folders."""
     tops = [parts[0] if parts and parts[0].lower() not in UNLABELLED else "" for parts in folders]
     names = tuple(sorted(set(tops) - {""}, key=natural))
     if not names:

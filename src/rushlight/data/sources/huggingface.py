@@ -15,14 +15,14 @@ from rushlight.data.sources.listing import Listing
 
 
 def is_saved(folder: Path) -> bool:
-    """Is it a folder that `datasets` saved?"""
+    """Return whether a folder was saved by `datasets`."""
     return (folder / "dataset_dict.json").is_file() or (
         (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
     )
 
 
 def listing(name: str) -> Listing:
-    """A Hugging Face data set, `hf:NAME`, `hf:NAME:SPLIT` or a saved folder, as a listing.
+    """Return a Hugging Face data set, `hf:NAME`, `hf:NAME:SPLIT` or a saved folder, as a listing.
 
     Raises:
         UserError: `datasets` is missing, or the data set cannot be read or has no images.
@@ -44,7 +44,7 @@ def listing(name: str) -> Listing:
 
 
 def listing_of(splits: dict[str, Any], source: str) -> Listing:
-    """Rows of all splits in order; `train` and `test` (or `validation`) are folds."""
+    """Return the rows of all splits in order; `train` and `test` (or `validation`) are folds."""
     import datasets
 
     result = Listing(source, [], [])

@@ -51,7 +51,7 @@ _ONE, _ZERO = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False
 
 
 def join(listing: Listing, table: Table, group: str | None = None) -> Listing:
-    """The listing with the table's labels; images that it does not name are unlabelled.
+    """Return the listing with the table's labels; images that it does not name are unlabelled.
 
     Args:
         group: the column whose rows stay together; by default one that is called so (`patient`, `slide`, …).
@@ -97,7 +97,7 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def lookup(listing: Listing) -> Callable[[str], int | None]:
-    """A function from a cell to a row of the listing: by path, else by a name that occurs once."""
+    """Return a function from a cell to a row of the listing: by path, else by a name that occurs once."""
     exact = {name: row for row, name in enumerate(listing.names)}
     loose: dict[str, int | None] = {}
     for name, row in exact.items():
@@ -117,7 +117,7 @@ def lookup(listing: Listing) -> Callable[[str], int | None]:
 
 
 def _rows_of_images(listing: Listing, table: Table, image: int) -> list[int]:
-    """The listing's row of each row of the table; −1 for a file that is there, but cannot be used."""
+    """Return the listing's row of each row of the table; −1 for a file that exists but cannot be used."""
     find, refused = lookup(listing), {entry.name for entry in listing.quarantined}
     found: list[int] = []
     missing: list[tuple[int, str]] = []
@@ -143,7 +143,7 @@ def _missing(listing: Listing, table: Table, missing: list[tuple[int, str]], col
 
 
 def _one_row_an_image(listing: Listing, table: Table, rows: list[int], image: int) -> tuple[Table, list[int]]:
-    """Rows for the same image become one if no cell contradicts; blanks give way to what is known."""
+    """Join rows of the same image into one if no cells contradict each other; blanks give way to known values."""
     at: dict[int, int] = {}
     kept: list[int] = []
     merged = 0
@@ -186,7 +186,7 @@ def _merge(
 
 
 def _telling(table: Table, image: int) -> set[int]:
-    """The columns in which two rows of one image may not differ: labels and licences; several captions are no error."""
+    """Return the columns in which rows of one image may not differ: labels and licences; several captions may."""
     known = (CLASS, TAGS, EITHER, FOLD, DOMAIN, KINDS["group"].headings, *ORIGIN.values(), TEXTS["licence"])
     found = {table.find(names) for names in known} - {None, image}
     labels = {table.find(names) for names in (CLASS, TAGS, EITHER)} - {None}
@@ -196,7 +196,7 @@ def _telling(table: Table, image: int) -> set[int]:
 
 
 def natural(name: str) -> list[Any]:
-    """A key that sorts numbers by value: class 2 before class 10."""
+    """Return a sort key that orders numbers by value: class 2 before class 10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -213,7 +213,7 @@ def _scatter(listing: Listing, rows: list[int], values: list[int], start: int = 
 
 
 def _either(table: Table, names: Sequence[str], bars: bool) -> int | None:
-    """The column of one of these names, or a column `labels` with (without) bars."""
+    """Return the column of one of these names, or a column `labels` with (without) bars."""
     index = table.find(names)
     if index is None:
         index = table.find(EITHER)
@@ -233,7 +233,7 @@ def _class(listing: Listing, table: Table, rows: list[int]) -> set[int]:
 
 
 def parse_tags(cell: str) -> list[str] | None:
-    """The tags of a cell, in order, each once; None where nothing is known; empty for a lone `|`."""
+    """Return the tags of a cell, in order, each once; None where nothing is known; empty for a lone `|`."""
     if not cell.strip():
         return None
     return list(dict.fromkeys(tag.strip() for tag in cell.split("|") if tag.strip()))
@@ -258,7 +258,7 @@ def _tag_list(listing: Listing, table: Table, rows: list[int]) -> set[int]:
 
 
 def _tag_columns(listing: Listing, table: Table, rows: list[int], used: set[int]) -> set[int]:
-    """One column a tag. A column in which neither 1 nor 0 occurs is none, unless it is all blank."""
+    """Read one column per tag. A column without any 1 or 0 is not a tag, unless it is all blank."""
     columns = {i: table.column(i) for i in range(len(table.header)) if i not in used and table.header[i]}
     tags = {i: cells for i, cells in columns.items() if not any(cells) or (_ONE | _ZERO) & set(cells)}
     if not any(any(cells) for cells in tags.values()):
@@ -314,7 +314,7 @@ def _domain(listing: Listing, table: Table, rows: list[int]) -> set[int]:
 
 
 def _origin(listing: Listing, table: Table, rows: list[int]) -> set[int]:
-    """Study and magnification, numbered in the natural order of what is written (5x, 10x, 20x)."""
+    """Read study and magnification, numbered in natural order of their text (5x, 10x, 20x)."""
     used = set()
     for name, headings in ORIGIN.items():
         index = table.find(headings)
@@ -325,7 +325,7 @@ def _origin(listing: Listing, table: Table, rows: list[int]) -> set[int]:
 
 
 def _group(listing: Listing, table: Table, rows: list[int], name: str | None) -> set[int]:
-    """What belongs together: by the column that was named, or by one whose heading says so."""
+    """Read the groups that belong together: from the named column, or from one with a heading for groups."""
     if name == NO_GROUP:
         return set()
     index = table.find([name.lower()]) if name is not None else table.find(KINDS["group"].headings)
@@ -342,7 +342,7 @@ def _group(listing: Listing, table: Table, rows: list[int], name: str | None) ->
 
 
 def _texts(listing: Listing, table: Table, rows: list[int]) -> set[int]:
-    """Captions, licences and creators, as they are written."""
+    """Read captions, licences and creators, as written."""
     used = set()
     for name, headings in TEXTS.items():
         index = table.find(headings)

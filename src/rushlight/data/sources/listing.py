@@ -97,7 +97,7 @@ class Listing:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def digest(self, **settings: Any) -> str:
-        """A key for the packed result: the listing's content, the labels' content, and the settings."""
+        """Return a key for the packed result: the listing's content, the labels' content, and the settings."""
         digest = hashlib.sha256(json.dumps([self.names, self.stamp, self.meaning, settings], default=str).encode())
         for name, values in sorted(self.labels.items()):
             digest.update(name.encode())
@@ -106,7 +106,7 @@ class Listing:
 
 
 def resolve(path: str | os.PathLike[str], what: str) -> Path:
-    """A path that exists.
+    """Return a path that exists.
 
     Raises:
         UserError: there is nothing there; the nearest name beside it is suggested.
@@ -125,7 +125,7 @@ def resolve(path: str | os.PathLike[str], what: str) -> Path:
 
 
 def walk(root: Path, endings: frozenset[str] = IMAGES) -> tuple[list[str], list[Quarantined], list[Any]]:
-    """Return the files of some endings below a folder: sorted names relative to it, those refused, sizes and times."""
+    """Return the files with some endings below a folder: sorted relative names, those refused, sizes and times."""
     found: list[tuple[str, int, int]] = []
     refused: list[Quarantined] = []
     inside = root.resolve()
@@ -153,7 +153,7 @@ def _refused(path: Path, root: Path, reason: str) -> Quarantined:
 
 
 def printable(name: str) -> str:
-    """A file's name that can be encoded, whatever bytes it is made of."""
+    """Return a file's name that can be encoded, whatever bytes it is made of."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

@@ -19,7 +19,7 @@ DEPTHS = frozenset([".png", ".tif", ".tiff", ".npy", ".exr"])
 
 
 def split_off_masks(listing: Listing, root: Path, folder: Any) -> None:
-    """Masks leave the list of images and go beside the image they belong to."""
+    """Move masks from the list of images to the image that each belongs to."""
     found = _masks_in(listing, root, folder)
     if not found:
         return
@@ -100,7 +100,7 @@ def _parallel(
     what: str = "mask",
     endings: frozenset[str] = IMAGES,
 ) -> dict[str, Path]:
-    """Masks of a folder by the path of their image below its own, else by a stem that occurs once."""
+    """Return masks of a folder by the path of their image below its own folder, else by a stem that occurs once."""
     names, refused, _ = walk(folder, endings)
     listing.quarantined += [entry for entry in refused if entry not in listing.quarantined]
     by_stem = {_mask_stem(name): folder / name for name in names}

@@ -17,7 +17,7 @@ from rushlight.data.pack.decode import Unreadable, decode, header
 
 
 def folder(data: Dataset) -> Path | None:
-    """The folder that a data set was read from, or None where there is none (any more)."""
+    """Return the folder that a data set was read from, or None where there is none (any more)."""
     try:
         path = Path(data.info.source).expanduser()
         return path if "name" in data and path.is_dir() else None
@@ -26,7 +26,7 @@ def folder(data: Dataset) -> Path | None:
 
 
 def file(root: Path, name: str) -> Path | None:
-    """The file of this name below a folder; None where there is none, or it lies outside."""
+    """Return the file of this name below a folder; None where there is none, or it lies outside."""
     try:
         path = (root / name).resolve()
         return path if path.is_relative_to(root.resolve()) and path.is_file() else None
@@ -37,7 +37,8 @@ def file(root: Path, name: str) -> Path | None:
 def pixels(
     data: Dataset, rows: Int[Tensor, "n"], longest: int | None, batch: int = 16
 ) -> Iterator[list[UInt8[Tensor, "3 _ _"]]]:
-    """The images of some rows, batch by batch: from their files, at their own shape and at most so many pixels long.
+    """Yield the images of some rows, batch by batch: from their files, in their own shape, the longer side at most
+    `longest`.
 
     Where there is no file, or `longest` is None, the packed image.
     """

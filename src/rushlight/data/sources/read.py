@@ -48,7 +48,7 @@ def load(
     fit: str = "squash",
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Read images and whatever labels exist, decode them once, and give them as a data set.
+    """Read images and whatever labels exist, decode them once, and return them as a data set.
 
     Args:
         source: see the table of this module.
@@ -91,7 +91,7 @@ def load(
 
 
 def _noted(data: Dataset, source: Any, **asked: Any) -> Dataset:
-    """The data with what was asked for, where a source and settings in words give the same again.
+    """Return the data with a note of the request, where a source and settings in words give the same data again.
 
     Files are noted with the size that was chosen for them: another job may choose another.
     """
@@ -105,7 +105,7 @@ def _noted(data: Dataset, source: Any, **asked: Any) -> Dataset:
 
 
 def _whole(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset | None:
-    """A data set that brings all that is known of it; None for a folder of files."""
+    """Return a data set whose source brings all labels itself; None for a folder of files."""
     if isinstance(source, Dataset):
         return source
     if not isinstance(source, (str, os.PathLike)):
@@ -118,7 +118,7 @@ def _whole(source: Any, labels: Any, settings: dict[str, Any]) -> Dataset | None
 
 
 def _grouped(data: Dataset, group: str | None) -> Dataset:
-    """A data set whose rows stay together by one of its columns."""
+    """Return a data set whose rows stay together by one of its columns."""
     if group is None or group == "group":
         return data
     if group == NO_GROUP:
@@ -129,7 +129,7 @@ def _grouped(data: Dataset, group: str | None) -> Dataset:
 
 
 def _by_name(name: str, labels: Any, settings: dict[str, Any]) -> Dataset | None:
-    """A data set that is known by its name, or None. A folder of that name wins, unless it is `fashion`."""
+    """Return a data set that is known by its name, or None. A folder of that name wins, unless it is `fashion`."""
     if name == "fashion":
         from rushlight.data.synthetic import fashion
 

@@ -26,7 +26,7 @@ class Table:
     numbers: list[int]
 
     def find(self, names: Sequence[str]) -> int | None:
-        """The first of these columns that is there, whatever its case."""
+        """Return the first of these columns that exists, whatever its case."""
         lower = [cell.strip().lower() for cell in self.header]
         return next((lower.index(name) for name in names if name in lower), None)
 
@@ -35,7 +35,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """A CSV or Parquet file as text.
+    """Read a CSV or Parquet file as text.
 
     Raises:
         UserError: it is neither, has no fixed number of cells a row, or holds one column only.
@@ -51,7 +51,7 @@ def read_table(path: Path) -> Table:
 
 
 def refuse_binary(path: Path, data: bytes) -> None:
-    """Say what a label file is that is no text.
+    """Raise an error that says what a label file is if it is no text.
 
     Raises:
         UserError: a pickle (never loaded), an archive, an array, or other binary data.
@@ -112,7 +112,7 @@ def _table(path: Path, header: list[str], rows: list, numbers: list[int], delimi
 
 
 def _delimiter(path: Path, text: str) -> str:
-    """What separates the cells of the header; if the header has one cell, the rows must have one too."""
+    """Return what separates the cells of the header; if the header has one cell, the rows must have one too."""
     head = text.lstrip("\r\n").split("\n", 1)[0]
     counts = {mark: len(next(csv.reader([head], delimiter=mark), [])) for mark in _DELIMITERS}
     best = max(counts, key=lambda mark: counts[mark])
@@ -138,7 +138,7 @@ def _parquet(path: Path) -> Table:
 
 
 def _cell(value: Any) -> str:
-    """A Parquet value as the text it would have in a CSV file."""
+    """Return a Parquet value as the text it would have in a CSV file."""
     if value is None or value != value:
         return ""
     if isinstance(value, bool):

@@ -25,7 +25,7 @@ NAMES = {
 
 
 def load(name: str, settings: dict[str, Any]) -> Dataset:
-    """One of torchvision's data sets, downloaded by its ordinary loader if it is not there yet.
+    """Return one of torchvision's data sets, downloaded by its ordinary loader if it is not there yet.
 
     Raises:
         UserError: it can be neither found nor downloaded.

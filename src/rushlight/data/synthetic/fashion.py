@@ -25,7 +25,7 @@ N_TRAIN, N_TEST, SIDE = 12_000, 2_000, 28
 
 
 def load() -> Dataset:
-    """The embedded photos.
+    """Return the embedded photos.
 
     Returns:
         14,000 rows: `image` (uint8, 3×28×28, grey repeated, background 0), `class` (0 … 9, all known) and
@@ -40,7 +40,7 @@ def load() -> Dataset:
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """Grey images (14,000×28×28) and labels (14,000), both uint8, training rows first."""
+    """Return grey images (14,000×28×28) and labels (14,000), both uint8, training rows first."""
     raw = np.frombuffer(
         lzma.decompress(files("rushlight.data.synthetic").joinpath("fashion.xz").read_bytes()), np.uint8
     )

@@ -44,7 +44,7 @@ def clouds(
 
 
 def _surface(solid: str, count: int, generator: torch.Generator) -> Float[Tensor, "count 3"]:
-    """Points on a solid's surface."""
+    """Draw points on a solid's surface."""
     if solid == "sphere":
         directions = torch.randn(count, 3, generator=generator)
         return directions / directions.norm(dim=1, keepdim=True)

@@ -34,7 +34,7 @@ class Stain:
 
 
 def stain(lab: int) -> Stain:
-    """The stain of a laboratory, the same always."""
+    """Return the stain of a laboratory, always the same."""
     generator = torch.Generator().manual_seed(1000 + lab)
     noise = torch.randn(2, 3, generator=generator)
     vectors = F.normalize((torch.stack([_HEMATOXYLIN, _EOSIN]) + 0.14 * noise).clamp(min=0.02), dim=1)
@@ -42,7 +42,7 @@ def stain(lab: int) -> Stain:
 
 
 def compose(n: int, *, size: int = 32, labs: tuple[int, ...] = (0,), magnification: int = 20, seed: int = 0) -> Dataset:
-    """Patches with `class` (kind of tissue) and `domain` (laboratory).
+    """Return patches with `class` (kind of tissue) and `domain` (laboratory).
 
     Args:
         labs: laboratories, drawn evenly, from 0 to 4.
@@ -67,8 +67,8 @@ def compose(n: int, *, size: int = 32, labs: tuple[int, ...] = (0,), magnificati
 def slides(
     count: int, *, patches: int = 40, share: float = 0.15, labs: tuple[int, ...] = (0,), size: int = 32, seed: int = 0
 ) -> Dataset:
-    """Whole slides as bags of patches: `domain` is the slide, `class` the slide's label on each of its patches: 1 if a
-    share of its patches is tumour, which no patch says; laboratories differ by slide."""
+    """Return whole slides as bags of patches: `domain` is the slide, `class` the slide's label on each of its patches:
+    1 if a share of its patches is tumour (no patch is labelled as such); laboratories differ by slide."""
     generator = torch.Generator().manual_seed(seed)
     label = torch.randint(2, (count,), generator=generator)
     lab = torch.tensor(labs)[torch.randint(len(labs), (count,), generator=generator)]
@@ -89,7 +89,7 @@ def slides(
 def concentrations(
     kind: Int[Tensor, "n"], size: int, far: float, generator: torch.Generator
 ) -> Float[Tensor, "n 2 size size"]:
-    """Of hematoxylin and eosin, for each kind of tissue; `far`: how many times the field's side is enlarged."""
+    """Draw concentrations of hematoxylin and eosin for each kind of tissue; `far` is the factor on the field's side."""
     n, table = len(kind), _NUCLEI[kind]
     wanted = (table[:, 0] * (size / 32) ** 2 * far**2).clamp(max=MOST)
     count = torch.poisson(wanted, generator=generator).clamp(1, MOST)
@@ -129,12 +129,12 @@ def _patches(kind: Tensor, lab: Tensor, size: int, far: float, generator: torch.
 
 
 def tissue(image: UInt8[Tensor, "*n 3 height width"], *, density: float = 0.15) -> Bool[Tensor, "*n height width"]:
-    """Where a slide shows tissue: its mean optical density lies above that of glass."""
+    """Return where a slide shows tissue: its mean optical density lies above that of glass."""
     return -(image.float().clamp(min=1) / 255).log().mean(-3) > density
 
 
 def tissue_share(images: UInt8[Tensor, "n 3 height width"] | Reader, *, side: int = 32) -> Float[Tensor, "n"]:
-    """The share of each patch that shows tissue, by a grid of at least side × side of its pixels."""
+    """Return the share of each patch that shows tissue, by a grid of at least side × side of its pixels."""
     step = max(min(images.shape[-2:]) // side, 1)
     return torch.cat([tissue(part[..., ::step, ::step]).float().mean((1, 2)) for part in images.split(CHUNK)])
 
@@ -142,7 +142,7 @@ def tissue_share(images: UInt8[Tensor, "n 3 height width"] | Reader, *, side: in
 def tiles(
     image: UInt8[Tensor, "3 height width"], *, size: int, least: float = 0.5, step: int | None = None
 ) -> tuple[UInt8[Tensor, "n 3 size size"], Int[Tensor, "n 2"]]:
-    """The patches of a large image of which at least a share is tissue, and their upper left corners (y, x)."""
+    """Return the patches of a large image with at least a share of tissue, and their upper left corners (y, x)."""
     step = step or size
     cut = image.unfold(1, size, step).unfold(2, size, step)
     rows, columns = cut.shape[1:3]
@@ -155,7 +155,7 @@ def tiles(
 def sampled(
     images: dict[str, UInt8[Tensor, "3 height width"]], *, size: int, patches: int, seed: int = 0, least: float = 0.5
 ) -> Dataset:
-    """Patches drawn evenly over slides, so that none dominates: `domain` is the slide, `name` says slide and corner.
+    """Draw patches evenly over slides, so that none dominates: `domain` is the slide, `name` gives slide and corner.
 
     Raises:
         ValueError: no slide shows enough tissue for a patch.

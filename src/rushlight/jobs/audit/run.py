@@ -122,7 +122,7 @@ def _command(data: Dataset, place: str, seed: int, device: str, attack_images: i
 
 
 def _each(plan: Plan, on_progress: Callable[[Progress], None] | None) -> Iterator[tuple[str, list[Findings], str]]:
-    """Run each judge: its name, what it found, and why it does not fit where it does not."""
+    """Run each judge; yield its name, its findings, and why it does not fit where it does not."""
     for i, (name, judge) in enumerate(plan.items()):
         if on_progress is not None:
             on_progress(Progress(name, i / len(plan)))
@@ -151,10 +151,10 @@ def _answers(model: Model, data: Dataset, rows: Tensor, task: Task, seed: int) -
 
 
 def _check(model: Model, data: Dataset, task: Task) -> None:
-    """Labels that are no output of the model.
+    """Check that every label is an output of the model.
 
     Raises:
-        UserError: there are some.
+        UserError: a label is none.
     """
     wanted = task.presence(data).any(0).nonzero()
     largest = int(wanted.max()) if len(wanted) else 0
@@ -211,7 +211,7 @@ def _audits(card: Card) -> bool:
 def _from_catalogue(
     card: Card, arguments: dict[str, Any], model: Model, data: Dataset, rows: Tensor, ctx: RunContext
 ) -> Callable[[], list[Findings]]:
-    """A judge of the catalogue: if it needs labels it gets the rows that are judged, else every image."""
+    """Return a function that runs a judge of the catalogue: on the judged rows if it needs labels, else on all."""
 
     def run() -> list[Findings]:
         needs_labels = any(need.known != "present" for need in card.needs.columns)
@@ -228,7 +228,7 @@ def _from_catalogue(
 
 
 def _judged(data: Dataset, task: Task | None) -> tuple[Tensor, tuple[str, ...]]:
-    """The rows on which whatever needs labels is measured, and a sentence about them."""
+    """Return the rows on which measures that need labels are taken, and a sentence about them."""
     known = data.known(task.column) if task else torch.zeros(len(data), dtype=torch.bool)
     test = known & (data["fold"] == TEST) if "fold" in data else torch.zeros_like(known)
     if test.any():
@@ -243,7 +243,7 @@ def _judged(data: Dataset, task: Task | None) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def _aligned(data: Dataset, model: Model, task: Task | None) -> tuple[Dataset, tuple[str, ...]]:
-    """The data with its labels in the model's numbers, and sentences about what did not match."""
+    """Return the data with its labels in the model's numbers, and sentences about what did not match."""
     data, notes = task.align(data, model.info) if task is not None else (data, ())
     if (data.height, data.width) != tuple(model.info.image_size):
         height, width = model.info.image_size

@@ -21,7 +21,7 @@ class Catalogue(Shown):
     cards: tuple[Card, ...]
 
     def rows(self) -> list[dict[str, str]]:
-        """Return what each card says, a row a method."""
+        """Return what each card says, one row per method."""
         return [
             {
                 "id": card.id,

@@ -24,7 +24,7 @@ PASSES, LABELS, IMAGES = 40e3, 2000, 8000
 
 
 def pretrained(recipe: str, encoder: str, seed: int, passes: float = PASSES) -> tuple[Model, Model]:
-    """(the initial model, the pretrained one)."""
+    """Return (the initial model, the pretrained one)."""
     data = fashion.load().fold(TRAIN).select(torch.arange(IMAGES)).without("class")
     start = Model(encoders.create(encoder, image_size=28, seed=seed))
     ctx = RunContext(seed=seed, task=None, budget=Budget(passes=passes), precision=hardware.precision("cpu"))
@@ -32,7 +32,7 @@ def pretrained(recipe: str, encoder: str, seed: int, passes: float = PASSES) -> 
 
 
 def judged(model: Model) -> dict[str, float]:
-    """Accuracy (0 … 100) of a linear probe and of nearest neighbours on frozen features."""
+    """Return the accuracy (0 … 100) of a linear probe and of nearest neighbours on frozen features."""
     photos = fashion.load()
     train, test = photos.fold(TRAIN).select(torch.arange(LABELS)), photos.fold(TEST)
     seen, asked = (pooled(model, data) for data in (train, test))
@@ -44,7 +44,7 @@ def judged(model: Model) -> dict[str, float]:
 
 
 def member(name: str, headline: str, *, recipe: str | None = None, encoder: str = "conv16", note: str = "") -> Claim:
-    """The claim of one member: its features beat those of the encoder it started from."""
+    """Return the claim of one member: its features beat those of the encoder it started from."""
     recipe = recipe or name
 
     def run(seed: int) -> dict[str, float]:

@@ -17,7 +17,7 @@ class Ledger(Shown):
     entries: dict[str, dict[str, Any]]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a claim: its deciding effect with its interval, and the verdict."""
+        """Return one row per claim: its deciding effect with its interval, and the verdict."""
         return [_row(name, entry) for name, entry in self.entries.items()]
 
     def to_pandas(self) -> Any:

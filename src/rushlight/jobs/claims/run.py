@@ -86,19 +86,19 @@ class Measured:
 
 
 def folder() -> Path:
-    """Where the claims are: in the checkout, or in the installed package."""
+    """Return the folder of the claims: in the checkout, or in the installed package."""
     packaged = Path(__file__).parents[2] / "claims"
     return packaged if packaged.is_dir() else Path(__file__).parents[4] / "claims"
 
 
 def files() -> dict[str, Path]:
-    """Every claim's file by its system's id."""
+    """Return every claim's file by its system's id."""
     found = sorted(folder().glob("*/*.py"))
     return {path.stem.replace("_", "-"): path for path in found if not path.name.startswith("_")}
 
 
 def load(name: str) -> Claim:
-    """The claim of a system.
+    """Return the claim of a system.
 
     Raises:
         UserError: there is none (the nearest is suggested).
@@ -115,7 +115,7 @@ def load(name: str) -> Claim:
 
 
 def measure(claim: Claim, outcomes: list[dict[str, float]]) -> list[Measured]:
-    """Each effect's mean, interval and verdict from the seeds' outcomes."""
+    """Return each effect's mean, interval and verdict from the seeds' outcomes."""
     return [_measure(effect, [float(outcome[effect.name]) for outcome in outcomes]) for effect in claim.effects]
 
 
@@ -130,7 +130,7 @@ def _measure(effect: Effect, values: list[float]) -> Measured:
 def run(
     name: str, *, workers: int | None = None, on_seed: Callable[[int, dict[str, float]], None] | None = None
 ) -> dict[str, Any]:
-    """Run a claim over all its seeds, write its entry into the ledger, and give the entry.
+    """Run a claim over all its seeds, write its entry into the ledger, and return the entry.
 
     Seeds that a killed run had finished are not run again.
     """
@@ -160,7 +160,7 @@ def _outcomes(name: str, seeds: int, workers: int) -> Iterator[tuple[int, dict[s
 
 
 def run_seed(name: str, seed: int) -> tuple[int, dict[str, float]]:
-    """One seed of a claim, kept until the whole claim has run."""
+    """Run one seed of a claim; its outcome is kept until the whole claim has run."""
     from rushlight.core.files import write_whole
 
     started = time.monotonic()
@@ -171,7 +171,7 @@ def run_seed(name: str, seed: int) -> tuple[int, dict[str, float]]:
 
 
 def _kept(name: str, seed: int) -> Path:
-    """A finished seed's file; it holds for one version of the claim's file and of this package's code."""
+    """Return a finished seed's file; it is valid for one version of the claim's file and of this package's code."""
     import hashlib
 
     import platformdirs
@@ -236,7 +236,7 @@ def judge_again(name: str) -> dict[str, Any]:
 
 
 def ledger() -> dict[str, dict[str, Any]]:
-    """Every entry of the ledger by the system's id."""
+    """Return every entry of the ledger by the system's id."""
     path = folder() / "ledger.json"
     return json.loads(path.read_text()) if path.exists() else {}
 

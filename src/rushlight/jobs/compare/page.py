@@ -18,7 +18,7 @@ from rushlight.run.trial import machine
 
 
 def comparison_report(board: Board) -> Report:
-    """The report of a finished comparison."""
+    """Return the report of a finished comparison."""
     return Report(
         title=f"Comparison on {plots.shorten(board.data.info.source, 60)}",
         verdict=board.verdict_with({name: _unbroken(name) for name in (*board.ranking.names, *board.unranked)}),
@@ -51,7 +51,7 @@ def _about(board: Board) -> str:
 
 
 def _judged(board: Board) -> int:
-    """How many test images have a known label."""
+    """Return how many test images have a known label."""
     return int(board.data.fold(TEST).known(tasks.find(board.task).column).sum())
 
 
@@ -179,7 +179,7 @@ def _which_model(board: Board) -> str:
 
 
 def _mistakes(board: Board) -> list[Block]:
-    """What the task finds in the scores of the model to ship, on the test images whose label is known."""
+    """Return the task's findings on the scores of the model to ship, on the test images with a known label."""
     task, test = tasks.find(board.task), board.data.fold(TEST)
     rows = test.known(task.column).nonzero()[:, 0]
     parts = board.best_trial().parts
@@ -250,12 +250,12 @@ def _repeat(board: Board) -> list[Block]:
 
 
 def _signed(x: float) -> str:
-    """Points, with a sign."""
+    """Return points, with a sign."""
     return f"{100 * x:+.1f}".replace("-", "−")
 
 
 def _unbroken(name: str) -> str:
-    """A recipe's name that stays on one line where it can."""
+    """Return a recipe's name without line breaks, as far as possible."""
     return name.replace(" > ", "\u00a0>\u00a0").replace("-", "\u2011") if len(name) < 32 else name
 
 

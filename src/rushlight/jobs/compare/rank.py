@@ -23,7 +23,7 @@ def reference() -> str | None:
 
 
 def rank(results: Sequence[Result], task: str, reference: str | None = None) -> stats.Ranking:
-    """Rank recipes over the seeds that all of those have finished that did not fail.
+    """Rank recipes over the seeds that every recipe without a failure has finished.
 
     A recipe that failed on a seed is left out, so that its seed is kept for the others; only where every recipe
     failed somewhere are they ranked over the seeds that remain to all.

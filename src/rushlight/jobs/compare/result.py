@@ -108,7 +108,7 @@ class Board(Shown):
         return Store(self.out).model_path(self.best_trial().trial.key)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the leaderboard: one row a recipe, from the best; those that failed on a seed stand last.
+        """Return the leaderboard: one row per recipe, from the best; those that failed on a seed stand last.
 
         Beside the metric stand the gain, the costs, `verdict` (`ship`, `among the best`, `behind`, `failed`), and the
         task's further metrics with their intervals, where it has some.
@@ -157,7 +157,7 @@ def _ends(name: str) -> tuple[str, str]:
 
 
 def _further(measured: Mapping[str, Mapping[str, stats.Interval]], recipe: str) -> dict[str, float]:
-    """Each further metric of a recipe with its interval; NaN for a recipe that is not ranked."""
+    """Return each further metric of a recipe with its interval; NaN for a recipe that is not ranked."""
     none = stats.Interval(NAN, NAN, NAN, NAN, NAN)
     found = {name: by.get(recipe, none) for name, by in measured.items()}
     return {key: value for name, i in found.items()
@@ -165,7 +165,7 @@ def _further(measured: Mapping[str, Mapping[str, stats.Interval]], recipe: str) 
 
 
 def _rows(ranking: stats.Ranking, metric: str, finished: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
-    """The rows of the leaderboard, in the order of `finished`."""
+    """Return the rows of the leaderboard, in the order of `finished`."""
     choice = ship(ranking, {name: cost(finished[name]) for name in ranking.names})
     return [_row(ranking, metric, name, results, choice) for name, results in finished.items()]
 
@@ -230,7 +230,7 @@ COSTS = (
 
 
 def _unit(values: Sequence[float]) -> tuple[str, float]:
-    """The unit in which these FLOPs are written: that of the largest."""
+    """Return the unit in which these FLOPs are written: that of the largest."""
     largest = max((value for value in values if math.isfinite(value)), default=0.0)
     return next(((unit, size) for unit, size in (("GFLOPs", 1e9), ("MFLOPs", 1e6)) if largest >= size), ("kFLOPs", 1e3))
 

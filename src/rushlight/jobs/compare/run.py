@@ -167,7 +167,7 @@ def _with_test(data: Dataset, task: str, share: float) -> tuple[Dataset, tuple[s
 
 
 def _recipes(methods: str | Sequence[str], data: Dataset, task: str, keep: int | None) -> list[str]:
-    """The recipes to run, checked against the data as the stages will see it; the baselines first."""
+    """Return the recipes to run, checked against the data as the stages will see it; the baselines first."""
     train = data.fold(TRAIN)
     seen = train if keep is None else tasks.find(task).keep(train, keep, seed=0)
     if isinstance(methods, str):

@@ -104,7 +104,7 @@ def _lead(ranking: Ranking, names: Mapping[str, str]) -> str:
 
 
 def _why(choice: Choice, costs: Mapping[str, Cost], names: Mapping[str, str]) -> str:
-    """Return the costs that decided, beside those of the dearest that was left behind; else the mean."""
+    """Return the costs that decided, beside those of the most expensive recipe passed over; else the mean."""
     mine, clauses = costs[choice.name], []
     for what, verb in (("run", "to run"), ("train", "to train")):
         if what in choice.dearer:

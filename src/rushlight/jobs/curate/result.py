@@ -40,21 +40,21 @@ class Curation(Shown):
 
     @property
     def verdict(self) -> str:
-        """The curation in one sentence."""
+        """Return the curation in one sentence."""
         kept, n = int(self.pool.kept.sum()), len(self.pool)
         rest = "".join(f"; {each.headline}" for each in self.findings if each.headline)
         return f"{kept:,} of {n:,} images are kept{rest}."
 
     def to_pandas(self) -> Any:
-        """A row an image, as a pandas DataFrame."""
+        """Return one row per image, as a pandas DataFrame."""
         return self.pool.to_pandas()
 
     def texts(self) -> dict[str, list[str]]:
-        """Each image's licence and creator, where any is known."""
+        """Return each image's licence and creator, where any is known."""
         return {name: decode_text(self.data[name]) for name in ("licence", "creator") if self.data.known(name).any()}
 
     def audit(self) -> dict[str, Any]:
-        """The account of it, as plain JSON."""
+        """Return the audit record of the curation, as plain JSON."""
         return {
             "verdict": self.verdict,
             "source": self.data.info.source,
@@ -96,6 +96,6 @@ class Curation(Shown):
 
 
 def _plain(found: Findings) -> dict[str, float]:
-    """Each measure and the upper end of its interval, by name."""
+    """Return each measure and the upper end of its interval, by name."""
     ends = {f"{m.name}, at most": m.high for m in found.measures if m.high is not None}
     return {**found.numbers, **ends}

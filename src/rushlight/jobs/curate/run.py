@@ -113,7 +113,7 @@ def curate(
 
 
 def curators(text: str | Recipe, budget: object = None) -> Recipe:
-    """A recipe of curators alone.
+    """Parse a recipe that consists of curators only.
 
     Raises:
         UserError: it cannot be read, holds something else, or trains without a budget.
@@ -145,13 +145,13 @@ def _start(
 
 
 def _missing(name: str, before: Dataset, after: Dataset) -> Pool:
-    """The pool of a curator that leaves none: what is gone has its name as the reason."""
+    """Return the pool for a curator that leaves none: each missing image has the curator's name as its reason."""
     left = set(after.names)
     return Pool.of(before).remove(f"{name}: not kept", torch.tensor([one not in left for one in before.names]))
 
 
 def _settings(step: Step) -> dict[str, Any]:
-    """All arguments of a curator, those that were not given too."""
+    """Return all arguments of a curator, including those left at their defaults."""
     known = inspect.signature(load_method(step.name)).parameters
     defaults = {name: each.default for name, each in known.items() if each.default is not inspect.Parameter.empty}
     return {"system": step.name, **{k: v if _plain(v) else str(v) for k, v in {**defaults, **step.arguments}.items()}}
@@ -169,7 +169,7 @@ def _plain(value: Any) -> bool:
 
 
 def check_out(out: Path, data: Dataset, recipe: Recipe, *, copy: bool) -> None:
-    """What would go wrong after a long run is said before it.
+    """Check, before a long run, that its results can be written.
 
     Raises:
         UserError: verdicts would be lost, there are no files to copy, or they would land among the images.
@@ -216,7 +216,7 @@ def write(curation: Curation, out: Path, *, copy: bool = False) -> None:
 
 
 def _review(pool: Pool) -> str:
-    """The drawn sample in its order; any first part of it is a sample too."""
+    """Return the drawn sample in its order; any first part of it is a sample too."""
     drawn = pool.scores["review"]
     order = drawn.nan_to_num(torch.inf).argsort()[: int((~drawn.isnan()).sum())]
     text = io.StringIO()

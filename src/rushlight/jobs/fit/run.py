@@ -86,7 +86,7 @@ def _trained(
 
 
 def _work_folder(out: Path, spec: Trial) -> Path:
-    """Where a training keeps its checkpoints: beside its model, by everything that its result depends on."""
+    """Return the folder of a training's checkpoints: beside its model, named by all that its result depends on."""
     return out.parent / f".{out.name}.{spec.key[:12]}.work"
 
 

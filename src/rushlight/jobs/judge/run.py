@@ -103,14 +103,14 @@ def judge(
 
 
 def about(model: Model) -> str:
-    """A model in a line: its encoder, its size, how it came about."""
+    """Describe a model in one line: its encoder, its size, its origin."""
     parameters = sum(p.numel() for p in model.encoder.parameters())
     height, width = model.info.image_size
     return f"{model.encoder.name}, {parameters:,} parameters, {height}×{width} px, {model.info.recipe or 'untrained'}"
 
 
 def _words(models: Models) -> str | None:
-    """Models as `--models` takes them; `MODELS` stands for those that exist in Python alone."""
+    """Return models in the form of `--models`; `MODELS` stands for those that exist only in Python."""
     if models is None or isinstance(models, str):
         return models
     return "MODELS" if isinstance(models, Model | Mapping) else ", ".join(models)
@@ -128,7 +128,7 @@ def named(
     pretrained: bool = False,
     device: str = "cpu",
 ) -> dict[str, Model]:
-    """Models by name.
+    """Return models by name.
 
     Args:
         models: a `Model`; a mapping; or names (a list, or text separated by commas), each of which is the folder of
@@ -177,16 +177,16 @@ def _from_hub(name: str) -> Model:
 
 
 def split(models: str | Sequence[str]) -> list[str]:
-    """The names in a list, or in text separated by commas."""
+    """Return the names in a list, or in text separated by commas."""
     parts = models.split(",") if isinstance(models, str) else [str(part) for part in models]
     return [part.strip() for part in parts if part.strip()]
 
 
 def check(models: str | None) -> None:
-    """Whether each name can be one of a model, before anything is read.
+    """Check that each name can be the name of a model, before anything is read.
 
     Raises:
-        UserError: it cannot; the nearest encoder is suggested.
+        UserError: one cannot; the nearest encoder is suggested.
     """
     for text in split(models or ""):
         if not (_is_folder(text) or text.startswith(HUB)):
@@ -198,7 +198,7 @@ def _is_folder(text: str) -> bool:
 
 
 def _parsed(text: str) -> tuple[str, int | None, str | None]:
-    """(name, size, weights) of `NAME[@SIZE][=FILE]`."""
+    """Return (name, size, weights) of `NAME[@SIZE][=FILE]`."""
 
     import timm  # isort: skip
 
@@ -213,7 +213,7 @@ def _parsed(text: str) -> tuple[str, int | None, str | None]:
 
 
 def _encoder(text: str, side: int, seed: int, pretrained: bool) -> Model:
-    """A bare encoder; one of timm's reads images of its own size where none is named."""
+    """Return a bare encoder; one of timm's reads images of its own size where none is named."""
     name, size, weights = _parsed(text)
     fetch = pretrained and weights is None and not _is_small(name)
     size = size or _own_size(name) or side
@@ -227,7 +227,7 @@ def _is_small(name: str) -> bool:
 
 
 def _own_size(name: str) -> int | None:
-    """The side of the images that a timm model was made for."""
+    """Return the image side that a timm model was made for."""
     import timm
 
     config = None if _is_small(name) else timm.get_pretrained_cfg(name.partition("+")[0].removeprefix("timm/"))
@@ -243,7 +243,7 @@ def _tag(encoder: Any) -> str:
 
 
 def write(done: Judged, folder: Path) -> None:
-    """Each table (and the numbers) as a CSV file in a folder, each replaced whole.
+    """Write each table (and the numbers) as a CSV file into a folder, replacing each file as a whole.
 
     Raises:
         UserError: the folder cannot be written.
@@ -253,5 +253,5 @@ def write(done: Judged, folder: Path) -> None:
 
 
 def file_name(table: str) -> str:
-    """A table's name as that of a file: letters, digits and hyphens."""
+    """Return a table's name as a file name: letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", table.lower()).strip("-") or "table"

@@ -71,7 +71,7 @@ class Look:
     fits: list[tuple[str, bool, str]] | None = None
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A row for each class, tag, mask class and domain, with the fields of `Count`."""
+        """Return one row per class, tag, mask class and domain, with the fields of `Count`."""
         import dataclasses
 
         import pandas
@@ -80,7 +80,7 @@ class Look:
         return pandas.DataFrame([dataclasses.asdict(count) for count in self.counts], columns=fields)
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """All that is shown, as tables: (title, header, rows)."""
+        """Return all that is shown, as tables: (title, header, rows)."""
         shown = [
             _overview(self),
             _columns(self),

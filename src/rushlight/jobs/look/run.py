@@ -78,7 +78,7 @@ def _sizes(data: Dataset) -> dict[str, Any]:
 
 
 def _of_task(task: tasks.Task, data: Dataset) -> list[Count]:
-    """The counts of a task's classes."""
+    """Return the counts of a task's classes."""
     table = task.counts(data)
     rows = len(table["present"])
     blank = [None] * rows
@@ -88,7 +88,7 @@ def _of_task(task: tasks.Task, data: Dataset) -> list[Count]:
 
 
 def _of_ids(data: Dataset, labelled: Sequence[tasks.Task]) -> list[Count]:
-    """The counts of columns of one number a row that no task learns: domains, groups."""
+    """Return the counts of columns of one number per row that no task learns: domains, groups."""
     taken = {task.column for task in labelled}
     test = data["fold"] == TEST if "fold" in data else torch.zeros(len(data), dtype=torch.bool)
     return [
@@ -136,7 +136,7 @@ def _pair(seen: Look, rows: list[int], what: str) -> str:
 
 
 def _suspicious(column: str, counts: list[Count]) -> list[str]:
-    """Names that are probably another name misspelt: in one image only, or alike but for case and spaces."""
+    """Return sentences on suspicious names: in one image only and like another, alike but for case, or a formula."""
     found, names = [], [count.name for count in counts]
     for count in counts:
         others = [name for name in names if name != count.name]

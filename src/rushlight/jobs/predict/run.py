@@ -37,7 +37,7 @@ def predict(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Return predictions as a table: one row an image, and the columns of the model's task.
+    """Return predictions as a table: one row per image, and the columns of the model's task.
 
     Args:
         model: a `Model` or the folder of one.
@@ -88,7 +88,7 @@ def pictures(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Return the images as the model knows them: a data set as it is, all else by `load`."""
+    """Return the images as the model knows them: a data set unchanged, all other sources by `load`."""
     if isinstance(images, Dataset):
         return images
     return load(images, **model.info.canvas, depth=depth, cache=cache, workers=workers, progress=progress)

@@ -56,7 +56,7 @@ def _tables(ranking: Ranking) -> list[Block]:
 
 
 def _use(ranking: Ranking) -> list[Block]:
-    """How a training with labels starts from the encoder that is handed out; nothing if that is untrained."""
+    """Return how a training with labels starts from the chosen encoder; nothing if that is untrained."""
     if ranking.best == UNTRAINED:
         return []
     weights = str(ranking.out / BEST / "model.safetensors")

@@ -50,7 +50,7 @@ class Ranking(Shown):
 
     @property
     def verdict(self) -> str:
-        """Which encoder to take, in one sentence."""
+        """Return which encoder to take, in one sentence."""
         if self.best == UNTRAINED:
             return "No pretraining looks better than the untrained encoder: give it a larger budget, or more images."
         first = self.rows[0]
@@ -59,7 +59,7 @@ class Ranking(Shown):
         return f"Without labels, {self.best} looks best (mean rank {first['mean rank']:.2f} of {len(self.rows)}){rest}."
 
     def best_model(self) -> Model:
-        """The first seed's encoder of the best method."""
+        """Return the first seed's encoder of the best method."""
         return Model.load(self.out / BEST)
 
     def to_pandas(self) -> Any:

@@ -101,7 +101,7 @@ def rank_encoders(
 
 
 def ranked(results: Sequence[Result], recipes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a method, from the best: its rank in each seed (among the methods of that seed), averaged.
+    """Return one row per method, from the best: its rank in each seed (among the methods of that seed), averaged.
 
     Raises:
         UserError: no seed has finished for every method that did not fail.
@@ -140,7 +140,7 @@ def ranked(results: Sequence[Result], recipes: Sequence[str]) -> list[dict[str, 
 def run(
     spec: Trial, data: Dataset, store: Store, *, on_progress: Any = None, checkpoint_seconds: float = 30.0
 ) -> Result:
-    """Pretrain on the training fold, and measure the signals on the other; or take what was measured before."""
+    """Pretrain on the training fold, and measure the signals on the other; or load what was measured before."""
     if store.has(spec.key):
         return trial.load(spec.key, store)
     model, spent = trial.initial(spec, data), Spent()
@@ -160,7 +160,7 @@ def run(
 
 
 def _one(spec: Trial, folder: str, out: str) -> Result:
-    """One trial in a worker."""
+    """Run one trial in a worker."""
     return guarded(run, spec, folder, out)
 
 
@@ -172,12 +172,12 @@ def _signals(result: Result) -> dict[str, float]:
 
 
 def automatic() -> list[str]:
-    """Return what is pretrained where no method is named: methods for any encoder that need no long training."""
+    """Return the methods to pretrain where none is named: those for any encoder that need no long training."""
     return [card.id for service in ("pretraining", "encoder") for card in serving(service)]
 
 
 def _recipes(methods: str | Sequence[str], data: Dataset) -> list[str]:
-    """The untrained encoder and the methods, checked: each stage must do without labels."""
+    """Return the untrained encoder and the methods, checked: each stage must work without labels."""
     if isinstance(methods, str):
         asked = automatic() if methods == "auto" else split_recipes(methods)
     else:
@@ -195,7 +195,7 @@ def _recipes(methods: str | Sequence[str], data: Dataset) -> list[str]:
 
 
 def _held_out(data: Dataset, share: float) -> Dataset:
-    """The data with a test fold: its own, or a share drawn by a fixed seed."""
+    """Return the data with a test fold: its own, or a share drawn by a fixed seed."""
     if "fold" in data and bool((data["fold"] == TEST).any()):
         return data
     if not 0 < share < 1 or len(data) * share < 20:
@@ -208,7 +208,7 @@ def _held_out(data: Dataset, share: float) -> Dataset:
 
 
 def _hand_out(store: Store, results: Sequence[Result]) -> Model:
-    """The first seed's model, copied to where it is found."""
+    """Copy the first seed's model into the store's folder and return it."""
     first = min(results, key=lambda result: result.trial.seed)
     model = Model.load(store.model_path(first.trial.key))
     model.save(store.folder / BEST)

@@ -24,7 +24,7 @@ def signals() -> Any:
 
 
 def trust() -> str:
-    """What the ledger measured of orders without labels: never a figure that is not there."""
+    """Return what the ledger measured of rankings without labels; a figure is only given where it was measured."""
     name = signals().card.id
     entry = claims.ledger().get(name)
     if entry is None:

@@ -17,8 +17,8 @@ from rushlight.train.loop import Training
 
 
 def replay(file: Path) -> str:
-    """Restore the state that the failed trial kept, run that one step again with anomaly detection, and say what
-    was found.
+    """Restore the state that the failed trial kept, run that step again with anomaly detection, and return what was
+    found.
 
     Raises:
         UserError: the file is none that a failed trial left.
@@ -33,7 +33,7 @@ def replay(file: Path) -> str:
     state = torch.load(kept["state"], weights_only=True, map_location="cpu")
 
     def look(training: Training) -> None:
-        """At the step, in place of the training: what the stages before it left is found in the trial's folder."""
+        """Repeat the step in place of the training; the outcomes of earlier stages are found in the trial's folder."""
         learner = training.learner
         learner.load_state_dict(state["learner"])
         with torch.autograd.set_detect_anomaly(True, check_nan=True):

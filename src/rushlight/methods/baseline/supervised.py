@@ -72,7 +72,7 @@ class Supervised(Learner):
     """With `cutmix`: the last share of the steps, in which nothing is pasted (the paper: 5 of 300 epochs)."""
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
-        """Train on the known labels; an encoder that comes trained is fine-tuned, at a rate found on these labels."""
+        """Train on the known labels; an already trained encoder is fine-tuned, at a rate found on these labels."""
         known = int(data.known(tasks.find(ctx.task).column).sum()) if ctx.task else 0
         if not model.info.origin or "learning_rate" in self.explicit or known < FEWEST:
             return super().run(data, model, ctx)
@@ -97,7 +97,7 @@ class Supervised(Learner):
         return max(values, key=lambda rate: values[rate], default=self.learning_rate), spent
 
     def groups(self) -> list[dict]:
-        """Return one group; for an encoder that comes trained one a layer, slower towards the input."""
+        """Return one group; for an encoder that is already trained, one per layer, slower towards the input."""
         decay = self.layer_decay or (0.75 if self.source_model.info.origin else 1.0)
         if decay == 1:
             return super().groups()
@@ -123,7 +123,7 @@ class Supervised(Learner):
         return self.task.loss(self.model.logits(self.in_view(view, images, labelled)), target)
 
     def mapped_step(self, batch: Batch) -> Tensor:
-        """ReLabel's step: each crop's target is what its part of the label map says."""
+        """Return the loss of ReLabel's step: each crop's target is its part of the label map."""
         labelled, generator = batch["labelled"], self.generator()
         images, view = self.crop.with_view(labelled["image"], generator=generator)
         maps = label_map.densify(labelled["label_map_values"], labelled["label_map_ids"], classes=self.classes)
@@ -136,7 +136,7 @@ class Supervised(Learner):
 
 
 def pasted(mixed: mix.Mix, seen: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
-    """Return images with a box of another one, and with them whatever else is seen of the same pixels."""
+    """Return images with a box of another image pasted in, and further values of the same pixels pasted alike."""
     if isinstance(seen, Tensor):
         return mixed.images(seen)
     return {name: mixed.images(one) if name == "image" else mixed.masks(one) for name, one in seen.items()}

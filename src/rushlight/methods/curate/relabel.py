@@ -98,13 +98,13 @@ class ReLabel(Stage):
 
     @staticmethod
     def _share(ctx: RunContext, images: int) -> float:
-        """The annotator's part of the budget: the maps take the rest, a forward being about a third of a pass."""
+        """Return the annotator's part of the budget; the maps take the rest (a forward is about a third of a pass)."""
         if ctx.budget.passes is None:
             return 0.9
         return max(1 - images / 3 / ctx.budget.passes, 0.5)
 
     def _map(self, data: Dataset, annotator: Model) -> tuple[Dataset, float]:
-        """The data with the two columns of a label map, and the FLOPs this took."""
+        """Return the data with the two columns of a label map, and the FLOPs this took."""
         rows = torch.arange(len(data)) if self.unlabelled else data.known("class").nonzero().squeeze(1)
         linear = _linear(annotator, data.read("image", rows[:8]))
         flops, parts = 0.0, []
@@ -134,7 +134,7 @@ class ReLabel(Stage):
 
 
 def _linear(annotator: Model, images: UInt8[Tensor, "n 3 height width"]) -> torch.nn.Linear:
-    """The annotator's last layer.
+    """Return the annotator's last layer.
 
     Raises:
         UserError: its head is not one linear layer on features pooled by the mean, so it has no map.

@@ -55,7 +55,7 @@ class RankMe(Judge):
     """The head whose outputs are the embeddings; a model without it is judged by its features."""
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """RankMe, the classical rank, α and the spectrum of the model's embeddings of the data's images."""
+        """Return RankMe, the classical rank, α and the spectrum of the model's embeddings of the data's images."""
         read = self.head if self.head in model.head_names else "features"
         embeddings = self.embeddings(model, data, read, ctx.seed)
         n, width = embeddings.shape
@@ -80,7 +80,7 @@ class RankMe(Judge):
         )
 
     def judge_all(self, models: Mapping[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """Several runs side by side, and which one to take among runs of one method with embeddings of one width.
+        """Compare several runs, and say which one to take among runs of one method with embeddings of one width.
 
         Returns:
             One table: model, method, what was read, its measures, and whether it is the choice of its method; methods
@@ -106,7 +106,7 @@ class RankMe(Judge):
         return Findings("rankme", tables=(shown,), curves=(curves,), notes=tuple(notes))
 
     def embeddings(self, model: Model, data: Dataset, read: str, seed: int = 0) -> Float[Tensor, "n dim"]:
-        """The outputs of a head (or `features`), in evaluation mode, for images drawn by the seed.
+        """Return the outputs of a head (or `features`), in evaluation mode, for images drawn by the seed.
 
         Raises:
             UserError: there are no images, or outputs that are not finite.
@@ -131,13 +131,13 @@ class RankMe(Judge):
 
 
 def method(model: Model) -> str:
-    """The systems that a model came from, without their arguments; `untrained` if it came from none."""
+    """Return the systems that a model came from, without their arguments; `untrained` if it came from none."""
     steps = Recipe.parse(model.info.recipe).steps if model.info.recipe else []
     return " > ".join(step.name for step in steps) or UNTRAINED
 
 
 def _read(found: Findings) -> tuple[str, int]:
-    """What was measured, and its width."""
+    """Return what was measured, and its width."""
     return next(iter(found.curves[0].series)), int(found.numbers["width"])
 
 
@@ -154,7 +154,7 @@ def _rank(found: Findings) -> float:
 
 
 def _advice(kind: tuple[str, str, int], ranks: Mapping[str, float]) -> str:
-    """What to take among comparable runs, given from the highest rank; nothing of one alone, or of untrained ones."""
+    """Return what to take among comparable runs, given from the highest rank; nothing for one run or untrained ones."""
     if len(ranks) < 2 or kind[0] == UNTRAINED:
         return ""
     first = next(iter(ranks))
@@ -172,7 +172,7 @@ def _apart(kinds: Sequence[tuple[str, str, int]]) -> str:
 def select(
     values: Sequence[float | int], ranks: Sequence[float | int], tolerance: float = 0.02, *, largest: bool = False
 ) -> float | int:
-    """The value of a hyper-parameter to take, from the RankMe of each run (the paper's algorithm 1).
+    """Return the value of a hyper-parameter to take, from the RankMe of each run (the paper's algorithm 1).
 
     Among the values whose RankMe lies within `tolerance` (a share) of the highest, the smallest one, or the
     largest.
@@ -196,7 +196,7 @@ def select(
 
 
 def _alpha(embeddings: Tensor) -> float:
-    """α-ReQ's slope; NaN for embeddings along one direction, which have none."""
+    """Return α-ReQ's slope; NaN for embeddings along one direction, which have none."""
     try:
         return spectrum.alpha_req(spectrum.covariance_eigenvalues(embeddings))
     except ValueError:
@@ -204,7 +204,7 @@ def _alpha(embeddings: Tensor) -> float:
 
 
 def _drawn(values: Tensor) -> tuple[list[float], list[float]]:
-    """The spectrum as points: k, and σₖ as a share of the largest."""
+    """Return the spectrum as points: k, and σₖ as a share of the largest."""
     last = len(values)
     steps = torch.logspace(0, math.log10(last), min(last, POINTS)).round().long().clamp(1, last)
     k = torch.arange(1, last + 1) if last <= POINTS else steps.unique()

@@ -93,7 +93,7 @@ class ResizeNormalize(Judge):
         self.base = Preprocessing(interpolation=self.interpolation, unit=self.unit, **flags)
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """The grid, the curve of sizes, the baselines and the recommended contract.
+        """Return the grid, the curve of sizes, the baselines and the recommended contract.
 
         Raises:
             UserError: fewer than two different images with a known label.
@@ -101,13 +101,13 @@ class ResizeNormalize(Judge):
         return self.study(model, self.asked(data, ctx.task or "class", ctx.seed), ctx)
 
     def asked(self, data: Dataset, task: str, seed: int = 0) -> Asked:
-        """Labelled images of the data, drawn by the seed, in two parts."""
+        """Draw labelled images of the data by the seed, in two parts."""
         train, test = divided(data, task, seed)
         parts = [_drawn(part, most, seed) for part, most in ((train, self.images), (test, self.images // 2))]
         return Asked(*(part[name] for part in parts for name in ("image", task)))
 
     def study(self, model: Model, asked: Asked, ctx: RunContext = RunContext()) -> Findings:
-        """The same on raw images of any unit (floats too)."""
+        """Run the same study on raw images of any unit (floats too)."""
         own = min(model.info.image_size)
         nets = {model.encoder.name: model, "untrained": untrained(model, ctx.seed)}
         sizes = [size for size in dict.fromkeys((asked.native, own)) if model.encoder.takes(size)]
@@ -136,7 +136,7 @@ class ResizeNormalize(Judge):
         return Findings("resize-normalize", measures(numbers, "share"), tables, (curves,), notes=notes)
 
     def contract(self, model: Model, asked: Asked, size: int | None, how: str) -> Preprocessing:
-        """The contract of a size and a normalisation; statistics are those of the bank, never of the queries."""
+        """Return the contract of a size and a normalisation; statistics are those of the bank, never of the queries."""
         contract = replace(self.base, size=size, unit=1.0 if how == "raw" else self.base.unit)
         values = asked.bank.float() / self.base.unit
         if how == "own":
@@ -152,7 +152,7 @@ class ResizeNormalize(Judge):
     def scored(
         self, model: Model, asked: Asked, contract: Preprocessing, *, pretrained: bool = True
     ) -> tuple[float, float]:
-        """`score` of a model's features under a contract."""
+        """Return `score` of a model's features under a contract."""
         reader = Reader(model, contract)
         read = (reader.features(images) for images in (asked.bank, asked.queries))
         return self.score(*read, asked=asked, pretrained=pretrained)
@@ -160,7 +160,7 @@ class ResizeNormalize(Judge):
     def score(
         self, bank: Float[Tensor, "m dim"], queries: Float[Tensor, "n dim"], *, asked: Asked, pretrained: bool = False
     ) -> tuple[float, float]:
-        """Nearest neighbours' score (0 … 1) among the bank, each left out in turn; and of the queries."""
+        """Return nearest neighbours' score (0 … 1) among the bank, each left out in turn; and that of the queries."""
         if not pretrained:
             bank, queries = standardise(bank, queries)
         k = self.neighbours
@@ -171,7 +171,7 @@ class ResizeNormalize(Judge):
         return tuple(float((a == b).double().mean()) for a, b in ((among, asked.labels), (of, asked.true)))  # type: ignore[return-value]
 
     def simple(self, asked: Asked, own: int, seed: int = 0) -> dict[str, list[Any]]:
-        """Table of the baselines at the native and the encoder's size, on values after the division by the unit."""
+        """Return a table of the baselines at the native and the encoder's size, on values divided by the unit."""
         table: dict[str, list[Any]] = {key: [] for key in ("baseline", "size", "left out", "score")}
         for size in dict.fromkeys((asked.native, own)):
             ready = (replace(self.base, size=size)(images) for images in (asked.bank, asked.queries))
@@ -182,7 +182,7 @@ class ResizeNormalize(Judge):
     def _curve(
         self, nets: dict[str, Model], asked: Asked, own: int, best: dict[str, Any], ctx: RunContext
     ) -> tuple[Curves, tuple[int, float]]:
-        """Scores over sizes at the best normalisation; and (the size, its left-out score) the first net prefers."""
+        """Return scores over sizes at the best normalisation, and (size, left-out score) that the first net prefers."""
         model = next(iter(nets.values()))
         around = self.sizes or sorted(
             {asked.native, *(max(8, round(own * x / 4) * 4) for x in (0.5, 0.75, 1, 1.25, 1.5))}
@@ -199,7 +199,7 @@ class ResizeNormalize(Judge):
         return Curves("size", "side in pixels", "score", lines, y_kind="share"), chosen
 
     def _flags(self, model: Model, asked: Asked, contract: Preprocessing) -> dict[str, list[Any]]:
-        """Table of the resize's flags at the recommended contract."""
+        """Return a table of the resize's flags at the recommended contract."""
         table: dict[str, list[Any]] = {key: [] for key in ("resize", "left out", "score")}
         kinds: dict[str, dict[str, Any]] = {
             "aligned corners": {"antialias": False, "align_corners": True},
@@ -252,7 +252,7 @@ def _each(values: Tensor) -> tuple[float, ...]:
 
 
 def _spread(values: Tensor) -> tuple[float, ...]:
-    """What each channel is divided by: 1 for one of a single value."""
+    """Return the divisor of each channel: 1 for a channel with a single value."""
     return tuple(float(value) or 1.0 for value in values)
 
 

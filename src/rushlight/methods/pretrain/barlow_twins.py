@@ -87,5 +87,5 @@ class BarlowTwins(JointEmbedding):
 
 
 def projector_widths(encoder: int) -> list[int]:
-    """The default projector on an encoder of this width: the paper's 8192-8192-8192 for a ResNet-50's 2048."""
+    """Return the default projector on an encoder of this width: the paper's 8192-8192-8192 for a ResNet-50's 2048."""
     return [min(4 * encoder, 8192)] * 3

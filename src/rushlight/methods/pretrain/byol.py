@@ -88,6 +88,6 @@ class BYOL(JointEmbedding):
 
 
 def apart(predicted: Float[Tensor, "batch dim"], target: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
-    """2 − 2·cosine, the mean over all processes' images (eq. 2); the target without gradient."""
+    """Return 2 − 2·cosine, the mean over all processes' images (eq. 2); the target without gradient."""
     predicted = predicted.float() if predicted.dtype.itemsize < 4 else predicted
     return global_mean(2 - 2 * F.cosine_similarity(predicted, target.detach().to(predicted.dtype), dim=1))

@@ -114,7 +114,7 @@ class DCL(JointEmbedding):
         return loss
 
     def contrast(self) -> dict[str, Any]:
-        """Return what every form's loss takes: the denominator, and the weights of DCLW."""
+        """Return the arguments that every form's loss takes: temperature, denominator, and the weights of DCLW."""
         return {
             "temperature": self.temperature,
             "denominator": "none" if self.decoupled else "own",
@@ -123,13 +123,13 @@ class DCL(JointEmbedding):
         }
 
     def among(self, views: list[Tensor]) -> Tensor:
-        """SimCLR's form: the other view against both views of all other images."""
+        """Return the loss in SimCLR's form: the other view against both views of all other images."""
         anchors = sum(map(len, views))
         loss = info_nce_by_blocks if anchors**2 * self.processes > LARGE else info_nce
         return loss(self.embed(views), per_view=self.per_view, watch=self.losses.append, **self.contrast())
 
     def past(self, views: list[Tensor]) -> Tensor:
-        """MoCo's form: the other view's key against the queue."""
+        """Return the loss in MoCo's form: the other view's key against the queue."""
         together, apart = shuffled(self, len(views[0]), self.group)
         queries = in_groups(partial(self.model.logits, name="projector"), views[0], together)
         with torch.no_grad():
@@ -140,7 +140,7 @@ class DCL(JointEmbedding):
         return loss(queries, self.keys, past, watch=self.losses.append, **self.contrast())
 
     def neighbours(self, views: list[Tensor]) -> Tensor:
-        """NNCLR's form: each view's nearest neighbour against the predictions of the other view of all images."""
+        """Return the loss in NNCLR's form: each view's nearest neighbour against all predictions of the other view."""
         embeddings = self.embed(views)
         one, other = self.predictor(torch.cat(embeddings)).chunk(2)
         support = self.memory_bank.values
@@ -151,7 +151,7 @@ class DCL(JointEmbedding):
         return (told[0] + told[1]) / 2
 
     def after_step(self) -> None:
-        """The queue takes this step's embeddings in, and the key encoder follows."""
+        """Add this step's embeddings to the queue, and update the key encoder."""
         if self.form != "simclr":
             self.memory_bank.push(self.keys)
         if self.form == "moco":

@@ -116,7 +116,7 @@ class DINO(SelfDistillation):
         return across_views(self.embed(views), taught, temperature=self.student_temperature)
 
     def teach(self, views: Sequence[Tensor]) -> list[Tensor]:
-        """The teacher's centred and sharpened answers; the centre takes them in afterwards."""
+        """Return the teacher's centred and sharpened answers; then update the centre with them."""
         logits = self.answers = [each.detach() for each in self.embed(views, network=self.teacher.network)]
         temperature = self.warmed(self.teacher_temperature)
         return [sharpened(each, self.centre.value, temperature) for each in logits]

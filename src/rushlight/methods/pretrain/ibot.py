@@ -150,7 +150,7 @@ class IBOT(SelfDistillation):
     def teach(
         self, large: Tensor, rows: Int[Tensor, "masked"]
     ) -> tuple[Float[Tensor, "batch outputs"], Float[Tensor, "masked outputs"]]:
-        """Return the teacher's targets for whole views and for masked patches; its logits wait for the centres."""
+        """Return the teacher's targets for whole views and for masked patches; keep its logits for the centres."""
         encoder, head = self.teacher.network.encoder, self.teacher.network.head("projector")
         prefix, patches = encode(encoder, large)
         self.seen = head(pooled(encoder, prefix, patches)), head(patches.flatten(0, 1))

@@ -100,7 +100,7 @@ class MoCo(JointEmbedding):
         return loss(queries, self.keys, past, temperature=self.temperature)
 
     def after_step(self) -> None:
-        """The keys join the queue, and the key encoder follows: before the next keys are made, as published."""
+        """Add the keys to the queue and update the key encoder, before the next keys are made, as published."""
         self.memory_bank.push(self.keys)
         self.key_encoder.update(self.model)
 

@@ -89,7 +89,7 @@ class MoCoV3(JointEmbedding):
         self.policies = presets.barlow_pair((data.height, data.width), scale=scale, flip=self.flip)
 
     def _steady(self, encoder: Any) -> None:
-        """What the paper keeps a vision transformer from training: its patch projection and its positions."""
+        """Freeze what the paper does not train in a vision transformer: its patch projection and its positions."""
         if self.freeze_patches:
             encoder.model.patch_embed.requires_grad_(False)
         if self.fixed_positions and encoder.model.pos_embed is not None:
@@ -103,10 +103,10 @@ class MoCoV3(JointEmbedding):
         return self.ctr(one, keys[1]) + self.ctr(other, keys[0])
 
     def ctr(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Each query is told which of the keys of all processes is its own."""
+        """Return the loss of finding each query's own key among the keys of all processes."""
         loss = in_batch_by_blocks if len(queries) ** 2 * self.processes > LARGE else in_batch
         return 2 * self.temperature * loss(queries, keys, temperature=self.temperature)
 
     def after_step(self) -> None:
-        """The key side follows: before the next keys are made, with the next step's momentum, as published."""
+        """Update the key side before the next keys are made, with the next step's momentum, as published."""
         self.key_encoder.update(self.model, rising(self.momentum, self.progress))

@@ -110,7 +110,7 @@ class MSN(JointEmbedding):
         self.policies: Sequence[Policy] = [large, large, *[small] * self.focal]
 
     def balanced(self, data: Dataset) -> int:
-        """Return a K, a power of two, of which each prototype can have an equal share of a step's images."""
+        """Return a K, a power of two, for which each prototype can have an equal share of a step's images."""
         size = (data.height, data.width)
         share = math.prod(local_size(self.model.encoder, *size)) / math.prod(size)
         batch, _ = self.expected(1 / 3 + (1 - self.drop) + self.focal * share)  # target, anchor, focal views
@@ -131,12 +131,12 @@ class MSN(JointEmbedding):
 
     @torch.no_grad()
     def target(self, embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch prototypes"]:
-        """Sharpened assignments with equal shares of the prototypes."""
+        """Return sharpened assignments with equal shares of the prototypes."""
         logs = (in_full(self.centres(embeddings)) / self.temperature).log_softmax(1) / self.sharpening
         return sinkhorn(logs.log_softmax(1), epsilon=1.0, iterations=3)
 
     def masked(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        """The head's outputs of images that lack some patches; one draw of patches for the whole batch."""
+        """Return the head's outputs of images that lack some patches; one draw of patches for the whole batch."""
         generator, encoder = self.joint_generator(1), cast(Any, self.model.encoder)
         if is_vit(encoder):
             rows, columns = grid_of(encoder, *images.shape[-2:])
@@ -166,16 +166,16 @@ class MSN(JointEmbedding):
 
 
 def in_full(values: Tensor) -> Tensor:
-    """In float32 at least."""
+    """Return values in float32 at least."""
     return values.float() if values.dtype.itemsize < 4 else values
 
 
 def too_uneven(probabilities: Float[Tensor, "anchors prototypes"]) -> Float[Tensor, ""]:
-    """log K − H(p̄): 0 where the mean over all processes' anchors is uniform, log K where one prototype has all."""
+    """Return log K − H(p̄): 0 where the mean over all processes' anchors is uniform, log K where one takes all."""
     mean = all_sum(probabilities.sum(0)) / (len(probabilities) * world_size())
     return math.log(probabilities.shape[1]) + (mean * mean.clamp(min=1e-30).log()).sum()
 
 
 def grey_side(height: int, width: int) -> int:
-    """The side of the patches that are painted grey: about a seventh of the image, dividing both sides."""
+    """Return the side of the patches that are painted grey: about a seventh of the image, dividing both sides."""
     return next(side for side in range(max(height // 7, 1), 0, -1) if not height % side and not width % side)

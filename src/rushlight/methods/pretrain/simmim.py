@@ -108,6 +108,6 @@ class SimMIM(Learner):
 
 
 def block_side(grid: tuple[int, int]) -> int:
-    """The largest block, in patches, of at most a sixth of the grid's shorter side that divides both sides."""
+    """Return the largest block, in patches, of at most a sixth of the grid's shorter side that divides both sides."""
     wanted = max(round(BLOCK * min(grid)), 1)
     return next(side for side in range(wanted, 0, -1) if not grid[0] % side and not grid[1] % side)

@@ -115,9 +115,9 @@ class SwAV(JointEmbedding):
 
     @torch.no_grad()
     def code(self, view: int, scores: Tensor) -> Tensor:
-        """The assignment of a large view's embeddings, each view for itself, together with its queue where that is
-        in use (each process takes its share of the queue into the joined batch). Where a view has one style, the past
-        of other styles stays out."""
+        """Return the assignment of a large view's embeddings, computed per view, together with its queue where that is
+        in use (each process takes its share of the queue into the joined batch). Where a view has one style, past
+        embeddings of other styles stay out."""
         together = scores
         queue: Any = self.queues[view] if len(self.queues) and not self.per_view else None
         if queue is not None and queue.full and self.progress >= self.queue_from:
@@ -130,7 +130,7 @@ class SwAV(JointEmbedding):
         super().clip_gradients(groups)
 
     def after_step(self) -> None:
-        """Past embeddings join the queues, and the prototypes get length 1 again."""
+        """Add past embeddings to the queues, and scale the prototypes back to length 1."""
         queues: Any = self.queues
         for queue, embeddings in zip(queues, self.past, strict=False):
             queue.push(F.normalize(embeddings, dim=1))
@@ -147,7 +147,7 @@ def views(
     small_scale: tuple[float, float],
     flip: bool,
 ) -> list[Policy]:
-    """SwAV's multi-crop: all views have one kind of jitter and blur."""
+    """Return SwAV's multi-crop: all views have one kind of jitter and blur."""
     large = presets.self_supervised(size, scale=scale, flip=flip, jitter=(0.8, 0.8, 0.8, 0.2))
     part = presets.self_supervised(small, scale=small_scale, flip=flip, jitter=(0.8, 0.8, 0.8, 0.2))
     return [replace(large), replace(large), *[part] * local]

@@ -97,7 +97,8 @@ FAMILIES = (
 
 
 def taxonomy() -> dict[str, list[str]]:
-    """Table of the taxonomy: each family with its idea, its systems in the catalogue and their pretext tasks."""
+    """Return a table of the taxonomy: each family with its idea, its systems in the catalogue and their pretext
+    tasks."""
     rows: dict[str, list[str]] = {key: [] for key in ("family", "idea", "systems", "strong", "weak", "open")}
     for family in FAMILIES:
         members = [card for card in cards().values() if family.name in card.tags]
@@ -145,11 +146,11 @@ class VitSslSurvey(Judge):
 
     @staticmethod
     def taxonomy() -> dict[str, list[str]]:
-        """Each family with its systems in the catalogue (see `taxonomy`)."""
+        """Return each family with its systems in the catalogue (see `taxonomy`)."""
         return taxonomy()
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """Pretrain each member from the model's encoder, without a label; then ask all of them the same.
+        """Pretrain each member from the model's encoder, without a label; then run the same tests on all of them.
 
         The known labels are divided into those that probes learn from and those they are asked on (the test fold,
         or a quarter held out).
@@ -202,7 +203,7 @@ ASKED = ("neighbours", "linear", "fine-tuned", "rank")
 
 
 def _bare(ctx: RunContext, budget: Budget, task: str | None = None) -> RunContext:
-    """Return the context of a training of the study's own: no checkpoints, no snapshots."""
+    """Return the context of a training within the study: no checkpoints, no snapshots."""
     return RunContext(seed=ctx.seed, task=task, budget=budget, device=ctx.device, precision=ctx.precision)
 
 

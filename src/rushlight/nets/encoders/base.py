@@ -37,7 +37,7 @@ class Encoder(nn.Module):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it reads."""
+        """Return the columns that the encoder reads."""
         return (self.reads,) if isinstance(self.reads, str) else self.reads
 
     def example(
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def prepare(self, values: Any) -> Any:
-        """Return the values of its column (of several: by column) as `forward` takes them."""
+        """Return the values of the encoder's column (of several: by column) as `forward` takes them."""
         return values
 
     def forward(self, inputs: Any) -> Float[Tensor, "batch dim"]:
@@ -71,7 +71,7 @@ class Encoder(nn.Module):
         )
 
     def takes(self, size: int) -> bool:
-        """Return whether it reads inputs of this size (square images of this side)."""
+        """Return whether the encoder reads inputs of this size (square images of this side)."""
         return size > 0
 
 

@@ -24,7 +24,7 @@ OWN = ("depth.", "mean", "std")
 
 
 def columns_in(addition: str) -> tuple[str, ...]:
-    """Return the columns that an encoder's name asks for after its first `+`; empty where it names something else."""
+    """Return the columns that follow the first `+` in an encoder's name; empty where anything else follows."""
     named = set(addition.split("+"))
     return tuple(name for name in COLUMNS if name in named) if "depth" in named <= set(COLUMNS) else ()
 
@@ -142,8 +142,8 @@ class MultiModal(Encoder):
         return cells.mean(1).permute(0, 3, 1, 2)
 
     def completed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return weights from a file, of ours or of timm, as this encoder loads them: what an encoder of images has
-        not (the adapter of depth) is taken from here, and what is not read is left out."""
+        """Return weights from a file, ours or timm's, as this encoder loads them: parts that an encoder of images lacks
+        (the adapter of depth) are taken from here, and parts that are not read are left out."""
         bare = not any(name.startswith("model.") for name in state)
         named = {f"model.{name}" if bare else name: values for name, values in state.items()}
         own = self.state_dict()

@@ -78,7 +78,7 @@ class Timm(ImageEncoder):
         return self._taken[size]
 
     def pool_by_mean(self) -> None:
-        """Let pooled features be the mean of the tokens: for pretraining that never trains a class token."""
+        """Make pooled features the mean of the tokens, for pretraining that never trains a class token."""
         if self.pool != "mean":
             self.pool, self.name = "mean", f"{self.name}+{MEAN}"
 

@@ -46,7 +46,7 @@ def compose(
     colours: Sequence[str] | None = None,
     background: str | Sequence[str] | None = None,
 ) -> Dataset:
-    """n scenes of size × size pixels.
+    """Return n scenes of size × size pixels.
 
     Args:
         size: 32 to 128.
@@ -107,7 +107,7 @@ def _info(wish: Wish, seed: int) -> Info:
 
 
 def _chunk(wish: Wish, seed: int, number: int) -> dict:
-    """The columns of `CHUNK` scenes (the captions as texts)."""
+    """Return the columns of `CHUNK` scenes (the captions as texts)."""
     things, look = (seeded(seed, wish.fold, number, stream) for stream in (0, 1))
     layout, objects = _settled(wish, things)
     ground = torch.tensor(wish.grounds)[integers(CHUNK, len(wish.grounds), things)]
@@ -122,7 +122,7 @@ def _chunk(wish: Wish, seed: int, number: int) -> dict:
 
 
 def _settled(wish: Wish, generator: torch.Generator) -> tuple[Layout, Objects]:
-    """Layouts in which every object shows its least share: scenes that fail are drawn anew."""
+    """Draw layouts in which every object shows at least its minimum share; scenes that fail are drawn again."""
     layout = arranged(CHUNK, wish, generator)
     objects = paste(layout, wish)
     for _ in range(ROUNDS):

@@ -12,7 +12,8 @@ from rushlight.data.synthetic.scenes.paint import Objects
 
 
 def sentences(layout: Layout, objects: Objects, ground: Int[Tensor, "n"], wish: Wish) -> list[str]:
-    """`a red bag in front of a blue shirt, and an orange coat, on grass`: the largest two first, related."""
+    """Return captions, largest two objects first: `a red bag in front of a blue shirt, and an orange coat, on
+    grass`."""
     colours, places = list(COLOURS), list(GROUNDS.values())
     names = [fashion.CLASS_NAMES[label] for label in wish.classes]
     order = objects.area.argsort(dim=1, descending=True, stable=True)
@@ -42,7 +43,7 @@ def _noun(colour: str, thing: str) -> str:
 
 
 def _relation(slots: list[int], box: list[list[float]], visibility: list[float]) -> str:
-    """How the largest object lies to the second: covering it, covered by it, or beside it."""
+    """Return how the largest object lies to the second: covering it, covered by it, or beside it."""
     first, second = slots[:2]
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = box[first], box[second]
     touching = ax1 < bx2 and bx1 < ax2 and ay1 < by2 and by1 < ay2

@@ -83,7 +83,7 @@ class Wish:
 
 
 def check(size, classes, objects, domain, fold, scale, rotate, same_class, visible, colours, background) -> Wish:
-    """The arguments of `compose` as ids, each within its range."""
+    """Return the arguments of `compose` as ids, each checked against its range."""
     styles = [style.name for style in STYLES]
     everything = range(len(fashion.CLASS_NAMES))
     wish = Wish(

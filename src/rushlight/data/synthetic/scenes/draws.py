@@ -9,7 +9,7 @@ Number = float | int
 
 
 def seeded(*numbers: int) -> torch.Generator:
-    """A generator for this combination of numbers."""
+    """Return a generator for this combination of numbers."""
     mixed = 0
     for number in numbers:
         mixed = (mixed * 1_000_003 + number + 1) % (2**63)

@@ -56,7 +56,7 @@ def _labels(n: int, wish: Wish, generator: torch.Generator) -> Int[Tensor, "n sl
 
 
 def _places(side: Tensor, present: Tensor, size: int, generator: torch.Generator) -> Float[Tensor, "n slots 2"]:
-    """Centres such that each photo's frame lies in the scene, away from each other by best candidate."""
+    """Draw centres that keep each photo's frame in the scene, away from each other by best candidate."""
     n, most = side.shape
     room = (size - side).clamp(min=0)[:, :, None, None]
     centres = side[:, :, None, None] / 2 + room * torch.rand(n, most, CANDIDATES, 2, generator=generator)

@@ -38,7 +38,7 @@ def photos(fold: int) -> _Photos:
 
 @cache
 def tiles(fold: int) -> UInt8[Tensor, "3 pixels"]:
-    """The grounds' photos, red, green and blue, one after the other."""
+    """Return the grounds' photos, red, green and blue, one after the other."""
     raw = bytearray(lzma.decompress(files("rushlight.data.synthetic").joinpath("backgrounds.xz").read_bytes()))
     tiles = torch.frombuffer(raw, dtype=torch.uint8).view(2, -1, TILE, TILE, 3)[fold]
     return tiles.flatten(0, 2).T.contiguous()

@@ -26,7 +26,7 @@ class Objects(NamedTuple):
 
 
 def paste(layout: Layout, wish: Wish) -> Objects:
-    """Cut-outs pasted from front to back; one that would show less than its share is left out (area 0)."""
+    """Paste cut-outs from front to back; one that would show less than its share is left out (area 0)."""
     n, most = layout.label.shape
     owner = torch.zeros(n, wish.size, wish.size, dtype=torch.uint8)
     grey = torch.zeros(n, wish.size, wish.size)
@@ -48,7 +48,7 @@ def paste(layout: Layout, wish: Wish) -> Objects:
 def _cutouts(
     layout: Layout, rows: Int[Tensor, "m"], slot: int, wish: Wish
 ) -> tuple[Float[Tensor, "m size size"], Bool[Tensor, "m size size"]]:
-    """Grey values and alpha of one slot's photos, turned, scaled and placed, in frames of their own."""
+    """Return grey values and alpha of one slot's photos, turned, scaled and placed, each in its own frame."""
     centre, angle = layout.centre[rows, slot, :, None], layout.angle[rows, slot, None]
     # Offsets of the pixels' centres from the object's, in halves of the photo's side, as grid_sample wants.
     offset = (torch.arange(wish.size) + 0.5 - centre) * (2 / layout.side[rows, slot, None, None])
@@ -62,7 +62,7 @@ def _cutouts(
 
 
 def _bounds(seen: Bool[Tensor, "m size size"]) -> Float[Tensor, "m 4"]:
-    """x1, y1, x2, y2 of the set pixels; zeros where there are none."""
+    """Return x1, y1, x2, y2 of the set pixels; zeros where there are none."""
     first, after = [], []
     for axis in (1, 2):  # over rows: which columns are touched; over columns: which rows
         touched = seen.view(torch.uint8).amax(axis)
@@ -73,7 +73,7 @@ def _bounds(seen: Bool[Tensor, "m size size"]) -> Float[Tensor, "m 4"]:
 
 
 def compact(layout: Layout, objects: Objects) -> tuple[Layout, Objects]:
-    """Slots of objects that were left out are closed, so that numbers run from 1 without gaps."""
+    """Close the slots of objects that were left out, so that numbers run from 1 without gaps."""
     kept = objects.area > 0
     if torch.equal(kept, layout.present):
         return layout, objects
@@ -88,7 +88,7 @@ def compact(layout: Layout, objects: Objects) -> tuple[Layout, Objects]:
 def painted(
     colour: Int[Tensor, "n slots"], objects: Objects, generator: torch.Generator
 ) -> Float[Tensor, "n 3 size size"]:
-    """The objects alone, on black: each in its colour, a little off what its name says."""
+    """Paint the objects alone, on black: each in its colour, slightly varied."""
     palette = torch.tensor(list(COLOURS.values())) / 255
     tint = palette[colour] * uniform(generator, 0.88, 1.0, *colour.shape, 3)
     tint = F.pad(tint, (0, 0, 1, 0)).transpose(1, 2)  # slot 0, the ground, is black
@@ -98,7 +98,7 @@ def painted(
 
 
 def grounds(ground: Int[Tensor, "n"], wish: Wish, generator: torch.Generator) -> Float[Tensor, "n 3 size size"]:
-    """A crop of the ground's photo (turned by a multiple of 90°, mirrored, zoomed), or smooth noise."""
+    """Return a crop of the ground's photo (turned by a multiple of 90°, mirrored, zoomed), or smooth noise."""
     n, size, hazy = len(ground), wish.size, ground == list(GROUNDS).index("haze")
     step = uniform(generator, 0.6, min(1.6, (TILE - 1) / size), n)
     start = torch.rand(n, 2, generator=generator) * (TILE - 1 - step * size)[:, None]
@@ -119,7 +119,7 @@ def grounds(ground: Int[Tensor, "n"], wish: Wish, generator: torch.Generator) ->
 def styled(
     image: Float[Tensor, "n 3 size size"], style: Int[Tensor, "n"], generator: torch.Generator
 ) -> Float[Tensor, "n 3 size size"]:
-    """The scenes in their domains' looks."""
+    """Return the scenes in the style of their domains."""
     for number in style.unique().tolist():
         look, rows = STYLES[number], style == number
         if look == STYLES[0]:

@@ -36,7 +36,7 @@ WINDOWS = (1, 2, 4, 8)
 
 
 def create(name: str, weights: str | None = None, device: str = "cpu") -> Detector:
-    """A detector by its name.
+    """Return a detector by its name.
 
     Args:
         name: one of `FACES` or `PEOPLE`.
@@ -55,7 +55,7 @@ def create(name: str, weights: str | None = None, device: str = "cpu") -> Detect
 
 
 def face_cascade(smallest: int = 24, growth: float = 1.15) -> Detector:
-    """Upright frontal faces of at least `smallest` pixels, by windows that grow by a factor.
+    """Return a detector of upright frontal faces of at least `smallest` pixels, by windows that grow by a factor.
 
     Raises:
         UserError: scikit-image is missing.
@@ -97,7 +97,7 @@ class People:
 
 
 def _of_head(network: Any, image: Float[Tensor, "3 h w"]) -> float:
-    """Over all anchors of a RetinaNet: suppression drops boxes beside the best one, never the best one."""
+    """Return the best score over all anchors of a RetinaNet: suppression only drops boxes beside the best one."""
     given, _ = network.transform([image])
     logits = network.head(list(network.backbone(given.tensors).values()))["cls_logits"]
     return float(logits[..., PERSON].sigmoid().max())
@@ -110,7 +110,7 @@ def _of_boxes(network: Any, image: Float[Tensor, "3 h w"]) -> float:
 
 
 def load(name: str, weights: str) -> nn.Module:
-    """A torchvision detector with its weights. Pickles are never loaded from the user's files.
+    """Load a torchvision detector with its weights. Pickles are never loaded from the user's files.
 
     Raises:
         UserError: the weights cannot be fetched, read, or do not fit.

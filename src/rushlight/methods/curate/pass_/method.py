@@ -93,7 +93,7 @@ class Pass(Stage):
             raise UserError(f"a detector's threshold lies above 0, up to 1; {self.threshold:g} does not")
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
-        """Return the kept images, and the model as it came; the pool and the findings tell the rest.
+        """Return the kept images, and the model unchanged; the pool and the findings hold the rest.
 
         Raises:
             UserError: a file or a detector cannot be used, or no image is left.
@@ -111,7 +111,7 @@ class Pass(Stage):
         return Outcome(pool.select(data), model, spent, findings=findings, pool=pool)
 
     def rules(self, data: Dataset, device: str = "cpu") -> list[Rule]:
-        """What judges one image at a time, from cheap to dear."""
+        """Return the rules that judge one image at a time, from cheap to expensive."""
         found: list[Rule] = []
         if self.licences is not None and "licence" in data:
             found.append(rules.licensed(self.licences))
@@ -174,7 +174,7 @@ class Pass(Stage):
     # --- the review ---
 
     def _reviewed(self, pool: Pool, data: Dataset) -> tuple[Pool, Findings]:
-        """The pool without what a reviewer removed, and what the review says of the rest."""
+        """Return the pool without what a reviewer removed, and what the review says about the rest."""
         left = int(pool.kept.sum())
         verdicts = reviews.verdicts(self.verdicts) if self.verdicts else {}
         verdict = torch.tensor([verdicts.get(name, torch.nan) for name in pool.names])
@@ -203,7 +203,7 @@ class Pass(Stage):
 
 
 def _bounded(found: Findings, unseen: int) -> Findings:
-    """The findings with what a review of some kept images says of the `unseen` ones (Clopper and Pearson)."""
+    """Return the findings with what a review of some kept images says of the `unseen` ones (Clopper and Pearson)."""
     n, k = int(found.numbers["reviewed"]), int(found.numbers["found"])
     share, bound = k / n, reviews.at_most(k, n)
     rest = (

@@ -27,7 +27,7 @@ NAMED = 12
 
 
 def judge(rule: Rule, data: Dataset, pool: Pool, *, everything: bool) -> Pool:
-    """The pool with what a rule says, of every image, or of those that are still kept."""
+    """Return the pool with a rule's reasons and scores, for every image or for those that are still kept."""
     rows = torch.arange(len(data)) if everything else pool.kept.nonzero().squeeze(1)
     against, scores = rule(data, rows)
     for reason, hit in against.items():
@@ -38,7 +38,7 @@ def judge(rule: Rule, data: Dataset, pool: Pool, *, everything: bool) -> Pool:
 
 
 def listed(reason: str, names: Sequence[str]) -> Rule:
-    """A rule against the images of these names."""
+    """Return a rule against the images of these names."""
     asked = set(names)
 
     def rule(data: Dataset, rows: Tensor) -> Judged:
@@ -49,7 +49,7 @@ def listed(reason: str, names: Sequence[str]) -> Rule:
 
 
 def licensed(licences: Sequence[str]) -> Rule:
-    """A rule against images without one of these licences, whoever wrote them down; also a score: is it allowed."""
+    """Return a rule against images without one of these licences, however written; it also scores `licence allowed`."""
     allowed = {normal(name) for name in licences}
 
     def rule(data: Dataset, rows: Tensor) -> Judged:
@@ -74,7 +74,7 @@ def _not_allowed(name: str, named: bool) -> str:
 
 
 def not_first(n: int, pairs: Sequence[tuple[int, int]]) -> Bool[Tensor, "n"]:
-    """Of things that pairs connect, all but the first."""
+    """Return all but the first of things that pairs connect."""
     first = list(range(n))
 
     def root(i: int) -> int:
@@ -89,12 +89,12 @@ def not_first(n: int, pairs: Sequence[tuple[int, int]]) -> Bool[Tensor, "n"]:
 
 
 def lot(name: str, seed: int) -> bytes:
-    """Where an image comes in a draw: by its name and the seed alone, whatever other images there are."""
+    """Return a sort key that shuffles images by name and seed alone, whatever other images there are."""
     return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
 
 
 def sample(pool: Pool, n: int, seed: int) -> Float[Tensor, "rows"]:
-    """1, 2, … for the kept images that come first in a draw; NaN for the others."""
+    """Return 1, 2, … for the kept images that come first in a draw; NaN for the others."""
     kept = sorted(pool.kept.nonzero().flatten().tolist(), key=lambda row: lot(pool.names[row], seed))
     place = torch.full((len(pool),), torch.nan)
     for number, row in enumerate(kept[:n], 1):

@@ -108,7 +108,7 @@ class _Queues:
         self.step_index = [0] * len(self.centroids)
 
     def best(self, taken: np.ndarray) -> list[tuple[int, float]]:
-        """The best candidate that is left, and its similarity, for each centroid that has one."""
+        """Return the best candidate that is left, and its similarity, for each centroid that has one."""
         found = []
         for c in range(len(self.centroids)):
             if not self._advance(c, taken):
@@ -121,7 +121,7 @@ class _Queues:
         return found
 
     def _advance(self, c: int, taken: np.ndarray) -> bool:
-        """Move past what is taken; whether anything is left in this queue."""
+        """Move past the taken candidates; return whether any is left in this queue."""
         rows = self.rows[c]
         while self.step_index[c] < self.depth and taken[rows[self.step_index[c]]]:
             self.step_index[c] += 1
@@ -129,8 +129,8 @@ class _Queues:
 
 
 def _most_similar(candidates: Tensor, centroids: Tensor, depth: int) -> tuple[Tensor, Tensor]:
-    """The highest similarities of each centroid and their rows, in descending order: k × depth. Block by block: what a
-    block adds is merged with what is held."""
+    """Return the highest similarities of each centroid and their rows, in descending order: k × depth. Candidates are
+    compared block by block, and each block's best are merged with those held so far."""
     values = torch.empty(len(centroids), 0)
     rows = torch.empty(len(centroids), 0, dtype=torch.long)
     for start in range(0, len(candidates), BLOCK):

@@ -72,7 +72,7 @@ class SimCore(Stage):
         joint(self.retrieval)
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
-        """Return X and what was chosen, and the model as it came in.
+        """Return X and the choice as findings, and the model unchanged.
 
         Raises:
             UserError: there is no target, or no open set beside it.
@@ -93,11 +93,11 @@ class SimCore(Stage):
         return Outcome(data.select(target | chosen), model, spent, findings=self._found(found), pool=pool)
 
     def _found(self, found: coreset.Coreset) -> Findings:
-        """What a report says of the coreset."""
+        """Return the findings on the coreset."""
         return Findings(self.card.id, (Measure("chosen", float(len(found.rows)), kind="count"),))
 
     def targets(self, data: Dataset) -> Bool[Tensor, "rows"]:
-        """The rows of X.
+        """Return the rows of X.
 
         Raises:
             UserError: none, or all of them; a domain that is not there.
@@ -115,15 +115,15 @@ class SimCore(Stage):
         return rows
 
     def _price(self, data: Dataset, model: Model) -> tuple[float, float]:
-        """FLOPs of an image's features, and of an image pass."""
+        """Return the FLOPs of one image's features, and of an image pass."""
         encoder = model.copy().eval().encoder
         with torch.no_grad():
             price = count_flops(lambda: encoder(data.read("image", slice(1)).float() / 255))
         return price, pass_flops(model.encoder, (data.height, data.width))
 
     def _seen(self, target: Tensor, budget: Budget, passes: float) -> tuple[Tensor, float]:
-        """The rows of the open set whose features are read (a drawn part, where the budget is short), and the share of
-        the budget that reading costs in all."""
+        """Return the rows of the open set whose features are read (a random part, where the budget is short), and the
+        total share of the budget that reading costs."""
         seen = ~target
         if budget.passes is None:
             return seen, 0.0
@@ -151,7 +151,7 @@ class SimCore(Stage):
         return found, torch.zeros(len(data), dtype=torch.bool).index_fill(0, rows[found.rows], True)
 
     def centroids(self, features: Float[Tensor, "n dim"]) -> Float[Tensor, "k dim"]:
-        """What sums up the target: k-means' centroids of length 1, or all of few images."""
+        """Return the summary of the target: k-means' centroids of length 1, or all features of a few images."""
         if len(features) <= self.clusters:
             return features
         from sklearn.cluster import KMeans

@@ -57,7 +57,7 @@ class Net:
         return self.reader.features(images)
 
     def maps(self, images: Images) -> Float[Tensor, "n dim h w"]:
-        """The last maps, of images no smaller than the contract's where the encoder takes them."""
+        """Return the last maps, of images no smaller than the contract's where the encoder takes them."""
         own = self.reader.contract.size or min(images.shape[-2:])
         size = max(own, *images.shape[-2:])
         return self.reader.maps(images, size=size if self.model.encoder.takes(size) else own)
@@ -85,8 +85,8 @@ Entrant = Net | Simple
 
 
 def pretraining(model: Model) -> str:
-    """How an encoder came about: `untrained`, `supervised` (a stage that reads labels), `self-supervised`, or what
-    its weights are called."""
+    """Return how an encoder was trained: `untrained`, `supervised` (a stage that reads labels), `self-supervised`, or
+    the name of its weights."""
     recipe = model.info.recipe
     if not recipe:
         return UNTRAINED
@@ -99,12 +99,12 @@ def pretraining(model: Model) -> str:
 
 
 def architecture(model: Model) -> str:
-    """The encoder's name without how it pools."""
+    """Return the encoder's name without its pooling."""
     return model.encoder.name.removesuffix(f"+{MEAN}")
 
 
 def size_of(model: Model) -> int:
-    """The encoder's parameters."""
+    """Return the number of the encoder's parameters."""
     return sum(parameter.numel() for parameter in model.encoder.parameters())
 
 
@@ -129,13 +129,13 @@ class Parts:
         return self.column == "tags"
 
     def few(self, shots: int) -> Tensor:
-        """The first rows of the training part that bear each class (or tag), `shots` of each where there are."""
+        """Return the first rows of the training part that show each class (or tag), `shots` of each where there are."""
         bears = self.labels == 1 if self.several else self.labels[:, None] == self.labels.unique()
         return torch.cat([rows.nonzero().squeeze(1)[:shots] for rows in bears.T]).unique()
 
 
 def parts(data: Dataset, column: str, images: int, seed: int) -> Parts:
-    """At most `images` labelled images to learn from and half as many to be asked about, drawn by the seed."""
+    """Draw at most `images` labelled images to learn from and half as many to test on, by the seed."""
     generator = torch.Generator().manual_seed(seed)
     both = divided(data, column, seed)
     drawn = [
@@ -149,7 +149,7 @@ def parts(data: Dataset, column: str, images: int, seed: int) -> Parts:
 
 
 def neighbours(entrant: Entrant, given: Parts) -> float:
-    """20 nearest neighbours by cosine, weighted; of tags the share among 5 by distance, as mAP."""
+    """Return the score of 20 nearest neighbours by cosine, weighted; for tags, mAP of the share among 5 by distance."""
     bank, asked = (entrant.features(part.reader("image")) for part in (given.train, given.test))
     if given.several:
         return mean_average_precision(knn.tag_shares(bank, given.labels, asked), given.true)
@@ -157,7 +157,7 @@ def neighbours(entrant: Entrant, given: Parts) -> float:
 
 
 def linear_score(entrant: Entrant, given: Parts) -> Callable[[Images], float]:
-    """A linear probe: images of the test part, as they are or corrupted → its score."""
+    """Return a linear probe's function from images of the test part, as they are or corrupted, to its score."""
     bank = entrant.features(given.train.reader("image"))
     if given.several:
         tagger = linear.protocol(bank, given.labels)
@@ -172,12 +172,12 @@ def linear_score(entrant: Entrant, given: Parts) -> Callable[[Images], float]:
 
 
 def shifted(ask: Callable[[Images], float], images: Images, *, severity: int, seed: int) -> dict[str, float]:
-    """What a probe of clean images scores on corrupted ones, corruption by corruption."""
+    """Return a probe's score on corrupted images after training on clean ones, corruption by corruption."""
     return {kind: ask(corruptions.Corrupted(images, kind, severity, seed)) for kind in corruptions.CORRUPTIONS}
 
 
 def few_label_score(entrant: Entrant, given: Parts, rows: Tensor, tuning: few_label.Tuning, seed: int) -> float:
-    """Fine-tuned on some rows of the training part; what cannot be tuned gets a linear probe of them."""
+    """Return the score after fine-tuning on some training rows; a simple baseline gets a linear probe instead."""
     few = Parts(given.train.select(rows), given.test, given.column)
     if isinstance(entrant, Simple):
         return linear_score(entrant, few)(given.test.reader("image"))
@@ -186,7 +186,7 @@ def few_label_score(entrant: Entrant, given: Parts, rows: Tensor, tuning: few_la
 
 
 def found(entrant: Entrant, given: Parts) -> float:
-    """mAP of retrieval: of each test image, the training images of its class (or that share a tag)."""
+    """Return mAP of retrieval: for each test image, the training images of its class (or that share a tag)."""
     gallery, queries = (entrant.features(part.reader("image")) for part in (given.train, given.test))
     if not given.several:
         return retrieval.by_label(gallery, given.labels, queries, given.true).mean_ap
@@ -198,7 +198,7 @@ def found(entrant: Entrant, given: Parts) -> float:
 
 
 def composed(count: int, size: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Scenes with exact masks and boxes: (to learn from, half as many to be asked about)."""
+    """Return scenes with exact masks and boxes: (to learn from, half as many to test on)."""
     made = [
         scenes.compose(n, size=size, classes=SCENE, objects=(1, 3), seed=seed, fold=fold)
         for n, fold in ((count, TRAIN), (max(count // 2, 1), TEST))
@@ -207,7 +207,7 @@ def composed(count: int, size: int, seed: int) -> tuple[Dataset, Dataset]:
 
 
 def masks_score(net: Net, train: Dataset, test: Dataset, *, seed: int = 0) -> float:
-    """Mean IoU of a linear decoder of the frozen maps."""
+    """Return the mean IoU of a linear decoder of the frozen maps."""
     known = train["mask"][train["mask"] != 255]
     classes = max(len(train.info.mask_names), int(known.max()) + 1)
     decoder = dense_probe.segmentation(net.maps(train.reader("image")), train["mask"], classes, seed=seed)
@@ -215,7 +215,7 @@ def masks_score(net: Net, train: Dataset, test: Dataset, *, seed: int = 0) -> fl
 
 
 def boxes_score(net: Net, train: Dataset, test: Dataset, *, seed: int = 0) -> float:
-    """AP50 of a centre head on the frozen maps. (AP over 0.5 … 0.95 is too coarse for few, small images.)"""
+    """Return AP50 of a centre head on the frozen maps. (AP over 0.5 … 0.95 is too coarse for few, small images.)"""
     classes = max(len(train.info.box_names), int(train["boxes"][..., 4].max()) + 1)
     size = (train.height, train.width)
     head = dense_probe.detection(net.maps(train.reader("image")), train["boxes"], size, classes, seed=seed)
@@ -244,7 +244,7 @@ class Course:
     all: few_label.Tuning
 
     def parts(self, data: Dataset, seed: int) -> list[Parts]:
-        """The labels that can be asked about, each in two parts."""
+        """Return the labels that can be tested, each in two parts."""
         wanted = {"mask": "segmentation", "boxes": "detection"}
         columns = ["class", "tags", *(column for column, task in wanted.items() if task in self.tasks)]
         return [parts(data, column, self.images, seed) for column in columns if _tells(data, column)]
@@ -252,7 +252,7 @@ class Course:
     def scores(
         self, entrant: Entrant, given: Sequence[Parts], scenes: tuple[Dataset, Dataset] | None, seed: int
     ) -> Iterator[tuple[str, float]]:
-        """Each task's score by its name; dense tasks are asked of networks alone."""
+        """Yield each task's name and score; dense tasks are for networks only."""
         for part in given:
             if part.column in ("class", "tags"):
                 yield from self._whole(entrant, part, seed)
@@ -284,16 +284,16 @@ class Course:
 
 
 def _tells(data: Dataset, column: str) -> bool:
-    """Whether a column's known labels can be divided and told apart."""
+    """Return whether a column's known labels can be split and told apart."""
     known = data.known(column)
     return int(known.sum()) > 1 and (column != "class" or len(data[column][known].unique()) > 1)
 
 
 def group_of(task: str) -> str:
-    """The group of a task's score, by its name."""
+    """Return the group of a task's score, by its name."""
     return next((group for name, group in GROUPS.items() if task.startswith(name)), "dense")
 
 
 def mean_scores(runs: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Scores of several seeds as their means."""
+    """Return the means of scores over several seeds."""
     return {key: sum(run[key] for run in runs) / len(runs) for key in runs[0]}

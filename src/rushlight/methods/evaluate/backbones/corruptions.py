@@ -17,19 +17,19 @@ SEVERITIES, PART = 5, 500
 
 
 def blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Gaussian blur; its standard deviation is 1 % of the side a severity."""
+    """Blur with a Gaussian whose standard deviation is 1 % of the side per step of severity."""
     sigma = 0.012 * severity * min(images.shape[-2:])
     return effects.blur(images, torch.full((len(images),), max(sigma, 0.1)))
 
 
 def noise(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Gaussian noise of 0.04 of the range a severity."""
+    """Add Gaussian noise of 0.04 of the range per step of severity."""
     grain = torch.randn(images.shape, generator=generator, dtype=images.dtype)
     return (images + 0.04 * severity * grain).clamp(0, 1)
 
 
 def contrast(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Values drawn towards the image's own mean, by 16 % a severity."""
+    """Move values towards the image's own mean, by 16 % per step of severity."""
     mean = images.mean((1, 2, 3), keepdim=True)
     return mean + (1 - 0.16 * severity) * (images - mean)
 
@@ -73,7 +73,7 @@ class Corrupted:
         return hashlib.sha256(told.encode()).hexdigest()
 
     def split(self, size: int, /) -> Iterator[UInt8[Tensor, "part 3 height width"]]:
-        """Yield at most `size` corrupted images at a time; how they are divided changes no noise."""
+        """Yield at most `size` corrupted images at a time; the noise does not depend on how they are divided."""
         generator = torch.Generator().manual_seed(self.seed)
         for part in self.images.split(PART):
             values = CORRUPTIONS[self.kind](part.float() / 255, self.severity, generator)

@@ -44,7 +44,7 @@ class LinearDecoder(nn.Module):
 def segmentation(
     maps: Float[Tensor, "n channels h w"], masks: Tensor, classes: int, *, steps: int = STEPS, seed: int = 0
 ) -> LinearDecoder:
-    """A linear decoder of frozen maps, trained on masks (pixels of 255 are passed over)."""
+    """Train a linear decoder of frozen maps on masks (pixels of 255 are ignored)."""
     size = (masks.shape[-2], masks.shape[-1])
     decoder = _seeded(lambda: LinearDecoder(maps.shape[1], classes), seed)
 
@@ -58,7 +58,7 @@ def segmentation(
 
 @torch.inference_mode()
 def mask_score(decoder: LinearDecoder, maps: Float[Tensor, "n channels h w"], masks: Tensor, classes: int) -> float:
-    """Mean intersection over union (0 … 1) of a decoder on other maps."""
+    """Return the mean intersection over union (0 … 1) of a decoder on other maps."""
     size, total = (masks.shape[-2], masks.shape[-1]), torch.zeros(classes, classes, dtype=torch.int64)
     for rows in torch.arange(len(maps)).split(64):
         total += confusion(decoder(maps[rows], size).argmax(1), masks[rows], classes).sum(0)
@@ -92,7 +92,7 @@ def detection(
     steps: int = STEPS,
     seed: int = 0,
 ) -> CentreHead:
-    """A centre head on frozen maps of images of (height, width) `size`, trained on boxes (see `data.columns`)."""
+    """Train a centre head on frozen maps of images of (height, width) `size`, with boxes (see `data.columns`)."""
     head = _seeded(lambda: CentreHead(maps.shape[1], classes), seed)
     maps = _usable(maps)
     owner, sides = assigned(boxes, size, (maps.shape[-2], maps.shape[-1]))
@@ -109,7 +109,7 @@ def detection(
 
 
 def assigned(boxes: Float[Tensor, "n slots 6"], size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """For each cell the class of its box (−1 none), and the distances from the cell's centre to the box's sides:
+    """Return for each cell the class of its box (−1 none), and the distances from the cell's centre to the box's sides:
     left, top, right, bottom, as shares of the image."""
     owner = torch.full((len(boxes), *grid), -1, dtype=torch.long)
     sides = torch.zeros(len(boxes), *grid, 4)
@@ -128,7 +128,7 @@ def assigned(boxes: Float[Tensor, "n slots 6"], size: tuple[int, int], grid: tup
 
 
 def focal(logits: Tensor, goal: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
-    """The focal loss of each output: −α_t (1 − p_t)^γ log p_t."""
+    """Return the focal loss of each output: −α_t (1 − p_t)^γ log p_t."""
     cross = F.binary_cross_entropy_with_logits(logits, goal, reduction="none")
     p = logits.sigmoid()
     missed = goal * (1 - p) + (1 - goal) * p
@@ -139,7 +139,7 @@ def focal(logits: Tensor, goal: Tensor, gamma: float = 2.0, alpha: float = 0.25)
 def detected(
     head: CentreHead, maps: Float[Tensor, "n channels h w"], size: tuple[int, int], *, most: int = 20
 ) -> list[dict[str, Tensor]]:
-    """The best boxes of each image: `boxes` (x1, y1, x2, y2; pixels), `scores`, `labels`."""
+    """Return the best boxes of each image: `boxes` (x1, y1, x2, y2; pixels), `scores`, `labels`."""
     logits, sides = head(maps)
     scores = logits.sigmoid()
     peak = scores == F.max_pool2d(scores, 3, 1, 1)
@@ -159,12 +159,12 @@ def detected(
 def box_score(
     head: CentreHead, maps: Float[Tensor, "n channels h w"], boxes: Float[Tensor, "n slots 6"], size: tuple[int, int]
 ) -> dict[str, float]:
-    """COCO's AP of a head on other maps: `AP` over IoU 0.5 … 0.95, and `AP50`, each 0 … 1."""
+    """Return COCO's AP of a head on other maps: `AP` over IoU 0.5 … 0.95, and `AP50`, each 0 … 1."""
     return average_precision(detected(head, maps, size), boxes)
 
 
 def average_precision(found: list[dict[str, Tensor]], boxes: Float[Tensor, "n slots 6"]) -> dict[str, float]:
-    """COCO's AP of predicted boxes (see `detected`) beside the true ones."""
+    """Return COCO's AP of predicted boxes (see `detected`) against the true ones."""
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the backend's own deprecations
@@ -192,7 +192,7 @@ def _seeded(make: Any, seed: int) -> Any:
 
 
 def _usable(maps: Tensor) -> Tensor:
-    """Maps read in inference mode cannot be trained on; a copy can."""
+    """Return maps that can be trained on: a copy of those read in inference mode."""
     return maps.clone() if maps.is_inference() else maps
 
 

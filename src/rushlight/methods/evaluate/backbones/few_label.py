@@ -109,7 +109,7 @@ def score(
     *,
     batch: int = 250,
 ) -> float:
-    """Accuracy, or mean average precision for tags (0 … 1), on some rows (all by default)."""
+    """Return accuracy, or mean average precision for tags (0 … 1), on some rows (all by default)."""
     device = next(network.parameters()).device
     rows = torch.arange(len(targets)) if rows is None else rows
     parts = (images[part].to(device).float() / 255 for part in rows.split(batch))
@@ -120,7 +120,7 @@ def score(
 
 
 def _parted(targets: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """(rows to learn from, rows to choose by): a share of each class, where it has two labels at least."""
+    """Return (rows to learn from, rows to choose by): a share of each class, where it has two labels at least."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(targets), generator=generator)
     if targets.ndim == 2:
@@ -171,7 +171,7 @@ def _trained(
 
 
 def _batches(n: int, batch: int, steps: int, seed: int) -> list[Tensor]:
-    """Batches of rows from permutations in a row; never of a single image, which batch norm refuses."""
+    """Return batches of rows from successive permutations; never of a single image, which batch norm refuses."""
     batch = max(min(batch, n), 2)
     generator = torch.Generator().manual_seed(seed)
     epochs = -(-steps * batch // n)

@@ -91,7 +91,7 @@ class Backbones(Judge):
         )
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """One model beside its own encoder untrained and the simple baselines."""
+        """Judge one model beside its own encoder untrained and the simple baselines."""
         name = model.encoder.name
         found = self.judge_all({name: model}, data, ctx)
         rivals = found.table("ranking")
@@ -104,7 +104,7 @@ class Backbones(Judge):
         return replace(found, measures=measures(numbers))
 
     def judge_all(self, models: Mapping[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """The study: every model, an untrained encoder of each architecture that has none, and the baselines.
+        """Judge every model, an untrained encoder of each architecture that has none, and the baselines.
 
         Raises:
             UserError: no model, or no task fits the data's labels.
@@ -139,7 +139,7 @@ class Backbones(Judge):
     def _run(
         self, models: Mapping[str, Model], data: Dataset, ctx: RunContext, number: int
     ) -> dict[str, dict[str, float]]:
-        """Every entrant's scores at one seed."""
+        """Return every entrant's scores at one seed."""
         seed = ctx.seed + number
         given = self.course.parts(data, seed)
         bank = (given[0].train if given else data.select(slice(self.images))).reader("image")
@@ -157,7 +157,7 @@ class Backbones(Judge):
         return found
 
     def _untrained(self, models: Mapping[str, Model], seed: int) -> dict[str, Model]:
-        """An untrained encoder of each architecture of which all are trained."""
+        """Return an untrained encoder of each architecture for which only trained ones were given."""
         kinds = {benchmark.architecture(model): model for model in models.values()}
         blank = {benchmark.architecture(m) for m in models.values() if benchmark.pretraining(m) == UNTRAINED}
         return {f"{UNTRAINED} {name}": untrained(kinds[name], seed) for name in kinds if name not in blank}
@@ -215,7 +215,7 @@ def _records(models: Mapping[str, Model]) -> dict[str, list[Any]]:
 
 
 def _apples(result: Ranking, models: Mapping[str, Model]) -> dict[str, list[Any]]:
-    """Table of backbones that share their architecture, with their lead over its untrained encoder, in mean z."""
+    """Return a table of trained backbones by architecture, with their lead over its untrained encoder, in mean z."""
     z = dict(zip(result.names, result.mean.tolist(), strict=True))
     rows = [
         (benchmark.architecture(model), model.info.budget or "unknown", benchmark.pretraining(model), name)

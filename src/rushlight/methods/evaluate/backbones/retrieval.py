@@ -41,14 +41,14 @@ class Retrieved:
 
 
 def average_precision(ranks: Int[Tensor, "positives"]) -> float:
-    """The usual average precision from the positives' 0-based ranks."""
+    """Return the usual average precision from the positives' 0-based ranks."""
     ranks = ranks.sort().values.double()
     j = torch.arange(len(ranks), dtype=torch.float64)
     return float(((j + 1) / (ranks + 1)).mean())
 
 
 def oxford_precision(ranks: Int[Tensor, "positives"]) -> float:
-    """The trapezoidal average precision from the positives' 0-based ranks."""
+    """Return the trapezoidal average precision from the positives' 0-based ranks."""
     ranks = ranks.sort().values.double()
     j = torch.arange(len(ranks), dtype=torch.float64)
     before = torch.where(ranks == 0, 1.0, j / ranks.clamp(min=1))
@@ -98,7 +98,7 @@ def by_label(
     queries: Float[Tensor, "n dim"],
     true: Int[Tensor, "n"],
 ) -> Retrieved:
-    """Retrieval where the images of a query's class belong to it."""
+    """Return the retrieval in which the images of a query's class are the true ones."""
     return retrieve(gallery, queries, true[:, None] == labels)
 
 

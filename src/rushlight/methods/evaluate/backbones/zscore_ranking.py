@@ -37,17 +37,17 @@ class Ranking:
 
     @property
     def agreement(self) -> float:
-        """The mean of Spearman's correlation over pairs of different tasks."""
+        """Return the mean of Spearman's correlation over pairs of different tasks."""
         pairs = self.spearman[np.triu_indices(len(self.tasks), 1)]
         return float(np.nanmean(pairs)) if np.isfinite(pairs).any() else float("nan")
 
     def of_group(self, tasks: Sequence[str]) -> Float[np.ndarray, " backbones"]:
-        """Each backbone's mean z over some of the tasks."""
+        """Return each backbone's mean z over some of the tasks."""
         return _mean(self.z[:, [self.tasks.index(task) for task in tasks if task in self.tasks]])
 
 
 def zscore_ranking(names: Sequence[str], scores: Scores) -> Ranking:
-    """z-scores, ranks and correlations; higher scores are better."""
+    """Return z-scores, ranks and correlations; higher scores are better."""
     values = np.array([list(column) for column in scores.values()], dtype=float).reshape(len(scores), len(names)).T
     told = [t for t in range(values.shape[1]) if _spread(values[:, t]) > 0]
     values = values[:, told]
@@ -61,14 +61,14 @@ def zscore_ranking(names: Sequence[str], scores: Scores) -> Ranking:
 
 
 def _spread(column: np.ndarray) -> float:
-    """The standard deviation of what is known; 0 for what rounding alone sets apart."""
+    """Return the standard deviation of the known values; 0 where they differ only by rounding."""
     known = column[np.isfinite(column)]
     spread = float(known.std()) if len(known) > 1 else 0.0
     return spread if spread > 1e-9 * max(float(np.abs(known).max(initial=0.0)), 1e-12) else 0.0
 
 
 def _mean(rows: np.ndarray) -> np.ndarray:
-    """The mean of each row over what is known."""
+    """Return the mean of each row over its known values."""
     known = np.isfinite(rows)
     count = known.sum(1)
     return np.where(count > 0, np.where(known, rows, 0.0).sum(1) / np.maximum(count, 1), np.nan)

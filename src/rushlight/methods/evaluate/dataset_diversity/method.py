@@ -149,7 +149,7 @@ class DatasetDiversity(Judge):
         return pretrained.model, pretrained.spent
 
     def _asked(self, model: Model, train: Dataset, test: Dataset, ctx: RunContext) -> tuple[float, list[float]]:
-        """The metric after fine-tuning, and its part of each class."""
+        """Return the metric after fine-tuning; for masks the mean Dice, and that of each class."""
         learner = Tuned(pyramid=self.pyramid, segment=self.segment)
         tuned = learner.run(train, model, replace(ctx, budget=Budget(passes=self.tuning)))
         scored = evaluate(tuned.model, test, ctx.task)
@@ -223,7 +223,7 @@ def _task(data: Dataset, ctx: RunContext) -> str:
 
 
 def _per_class(runs: list[dict[str, Any]], cells: Sequence[str], data: Dataset) -> dict[str, list[Any]]:
-    """Mean Dice of each class, a column a cell."""
+    """Return the mean Dice of each class, one column per cell."""
     parts = {cell: torch.tensor([run["parts"] for run in runs if run["cell"] == cell]).nanmean(0) for cell in cells}
     names = data.info.mask_names or data.info.class_names
     labels = [names[i] if i < len(names) else str(i) for i in range(len(runs[0]["parts"]))]

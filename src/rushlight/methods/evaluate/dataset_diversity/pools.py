@@ -14,7 +14,7 @@ from rushlight.data.edit.split import hold_out
 
 
 def target_of(data: Dataset, task: str, name: str | None) -> int:
-    """A domain's number by its name; without one, the domain with most known labels.
+    """Return a domain's number by its name; without one, the domain with most known labels.
 
     Raises:
         UserError: there are no domains, or none of this name.
@@ -35,7 +35,7 @@ def name_of(data: Dataset, domain: int) -> str:
 
 
 def divided(data: Dataset, target: int, task: str, seed: int) -> Dataset:
-    """The data with a test fold in the target's labelled images, and without twins of test images outside it.
+    """Return the data with a test fold in the target's labelled images, and without twins of test images outside it.
 
     The data's own fold stays where it has labelled test images of the target; else a quarter is held out. A twin is
     a training image that equals a test image, or looks like one.
@@ -64,7 +64,7 @@ def _without_twins(data: Dataset) -> Dataset:
 
 
 def pools(data: Dataset, target: int, seed: int) -> dict[str, Dataset]:
-    """Training images without labels: `target` ⊂ `all`; `few of all` and `few of others` have the target's size."""
+    """Return training images without labels: `target` ⊂ `all`; `few of all`, `few of others` have the target's size."""
     training, own = data["fold"] != TEST, data["domain"] == target
     generator = torch.Generator().manual_seed(seed)
     everything, mine = training.nonzero().flatten(), (training & own).nonzero().flatten()
@@ -78,11 +78,11 @@ def pools(data: Dataset, target: int, seed: int) -> dict[str, Dataset]:
 
 
 def labelled(data: Dataset, target: int, task: str, many: int | None, seed: int) -> Dataset:
-    """The target's labelled training images, or so many of them, drawn by the seed."""
+    """Return the target's labelled training images, or `many` of them, drawn by the seed."""
     rows = ((data["domain"] == target) & (data["fold"] != TEST) & data.known(task)).nonzero().flatten()
     return data.select(drawn(rows, many or len(rows), torch.Generator().manual_seed(seed)))
 
 
 def drawn(rows: Int[Tensor, "n"], many: int, generator: torch.Generator) -> Int[Tensor, "m"]:
-    """So many of the rows (or all), in their order."""
+    """Draw `many` of the rows (or all), in their order."""
     return rows[torch.randperm(len(rows), generator=generator)[:many]].sort().values

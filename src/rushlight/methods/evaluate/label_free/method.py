@@ -64,7 +64,7 @@ class LabelFree(Judge):
 
     @staticmethod
     def ordered(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        """Models by their mean rank, the best first (see the function of this name)."""
+        """Return models by their mean rank, the best first (see the function of this name)."""
         return ordered(found)
 
     samples: Count = 2000
@@ -73,7 +73,7 @@ class LabelFree(Judge):
     """Groups to look for; about as many as you expect kinds of images."""
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """The signals of one model.
+        """Return the signals of one model.
 
         Raises:
             UserError: fewer than 20 images, or features that are not finite.
@@ -83,7 +83,7 @@ class LabelFree(Judge):
         return Findings("label-free", measures(numbers), notes=(note,))
 
     def judge_all(self, models: Mapping[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """The signals of several models on the same images, from the best by their mean rank."""
+        """Return the signals of several models on the same images, from the best by their mean rank."""
         found = {name: self.signals(model, data, ctx.seed) for name, model in models.items()}
         order = ordered(found)
         table: dict[str, list] = {"model": list(order), "mean rank": list(order.values())}
@@ -96,7 +96,7 @@ class LabelFree(Judge):
         return Findings("label-free", tables=(Table.of("models", table),), notes=tuple(notes))
 
     def signals(self, model: Model, data: Dataset, seed: int) -> dict[str, float]:
-        """Each signal by name."""
+        """Return each signal by name."""
         drawn = self._drawn(data, seed)
         one, other = self._features(model, drawn.chunks("image", PART)), self._features(model, _other_view(drawn, seed))
         aligned, uniform = signals.alignment(one, other), signals.uniformity(one)
@@ -123,7 +123,7 @@ class LabelFree(Judge):
 
 
 def ordered(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Models by their mean rank over the signals of `BETTER`, the best (1 at least) first; equal ranks are shared."""
+    """Return models by their mean rank over the signals of `BETTER`, the best (1 at least) first; ties share a rank."""
     names = list(found)
     ranks = dict.fromkeys(names, 0.0)
     for signal, sign in BETTER.items():

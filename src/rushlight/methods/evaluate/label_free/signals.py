@@ -16,15 +16,15 @@ BLOCK = 1024
 
 
 def alignment(one: Float[Tensor, "n dim"], other: Float[Tensor, "n dim"], *, power: float = 2.0) -> float:
-    """The mean distance, to a power, of two views' features of the same image, each of length 1 (equation 1): from 0,
-    where all views agree, to 2^power."""
+    """Return the mean distance, to a power, of two views' features of the same image, each of length 1 (equation 1):
+    from 0, where all views agree, to 2^power."""
     distance = (F.normalize(one.double(), dim=1) - F.normalize(other.double(), dim=1)).norm(dim=1)
     return float(distance.pow(power).mean())
 
 
 def uniformity(features: Float[Tensor, "n dim"], *, t: float = 2.0) -> float:
-    """log mean exp(−t·‖u − v‖²) over all pairs of different images' features of length 1 (equation 2): 0 where all are
-    one point, and the lower the more evenly they are spread."""
+    """Return log mean exp(−t·‖u − v‖²) over all pairs of different images' features of length 1 (equation 2): 0 where
+    all are one point, and the lower the more evenly they are spread."""
     features = F.normalize(features.double(), dim=1)
     n, total = len(features), 0.0
     for part in features.split(BLOCK):
@@ -34,15 +34,15 @@ def uniformity(features: Float[Tensor, "n dim"], *, t: float = 2.0) -> float:
 
 
 def view_retrieval(one: Float[Tensor, "n dim"], other: Float[Tensor, "n dim"]) -> float:
-    """The share (0 … 1) of images whose other view has no nearer neighbour (by cosine) than themselves."""
+    """Return the share (0 … 1) of images whose other view has no nearer neighbour (by cosine) than themselves."""
     one, other = F.normalize(one.float(), dim=1), F.normalize(other.float(), dim=1)
     found = [(part @ one.T).argmax(1) for part in other.split(BLOCK)]
     return float((torch.cat(found) == torch.arange(len(one))).float().mean())
 
 
 def cluster_stability(features: Float[Tensor, "n dim"], *, clusters: int = 10, seed: int = 0) -> float:
-    """How alike two groupings are that were learned on two halves of the images: the adjusted Rand index (1: the same,
-    0: as by chance) of all images' nearest centres, by k-means on features of length 1."""
+    """Return how alike two groupings learned on two halves of the images are: the adjusted Rand index (1: the same, 0:
+    as by chance) of all images' nearest centres, by k-means on features of length 1."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_rand_score
 

@@ -76,14 +76,14 @@ class Decoupling(Head):
         return (answer * self.weight).sum(-1) + self.bias
 
     def decouple(self, maps: Float[Tensor, "batch width h w"]) -> Float[Tensor, "batch outputs features"]:
-        """Each class's vector: the mean of the cells it attends to."""
+        """Return each class's vector: the mean of the cells it attends to."""
         cells = self.reduce(maps).flatten(2).mT
         meeting = (self.places(cells)[:, None] * self.names(self.classes)[:, None]).tanh()
         attention = self.attend(meeting).squeeze(-1).softmax(-1)
         return attention.to(cells.dtype) @ cells
 
     def pass_on(self, state: Float[Tensor, "batch outputs features"]) -> Float[Tensor, "batch outputs features"]:
-        """One step of the gated graph network."""
+        """Return the state after one step of the gated graph network."""
         graph = self.graph.to(state.dtype)
         heard = torch.cat([graph @ state, graph.mT @ state], -1)
         update, reset = self.gates(torch.cat([heard, state], -1)).sigmoid().chunk(2, -1)
@@ -92,6 +92,6 @@ class Decoupling(Head):
 
 
 def cooccurrence(present: Bool[Tensor, "n classes"]) -> Float[Tensor, "classes classes"]:
-    """How often class j is present where class i is: counts, each row divided by its diagonal entry."""
+    """Return how often class j is present where class i is: counts, each row divided by its diagonal entry."""
     counts = present.float().T @ present.float()
     return counts / counts.diagonal().clamp(min=1)[:, None]

@@ -74,7 +74,7 @@ def variational_multi_label(
 
 
 def balanced_cross_entropy(logits: Matrix, positives: Bool[Tensor, "batch classes"]) -> Float[Tensor, ""]:
-    """Return Σ_c ½·[−mean_{positives} log σ(z) − mean_{others} log σ(−z)]: positives told from the rest, both alike.
+    """Return Σ_c ½·[−mean_{positives} log σ(z) − mean_{others} log σ(−z)]: positives and rest weigh the same.
 
     Its optimum is centred: σ(z) above ½ says that an image is likelier a known positive than a draw from the others,
     however few are labelled. A class without a positive in the batch does not count.

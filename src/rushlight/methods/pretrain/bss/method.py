@@ -71,7 +71,7 @@ class BSS(AddOn):
         self.learner.per_view = self.sharing and self.negatives == "same_view"
 
     def look(self, policies: Sequence[Policy], columns: TensorDict, generator: torch.Generator) -> list[Tensor]:
-        """One view a policy, each in one style."""
+        """Return one view per policy, each in one style."""
         policies = list(policies) if self.views is None else [policies[i % 2] for i in range(self.views)]
         styles, colours = self.learner.joint_generator(STYLE), self.learner.joint_generator(COLOUR)
         seen = []

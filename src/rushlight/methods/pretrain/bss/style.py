@@ -16,7 +16,7 @@ from rushlight.core.distributed import all_sum, rank, world_size
 
 
 def window(area: float, height: int, width: int) -> tuple[int, int]:
-    """The half-widths (rows, columns) of a window about the mean that covers this share (0 … 1) of all frequencies."""
+    """Return the half-widths (rows, columns) of a window about the mean with this share (0 … 1) of all frequencies."""
     rows, columns = (min(int(math.sqrt(area) * side / 2), (side - 1) // 2) for side in (height, width))
     return rows, columns
 
@@ -26,7 +26,7 @@ def restyle(
     reference: Float[Tensor, "others channels height width"],
     half: tuple[int, int],
 ) -> Float[Tensor, "batch channels height width"]:
-    """The images with the reference's amplitudes in the window [−half, half] of frequencies, and their own phases.
+    """Return the images with the reference's amplitudes in the window [−half, half] of frequencies, phases unchanged.
 
     Args:
         reference: one image for all, or one for each.
@@ -52,7 +52,7 @@ def standardise(
     area: tuple[float, float],
     generator: torch.Generator,
 ) -> Float[Tensor, "batch channels height width"]:
-    """All images in the style of one of them, drawn from those of all processes; clipped to [0, 1].
+    """Return all images in the style of one image, drawn from those of all processes; clipped to [0, 1].
 
     Args:
         area: range of the window's share of all frequencies.
@@ -70,7 +70,7 @@ def exchange(
     area: tuple[float, float],
     generator: torch.Generator,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Fourier augmentation: each image in the style of a random one of this process's; clipped to [0, 1]."""
+    """Apply Fourier augmentation: give each image the style of a random one of this process's; clip to [0, 1]."""
     draw = torch.rand((), generator=generator, device=generator.device).item()
     half = window(area[0] + (area[1] - area[0]) * draw, images.shape[-2], images.shape[-1])
     others = torch.randint(len(images), (len(images),), generator=generator, device=generator.device)
@@ -78,7 +78,7 @@ def exchange(
 
 
 def joined_row(images: Float[Tensor, "batch *shape"], row: int) -> Float[Tensor, "*shape"]:
-    """One row of the joined batch, on every process; row j is with process j modulo their number."""
+    """Return one row of the joined batch, on every process; row j belongs to process j modulo their number."""
     if world_size() == 1:
         return images[row]
     mine = images[row // world_size()] if row % world_size() == rank() else torch.zeros_like(images[0])

@@ -93,7 +93,7 @@ class HistopathSSL(AddOn):
         return super().run(data, model, ctx)
 
     def measure(self, data: Dataset) -> None:
-        """How the patches are drawn, and the statistics of their stain, of patches drawn in the same way.
+        """Set how the patches are drawn, and measure the statistics of their stain on patches drawn in the same way.
 
         Raises:
             UserError: no patch shows tissue.
@@ -103,7 +103,7 @@ class HistopathSSL(AddOn):
         self.statistics = stains.Statistics.of(data.select(rows).reader("image"))
 
     def balance(self, data: Dataset) -> Balance:
-        """The patches with tissue, each with its share of the draws."""
+        """Return the patches with tissue, each with its share of the draws."""
         rows = torch.arange(len(data))
         if self.least_tissue:
             rows = rows[tissue.tissue_share(data.reader("image")) >= self.least_tissue]
@@ -113,7 +113,7 @@ class HistopathSSL(AddOn):
         return Balance.of([data[name] for name in LEVELS if name in data and self.balanced], rows)
 
     def look(self, policies: Sequence[Policy], columns: TensorDict, generator: torch.Generator) -> list[Tensor]:
-        """The base's views, seen as tissue.
+        """Return the base's views of tissue, in other stains.
 
         Raises:
             UserError: the stain was not measured, and the batch is a single image.
@@ -132,7 +132,7 @@ class HistopathSSL(AddOn):
         return seen
 
     def adapted(self, policy: Policy, large: bool) -> Policy:
-        """A view's policy for tissue."""
+        """Return a view's policy adapted to tissue."""
         changes: dict = {"turns": True, "flip": 0.5} if self.dihedral else {}
         if self.scale is not None and large:
             changes["crop_scale"] = self.scale
@@ -142,7 +142,7 @@ class HistopathSSL(AddOn):
         return replace(policy, **changes)
 
     def stained(self, view: Tensor, statistics: stains.Statistics | None, generator: torch.Generator) -> Tensor:
-        """A view in another stain; `randstain` takes it from the statistics."""
+        """Return a view in another stain; `randstain` draws it from the statistics."""
         if self.stain == "none":
             return view
         if self.stain == "hed":
@@ -153,14 +153,14 @@ class HistopathSSL(AddOn):
 
 
 def measured(images: Tensor) -> stains.Statistics:
-    """The stain's statistics of a batch, for views outside of `run`; of one image they would leave it as it is."""
+    """Return the stain's statistics of a batch, for views outside `run`; those of one image would change nothing."""
     if len(images) < 2:
         raise UserError("'histopath-ssl' takes stains from several images, and the batch is one: call measure(data)")
     return stains.Statistics.of(images)
 
 
 def nearer(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Some of the images from twice as near: the middle of half the side, enlarged; float in [0, 1]."""
+    """Show some of the images from half the distance: the middle of half the side, enlarged; float in [0, 1]."""
     values = images.float() / 255 if not images.is_floating_point() else images
     height, width = values.shape[-2:]
     middle = values[..., height // 4 : height - height // 4, width // 4 : width - width // 4]
@@ -193,7 +193,7 @@ class Slides(Judge):
     """Shares of each label's training slides that are labelled; of each at least one slide."""
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """Macro one-against-rest AUC by mean pooling and by gated attention.
+        """Return the macro one-against-rest AUC by mean pooling and by gated attention.
 
         Raises:
             UserError: patches of one slide have different labels, or there are too few slides.
@@ -221,7 +221,7 @@ class Slides(Judge):
     def titrated(
         self, bags: slides.Bags, classes: int, pooling: slides.Pooling, seed: int
     ) -> tuple[list[float], list[float]]:
-        """(labelled slides of a fold's training, in the mean; AUC) for each share."""
+        """Return (labelled slides of a fold's training, in the mean; AUC) for each share."""
         folds = list(self.divided(bags, seed))
         counts = [
             [len(slides.labelled(bags.labels[train], s, seed=seed)) for train, _ in folds] for s in self.titration
@@ -230,7 +230,7 @@ class Slides(Judge):
         return [sum(each) / len(each) for each in counts], areas
 
     def predicted(self, bags: slides.Bags, classes: int, pooling: slides.Pooling, share: float, seed: int) -> Tensor:
-        """Each slide's probabilities, from slides of the other folds, of which a share is labelled."""
+        """Return each slide's probabilities, predicted from slides of the other folds, of which a share is labelled."""
         found = torch.zeros(len(bags.labels), classes)
         for train, test in self.divided(bags, seed):
             some = train[slides.labelled(bags.labels[train], share, seed=seed)]
@@ -238,7 +238,7 @@ class Slides(Judge):
         return found
 
     def divided(self, bags: slides.Bags, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The slides to learn from and to predict, fold by fold; each label is spread over all folds."""
+        """Yield the slides to learn from and to predict, fold by fold; each label is spread over all folds."""
         from sklearn.model_selection import StratifiedKFold
 
         labels = bags.labels.numpy()

@@ -23,7 +23,7 @@ class GatedAttention(nn.Module):
     def weights(
         self, bags: Float[Tensor, "bags instances width"], there: Bool[Tensor, "bags instances"]
     ) -> Float[Tensor, "bags instances"]:
-        """Each instance's share of its bag; they sum to 1 over those that are there."""
+        """Return each instance's share of its bag; they sum to 1 over those that are there."""
         scores = self.score(self.value(bags).tanh() * self.gate(bags).sigmoid())[..., 0]
         return scores.masked_fill(~there, -torch.inf).softmax(1)
 
@@ -36,5 +36,5 @@ class GatedAttention(nn.Module):
 def mean_pooled(
     bags: Float[Tensor, "bags instances width"], there: Bool[Tensor, "bags instances"]
 ) -> Float[Tensor, "bags width"]:
-    """The mean of the instances that are there."""
+    """Return the mean of the instances that are there."""
     return (bags * there[..., None]).sum(1) / there.sum(1, keepdim=True).clamp(min=1)

@@ -31,7 +31,7 @@ class Bags:
 
     @classmethod
     def of(cls, features: Float[Tensor, "n width"], slide: Int[Tensor, "n"], labels: Int[Tensor, "n"]) -> Bags:
-        """One bag a slide, in the order of their numbers; a slide's label is that of its known patches.
+        """Return one bag per slide, in the order of their numbers; a slide's label is that of its known patches.
 
         Raises:
             ValueError: patches of one slide have different labels.
@@ -49,7 +49,7 @@ class Bags:
 
 
 def labelled(labels: Int[Tensor, "n"], share: float, *, seed: int = 0) -> Int[Tensor, "m"]:
-    """The slides that are labelled where a share of each label's is, at least one; a larger share holds a smaller's."""
+    """Draw a share of the slides of each label, at least one slide; a larger share includes a smaller one's."""
     generator, chosen = torch.Generator().manual_seed(seed), []
     for label in labels.unique():
         own = (labels == label).nonzero()[:, 0]
@@ -59,8 +59,8 @@ def labelled(labels: Int[Tensor, "n"], share: float, *, seed: int = 0) -> Int[Te
 
 
 def scores(train: Bags, test: Bags, classes: int, *, pooling: Pooling = "attention", seed: int = 0) -> Tensor:
-    """Class probabilities of the test slides, learned from the training slides: a logistic regression on means, or the
-    mean of three gated attentions (each 200 steps of AdamW on all slides at once)."""
+    """Return class probabilities of the test slides, learned from the training slides: by a logistic regression on
+    means, or by the mean of three gated attentions (each 200 steps of AdamW on all slides at once)."""
     mean, std = _moments(train)
     train, test = (Bags((b.features - mean) / std * b.there[..., None], b.there, b.labels) for b in (train, test))
     if pooling == "mean":
@@ -95,7 +95,7 @@ def _moments(bags: Bags) -> tuple[Tensor, Tensor]:
 
 
 def macro_auc(probabilities: Float[Tensor, "n classes"], labels: Int[Tensor, "n"]) -> float:
-    """The mean over classes, of those that are there and not alone, of the area under one-against-rest's curve."""
+    """Return the mean area under the one-against-rest curve over the classes that occur and are not alone."""
     from sklearn.metrics import roc_auc_score
 
     areas = []
@@ -114,7 +114,7 @@ def bootstrap(
     draws: int = 500,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """A 95 % interval of the macro AUC by drawing groups (slides) with replacement; without groups, rows."""
+    """Return a 95 % interval of the macro AUC by drawing groups (slides) with replacement; without groups, rows."""
     groups = torch.arange(len(labels)) if groups is None else groups
     members = [(groups == group).nonzero()[:, 0] for group in groups.unique().tolist()]
     generator, found = torch.Generator().manual_seed(seed), []

@@ -37,12 +37,13 @@ def _mixed(images: Tensor, matrix: Tensor) -> Tensor:
 def rgb_to_hed(
     images: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Concentrations of hematoxylin, eosin and DAB of RGB in [0, 1] (Ruifrok's matrix, as scikit-image's `rgb2hed`)."""
+    """Return concentrations of hematoxylin, eosin and DAB of RGB in [0, 1] (Ruifrok's matrix, as in scikit-image's
+    `rgb2hed`)."""
     return _unmixed(images).clamp(min=0)
 
 
 def _unmixed(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-    """The same without a floor: what Ruifrok's stains do not explain is negative, and the way back is exact."""
+    """Return concentrations without a floor: what Ruifrok's stains do not explain is negative; the inverse is exact."""
     density = images.clamp(min=_DARKEST).log() / torch.tensor(_DARKEST).log()
     return _mixed(density, _RGB_FROM_HED.inverse().T)
 
@@ -50,7 +51,7 @@ def _unmixed(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "ba
 def hed_to_rgb(
     stains: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """RGB in [0, 1] of concentrations, as scikit-image's `hed2rgb`."""
+    """Return RGB in [0, 1] of concentrations, as scikit-image's `hed2rgb`."""
     density = _mixed(stains, _RGB_FROM_HED.T) * torch.tensor(_DARKEST).log()
     return density.exp().clamp(0, 1)
 
@@ -58,7 +59,7 @@ def hed_to_rgb(
 def rgb_to_lab(
     images: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """CIE Lab (D65; L from 0 to 100) of sRGB in [0, 1]."""
+    """Return CIE Lab (D65; L from 0 to 100) of sRGB in [0, 1]."""
     linear = torch.where(images > 0.04045, ((images.clamp(min=0) + 0.055) / 1.055) ** 2.4, images / 12.92)
     xyz = _mixed(linear, _XYZ_FROM_RGB) / _WHITE.to(images).view(3, 1, 1)
     f = torch.where(xyz > 0.008856, xyz.clamp(min=1e-12) ** (1 / 3), 7.787 * xyz + 16 / 116)
@@ -69,7 +70,7 @@ def rgb_to_lab(
 def lab_to_rgb(
     lab: Float[Tensor, "batch 3 height width"],
 ) -> Float[Tensor, "batch 3 height width"]:
-    """sRGB, clipped to [0, 1], of CIE Lab."""
+    """Return sRGB, clipped to [0, 1], of CIE Lab."""
     y = (lab[:, 0] + 16) / 116
     f = torch.stack([lab[:, 1] / 500 + y, y, (y - lab[:, 2] / 200).clamp(min=0)], 1)
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787) * _WHITE.to(lab).view(3, 1, 1)
@@ -97,7 +98,7 @@ class Statistics:
 
     @classmethod
     def of(cls, images: UInt8[Tensor, "n 3 height width"] | Reader, space: Space = "lab") -> Statistics:
-        """Measured on images, block by block."""
+        """Measure the statistics on images, block by block."""
         found = [_moments(TO[space](part.float() / 255)) for part in images.split(256)]
         mean, std = (torch.cat(each) for each in zip(*found, strict=True))
         return cls(space, *(torch.stack([each.mean(0), each.std(0, unbiased=False)]) for each in (mean, std)))
@@ -116,7 +117,7 @@ def restain(
     distribution: Distribution = "normal",
     generator: torch.Generator,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """RandStainNA: each image with the channel means and deviations of a virtual slide, x′ = (x − mean)·d/std + a.
+    """Apply RandStainNA: give images a virtual slide's channel means and deviations, x′ = (x − mean)·d/std + a.
 
     Args:
         probability: of each image.
@@ -159,7 +160,7 @@ def jitter_hed(
     probability: float = 1.0,
     generator: torch.Generator,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Each stain's concentration scaled by 1 ± strength and shifted by up to ± strength/10."""
+    """Scale each stain's concentration by 1 ± strength, and shift it by up to ± strength/10."""
     even = 2 * torch.rand(2, len(images), 3, 1, 1, generator=generator, device=images.device) - 1
     stains = _unmixed(images) * (1 + strength * even[0]) + 0.1 * strength * even[1]
     drawn = torch.rand(len(images), generator=generator, device=images.device) < probability

@@ -18,7 +18,7 @@ BLOCK = 4096
 def spherical_kmeans(
     features: Float[Tensor, "n dim"], clusters: int, *, seed: int = 0, iterations: int = 20
 ) -> Float[Tensor, "clusters dim"]:
-    """Centres of length 1 of features (which are brought to length 1), by cosine; the same for the same seed.
+    """Return centres of length 1 of features (which are scaled to length 1), by cosine; the same for the same seed.
 
     Raises:
         UserError: fewer features than clusters, or faiss is not installed.
@@ -43,7 +43,7 @@ def spherical_kmeans(
 def nearest_centres(
     features: Float[Tensor, "n dim"], centres: Float[Tensor, "clusters dim"], count: int
 ) -> Int[Tensor, "n count"]:
-    """The numbers of the centres with the highest cosine, the nearest first."""
+    """Return the numbers of the centres with the highest cosine, the nearest first."""
     parts = [F.normalize(part.float(), dim=1) @ centres.T for part in features.split(BLOCK)]
     return torch.cat([part.topk(count, dim=1).indices for part in parts])
 

@@ -99,12 +99,12 @@ class MLCD(Learner):
             raise UserError(f"mlcd's loss is 'mlcd' or 'mlc', not '{self.loss}'")
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
-        """Embed, cluster, label, train; the teacher's forwards are paid for."""
+        """Embed, cluster, label and train; the teacher's forwards are charged to the budget."""
         self.allowed, paid = self.teaching(data, model, ctx.budget)
         return super().run(data, model, ctx.after(paid)).charged(paid)
 
     def teaching(self, data: Dataset, model: Model, budget: Budget) -> tuple[int, Spent]:
-        """How many images the teacher embeds, and what that costs."""
+        """Return how many images the teacher embeds, and what that costs."""
         a_pass = pass_flops(model.encoder, (data.height, data.width))
         reader = Reader(self.teacher_model(model).copy().eval())
         price = count_flops(lambda: reader.features(data.read("image", slice(1))))
@@ -114,7 +114,7 @@ class MLCD(Learner):
         return images, Spent(images * price / a_pass, images * price)
 
     def teacher_model(self, given: Model) -> Model:
-        """The network whose features are clustered.
+        """Return the network whose features are clustered.
 
         Raises:
             UserError: the named one is neither a folder of a model nor a timm model.
@@ -142,7 +142,7 @@ class MLCD(Learner):
         self.view = presets.self_supervised(size, scale=crop, flip=self.flip, jitter=(0.4, 0.4, 0.4, 0.1), blur=0.0)
 
     def label(self, features: Float[Tensor, "n dim"]) -> Int[Tensor, "n positives"]:
-        """The nearest clusters of each image, of a k-means on all of them."""
+        """Return the nearest clusters of each image, of a k-means on all of them."""
         self.classes = self.clusters or min(max(len(features) // 16, 32), 1_000_000)
         self.classes = min(self.classes, len(features))
         centres = spherical_kmeans(features, self.classes, seed=self.ctx.seed)
@@ -165,7 +165,7 @@ class MLCD(Learner):
             return global_mean(LOSSES[self.loss](logits, positives))
 
     def logits(self, embeddings: Tensor, active: Tensor, positives: Tensor) -> Float[Tensor, "batch active"]:
-        """Scaled cosines with the active classes, the positives' with the margin."""
+        """Return scaled cosines with the active classes, the positives' with the margin."""
         embeddings = embeddings.float() if embeddings.dtype.itemsize < 4 else embeddings
         cosines = F.normalize(embeddings, dim=1) @ F.normalize(self.weight[active], dim=1).T
         kind: Any = "exact" if self.exact_margin else "shift"

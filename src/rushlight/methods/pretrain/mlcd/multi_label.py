@@ -19,19 +19,19 @@ from torch import Tensor
 
 
 def mlcd(logits: Float[Tensor, "batch classes"], positives: Bool[Tensor, "batch classes"]) -> Float[Tensor, "batch"]:
-    """The separated loss of each sample; every class that is no positive of it is a negative."""
+    """Return the separated loss of each sample; every class that is not one of its positives is a negative."""
     pull, push = _sides(logits, positives)
     return F.softplus(pull) + F.softplus(push)
 
 
 def mlc(logits: Float[Tensor, "batch classes"], positives: Bool[Tensor, "batch classes"]) -> Float[Tensor, "batch"]:
-    """The loss of pairs of each sample."""
+    """Return the loss of pairs of each sample."""
     pull, push = _sides(logits, positives)
     return F.softplus(pull + push)
 
 
 def _sides(logits: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
-    """log Σ e^{−s} over positives, and log Σ e^{s} over negatives; −∞ where there is none."""
+    """Return log Σ e^{−s} over positives, and log Σ e^{s} over negatives; −∞ where there is none."""
     pull = torch.where(positives, -logits, -torch.inf).logsumexp(1)
     return pull, torch.where(positives, -torch.inf, logits).logsumexp(1)
 
@@ -43,7 +43,7 @@ def with_margin(
     *,
     kind: Literal["exact", "shift"] = "shift",
 ) -> Float[Tensor, "batch classes"]:
-    """cos(θ + margin) in place of cos θ for the positives (ArcFace).
+    """Return cos(θ + margin) in place of cos θ for the positives (ArcFace).
 
     Args:
         kind: `exact` has the gradient of that; `shift`, as PartialFC's code has it, that of a constant added to cos θ.
@@ -61,8 +61,8 @@ def with_margin(
 def active_classes(
     positives: Int[Tensor, "any"], classes: int, share: float, *, generator: torch.Generator
 ) -> Int[Tensor, "active"]:
-    """All positives of a batch and random other classes, a share of all in sum (or the positives, if they are more), in
-    ascending order (PartialFC)."""
+    """Return all positives of a batch and random other classes, in total a share of all (or the positives, if they are
+    more), in ascending order (PartialFC)."""
     chance = torch.rand(classes, generator=generator, device=generator.device)
     wanted = positives.unique()
     chance[wanted] = 2
@@ -70,6 +70,6 @@ def active_classes(
 
 
 def among(labels: Int[Tensor, "batch count"], active: Int[Tensor, "active"]) -> Bool[Tensor, "batch active"]:
-    """Which of the active classes are each sample's positives."""
+    """Return which of the active classes are each sample's positives."""
     places = torch.searchsorted(active, labels)
     return torch.zeros(len(labels), len(active), dtype=torch.bool, device=labels.device).scatter_(1, places, True)

@@ -111,7 +111,7 @@ class MultiMAE(Learner):
                             f"{self.kept}")  # fmt: skip
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
-        """Fill in pseudo-labels, which are paid for, and train; the data come out as they came in."""
+        """Fill in pseudo-labels, whose cost is charged, and train; the data are returned unchanged."""
         if not self.pseudo:
             return super().run(data, model, ctx)
         filled, paid = fill_masks(data, self.pseudo["mask"], model, ctx.budget)
@@ -178,7 +178,7 @@ class MultiMAE(Learner):
         return sum((-self.doubts[f"{n}_"]).exp() * loss + self.doubts[f"{n}_"] for n, loss in losses.items())
 
     def crops(self, columns: TensorDict) -> dict[str, Tensor]:
-        """Return one crop and flip an image, the same for all its modalities."""
+        """Return one crop and flip per image, the same for all its modalities."""
         source = (self.data.height, self.data.width)
         view = self.view.sample(len(columns["row"]), source=source, generator=self.generator())
         images = partial(view.images, reduce=self.view.reduction(source))
@@ -186,7 +186,7 @@ class MultiMAE(Learner):
         return {name: move[name](columns[name]) for name in self.every}
 
     def prepared(self, columns: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Each modality as the network reads it, and which of its pixels are known."""
+        """Return each modality as the network reads it, and which of its pixels are known."""
         values, known = dict(columns), {}
         for name, column in columns.items():
             if name == "depth":
@@ -197,14 +197,14 @@ class MultiMAE(Learner):
         return values, known
 
     def available(self, known: Mapping[str, Tensor]) -> Bool[Tensor, "batch modalities"]:
-        """Which modalities an image may be shown in: those that are seen and known; all that are seen, where a crop
-        holds nothing known of any (each image of a batch keeps equally many tokens)."""
+        """Return which modalities of an image may be shown: those that are seen and known; all that are seen, where a
+        crop has no known pixel of any (each image of a batch keeps equally many tokens)."""
         some = torch.stack([pixels.flatten(1).any(1) & (name in self.inputs) for name, pixels in known.items()], 1)
         seen = torch.tensor([name in self.inputs for name in known], device=some.device)
         return torch.where(some.any(1, keepdim=True), some, seen)
 
     def masked(self, available: Bool[Tensor, "batch modalities"]) -> Bool[Tensor, "batch tokens"]:
-        """Which tokens of all modalities are hidden; drawn for the joined batch of all processes."""
+        """Draw which tokens of all modalities are hidden, for the joined batch of all processes."""
         cells = self.cells[0] * self.cells[1]
         n, everywhere = len(available), available.new_ones(len(available) * self.processes, available.shape[1])
         joined = everywhere.clone()
@@ -223,7 +223,7 @@ class MultiMAE(Learner):
     def losses(
         self, values: Mapping[str, Tensor], known: Mapping[str, Tensor], masked: Bool[Tensor, "batch tokens"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Each target's loss, for prepared values."""
+        """Return each target's loss, for prepared values."""
         encoder, adapters, grid = self.model.encoder, cast(Adapters, self.model.head("adapters")), self.cells
         rows = mask.visible(masked[:, None])
         tokens = gather(all_tokens(encoder, adapters, values, grid), rows)
@@ -240,7 +240,7 @@ class MultiMAE(Learner):
         return found
 
     def finish(self) -> Model:
-        """Return the encoder of images with its adapters, or one of the columns that are to be read."""
+        """Return the encoder of images with its adapters, or an encoder of one of the columns to read."""
         model = super().finish()
         if self.hands_on == "image":
             return model

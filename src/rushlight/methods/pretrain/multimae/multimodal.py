@@ -44,7 +44,7 @@ class Adapters(Head):
         return features
 
     def tokens(self, modality: str, values: Tensor) -> Float[Tensor, "batch tokens dim"]:
-        """Tokens of standardised depth (unknown pixels 0) or of a map of classes (255 unknown), without positions.
+        """Return tokens of standardised depth (unknown pixels 0) or of a map of classes (255 unknown), no positions.
 
         Raises:
             KeyError: it was made without this modality.
@@ -61,20 +61,20 @@ class Adapters(Head):
 
 
 def label_stride(patch: int) -> int:
-    """Maps of classes are read and predicted at every fourth pixel of a patch of 16, and in proportion for others, by
-    the next smaller number that divides the patch."""
+    """Return the stride at which maps of classes are read and predicted: every fourth pixel of a patch of 16, and in
+    proportion for others, by the next smaller number that divides the patch."""
     return next(stride for stride in range(max(patch // 4, 1), 0, -1) if patch % stride == 0)
 
 
 def image_tokens(encoder: Any, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens dim"]:
-    """The encoder's patch embedding of images in [0, 1], without positions."""
+    """Return the encoder's patch embedding of images in [0, 1], without positions."""
     return encoder.model.patch_embed(encoder.normalise(images)).flatten(1, -2)
 
 
 def all_tokens(
     encoder: Any, adapters: Adapters, modalities: Mapping[str, Tensor], grid: tuple[int, int]
 ) -> Float[Tensor, "batch all_tokens dim"]:
-    """Tokens of all modalities, one after the other, with positions."""
+    """Return tokens of all modalities, one after the other, with positions."""
     parts = [
         image_tokens(encoder, values) if name == "image" else adapters.tokens(name, values)
         for name, values in modalities.items()
@@ -84,7 +84,7 @@ def all_tokens(
 
 
 def transform(encoder: Any, tokens: Float[Tensor, "batch n dim"]) -> Float[Tensor, "batch more dim"]:
-    """The encoder's blocks and last norm on tokens that have positions, with its class token before them."""
+    """Apply the encoder's blocks and last norm to tokens that have positions, with its class token before them."""
     model = encoder.model
     first = model.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype)
     return model.norm(model.blocks(model.norm_pre(torch.cat([first, tokens], 1))))
@@ -119,7 +119,8 @@ class CrossDecoder(nn.Module):
         grid: tuple[int, int],
         own: int,
     ) -> Float[Tensor, "batch tokens outputs"]:
-        """Values of all patches of the modality number `own`; `rows` are the visible tokens' numbers among all."""
+        """Return values of all patches of the modality number `own`; `rows` are the visible tokens' numbers among all
+        tokens."""
         count = grid[0] * grid[1]
         first, visible = self.project(first), self.project(visible)
         positions = sincos(*grid, visible.shape[2], column_first=False).to(visible)
@@ -150,7 +151,7 @@ class TokenSegmenter(nn.Module):
         self.linear = nn.Linear(encoder.model.embed_dim, classes * self.side**2)
 
     def forward(self, columns: Mapping[str, Tensor]) -> Float[Tensor, "batch classes rows columns"]:
-        """Logits of each cell of `label_stride` pixels, for images in [0, 1] and standardised depth."""
+        """Return logits of each cell of `label_stride` pixels, for images in [0, 1] and standardised depth."""
         height, width = columns["image"].shape[-2:]
         grid = (height // self.patch, width // self.patch)
         given = {name: columns[name] for name in self.modalities}
@@ -161,5 +162,5 @@ class TokenSegmenter(nn.Module):
 
 
 def resized(logits: Float[Tensor, "batch classes rows columns"], size: tuple[int, int]) -> Tensor:
-    """Logits of cells as logits of pixels: each pixel has its cell's."""
+    """Return logits of cells as logits of pixels: each pixel has its cell's."""
     return F.interpolate(logits.float(), size=size, mode="nearest")

@@ -39,7 +39,7 @@ def fill_masks(data: Dataset, folder: str, model: Model, budget: Budget) -> tupl
 
 
 def _class_names(data: Dataset, teacher: Model, folder: str) -> tuple[str, ...]:
-    """Return what the classes of both are called, as far as one of them says."""
+    """Return the class names of both, as far as one of them has any."""
     if "mask" not in teacher.head_names:
         raise UserError(f"the model in {folder} predicts no masks: name one that does")
     own = data.info.mask_names or (data.info.class_names if data.known("mask").any() else ())

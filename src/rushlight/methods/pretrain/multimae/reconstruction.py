@@ -38,8 +38,8 @@ def errors(
 def over_images(
     error: Float[Tensor, "batch tokens values"], counts: Float[Tensor, "batch tokens values"]
 ) -> Float[Tensor, ""]:
-    """Each image's mean over what counts, then the mean over the images of all processes that have any of it; 0 if none
-    has. (A 0/0 is never formed: its value could be left out, its gradient could not.)"""
+    """Return each image's mean over what counts, then the mean over the images of all processes that have any; 0 if
+    none has. (A 0/0 is never formed: its value could be left out, its gradient could not.)"""
     sums, n = (error * counts).flatten(1).sum(1), counts.flatten(1).sum(1)
     some = n > 0
     means = sums / n.clamp(min=1)

@@ -18,12 +18,12 @@ Logits = Float[Tensor, "batch classes *space"]
 
 
 def soften(logits: Logits, *, temperature: float) -> Logits:
-    """softmax(z / T), without gradient: a teacher's soft labels."""
+    """Return softmax(z / T), without gradient: a teacher's soft labels."""
     return (logits.detach() / temperature).softmax(1)
 
 
 def defensive(student: Logits, soft_labels: Logits, *, temperature: float = 100.0) -> Float[Tensor, ""]:
-    """mean(−Σₖ qₖ log softmax(z / T)ₖ): the student's loss of defensive distillation (arXiv 1511.04508).
+    """Return mean(−Σₖ qₖ log softmax(z / T)ₖ): the student's loss of defensive distillation (arXiv 1511.04508).
 
     With T = 1 and one-hot q it is plain cross-entropy. The gradient shrinks by 1/T: use an optimiser that
     does not mind (Adam) or a rate that makes up for it.
@@ -43,7 +43,7 @@ def knowledge(
     temperature: float = 4.0,
     alpha: float = 0.9,
 ) -> Float[Tensor, ""]:
-    """Knowledge distillation (Hinton et al., arXiv 1503.02531): α T² KL(q_T ‖ p_T) + (1 − α) CE(p, labels).
+    """Return Hinton et al.'s distillation loss (arXiv 1503.02531): α T² KL(q_T ‖ p_T) + (1 − α) CE(p, labels).
 
     Averaged over samples (or pixels). No gradient flows to the teacher.
 

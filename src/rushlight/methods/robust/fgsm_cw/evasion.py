@@ -31,7 +31,7 @@ PIXELS = 250 * 32 * 32
 
 
 def size(change: Images, norm: str) -> Float[Tensor, "batch"]:
-    """The L2 (`2`) or largest (`inf`) size of each image's perturbation."""
+    """Return the L2 (`2`) or largest (`inf`) size of each image's perturbation."""
     flat = change.flatten(1)
     return flat.abs().amax(1) if norm == "inf" else flat.norm(dim=1)
 
@@ -63,7 +63,7 @@ class Audit:
         self.add("clean", Threat(strength=0.0), self.clean)
 
     def attacked(self, attack: Attack, threat: Threat, seed: int | None = None) -> Told:
-        """What the model says once those that it gets right are perturbed."""
+        """Return the model's answers after those images that it gets right are perturbed."""
         generator = None if seed is None else torch.Generator(self.labels.device).manual_seed(seed)
         told = {name: values.clone() for name, values in self.clean.items()}
         for rows in self._batches():
@@ -88,7 +88,7 @@ class Audit:
         self.distances[name] = torch.where(self.right & (told["L2"] == 0), torch.inf, told["L2"]).cpu()
 
     def diagnose(self, *, eps: float, temperature: float) -> None:
-        """Does FGSM fail only because the gradient vanishes in float32? Unanswered if no image is right."""
+        """Test whether FGSM fails only because the gradient vanishes in float32; no answer if no image is right."""
         precise = _classifier(self.model.copy().to(where_float64(self.labels).device).double())
         parts = [
             perturb.gradient_masking(
@@ -130,7 +130,7 @@ class Audit:
         return self.table[-1]["accuracy"]
 
     def _asked(self) -> Told:
-        """What the model says of all images as they are."""
+        """Return the model's answers on all images as they are."""
         parts = []
         for rows in torch.arange(len(self.labels)).split(self.at_once):
             images = self._images(rows)
@@ -148,7 +148,7 @@ class Audit:
         return self.data.read("image", rows).to(self.labels.device).float() / 255
 
     def _batches(self) -> tuple[Tensor, ...]:
-        """The rows that are attacked, as many at once as memory is meant for."""
+        """Return the rows that are attacked, in batches of the size that memory is planned for."""
         rows = self.right.nonzero().squeeze(1)
         return rows.split(self.at_once) if len(rows) else ()
 
@@ -158,7 +158,7 @@ def _classifier(model: Model) -> Callable[[Tensor], Tensor]:
 
 
 def _together(parts: list[perturb.Masking], counts: list[int], jump: float = 0.1) -> perturb.Masking:
-    """The diagnosis over several batches."""
+    """Join the diagnosis of several batches."""
     shares = torch.tensor([[part.zero, part.plain, part.scaled, part.precise] for part in parts])
     weights = torch.tensor(counts, dtype=shares.dtype) / sum(counts)
     zero, plain, scaled, precise = (weights @ shares).tolist()
@@ -166,7 +166,7 @@ def _together(parts: list[perturb.Masking], counts: list[int], jump: float = 0.1
 
 
 def findings(judge: str, audits: dict[str, Audit]) -> Findings:
-    """What the audits of several models (or of one) found; with several, each name leads its entries."""
+    """Return the findings of the audits of several models (or of one); with several, each name leads its entries."""
     measured: list[Measure] = []
     notes: list[str] = []
     warnings: list[str] = []
@@ -225,14 +225,14 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _beyond(distances: Tensor) -> Curve:
-    """The share of images whose nearest error lies beyond each of 21 distances."""
+    """Return the share of images whose nearest error lies beyond each of 21 distances."""
     found = distances[distances.isfinite()]
     grid = torch.linspace(0, max(float(found.max()) if len(found) else 1.0, 1e-6), 21)
     return grid.tolist(), [float((distances > distance).double().mean()) for distance in grid]
 
 
 def _at_8(audit: Audit) -> dict[str, float]:
-    """Each bounded attack's accuracy at 8/255, the strength at which models are compared."""
+    """Return each bounded attack's accuracy at 8/255, the strength at which models are compared."""
     rows = [row for row in audit.table[1:] if row["attack"] not in audit.distances]
     return {row["attack"]: row["accuracy"] for row in rows if abs(row["strength"] - 8 / 255) < 1e-9}
 

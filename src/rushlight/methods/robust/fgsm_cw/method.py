@@ -201,7 +201,7 @@ class DefensiveDistillation(Learner):
         self.teaches = False
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
-        """Train the teacher on the labels, then the student on what the teacher says of them."""
+        """Train the teacher on the labels, then the student on the teacher's soft labels."""
         if self.teaches:
             return super().run(data, model, ctx)
         first = copy.deepcopy(self)
@@ -225,7 +225,7 @@ class DefensiveDistillation(Learner):
         self.weak = presets.weak((data.height, data.width))
 
     def groups(self) -> list[dict]:
-        """The head learns T times as fast: its logits must grow T times as large in the same number of steps."""
+        """Return the groups, the head's rate T times as high: its logits must grow T times as large in equal steps."""
         groups = optim.parameter_groups(self.model.encoder, self.weight_decay)
         head = optim.parameter_groups(self.model.head("class"), self.weight_decay / self.temperature)
         return [*groups, *({**group, "scale": self.temperature} for group in head)]
@@ -244,7 +244,7 @@ class DefensiveDistillation(Learner):
 
     @torch.no_grad()
     def teacher_logits(self, images: Images, labels: Labels) -> Float[Tensor, "batch classes"]:
-        """The teacher's, on the student's view; the true labels are not used."""
+        """Return the teacher's logits on the student's view; the true labels are not used."""
         return self.source_model.logits(images, "class").float()
 
 
@@ -282,7 +282,7 @@ class FgsmCw(Judge):
         return self.audit({"model": model}, data, ctx)
 
     def audit(self, models: dict[str, Model], data: Dataset, ctx: RunContext = RunContext()) -> Findings:
-        """Several models on the same images, each attacked by itself."""
+        """Audit several models on the same images, each attacked by itself."""
         rows = data.known("class").nonzero().squeeze(1)
         if not len(rows):
             raise UserError("an attack needs images whose class is known, and this data has none")

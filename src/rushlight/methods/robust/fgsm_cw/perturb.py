@@ -34,23 +34,23 @@ LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Float[Tensor, "batch classes"], labels: Labels) -> PerImage:
-    """−log softmax(z)_y of each image."""
+    """Return −log softmax(z)_y of each image."""
     return F.cross_entropy(logits, labels, reduction="none")
 
 
 def margin(logits: Float[Tensor, "batch classes"], labels: Labels) -> PerImage:
-    """z_y − max_{i≠y} z_i of each image: negative where y is not the prediction."""
+    """Return z_y − max_{i≠y} z_i of each image: negative where y is not the prediction."""
     own = F.one_hot(labels, logits.shape[1]).bool()
     return logits[own] - logits.masked_fill(own, -math.inf).amax(1)
 
 
 def fooled(logits: Float[Tensor, "batch classes"], labels: Labels, *, targeted: bool = False) -> Bool[Tensor, "batch"]:
-    """Where an attack has reached its end: the prediction is (targeted) or is not (untargeted) the label."""
+    """Return where an attack has reached its goal: the prediction is (targeted) or is not (untargeted) the label."""
     return (logits.argmax(1) == labels) == targeted
 
 
 def share(which: Bool[Tensor, "n"]) -> float:
-    """Return the share of what is true."""
+    """Return the share of true entries."""
     return int(which.sum()) / len(which) if len(which) else math.nan
 
 
@@ -63,7 +63,7 @@ def fgsm(
     targeted: bool = False,
     loss: LossFn = cross_entropy,
 ) -> Images:
-    """The fast gradient sign method (Goodfellow et al., arXiv 1412.6572).
+    """Perturb by the fast gradient sign method (Goodfellow et al., arXiv 1412.6572).
 
     x' = clip(x + ε sign ∇ loss(z(x), y)), or minus towards a target class.
 
@@ -91,7 +91,7 @@ def pgd(
     loss: LossFn = cross_entropy,
     stop_early: bool = False,
 ) -> Images:
-    """Projected gradient descent (Madry et al., arXiv 1706.06083).
+    """Perturb by projected gradient descent (Madry et al., arXiv 1706.06083).
 
     Args:
         images: in [0, 1].
@@ -121,7 +121,7 @@ def pgd(
 
 
 def _descend(logits_fn: LogitsFn, images: Tensor, labels: Tensor, loss: LossFn, sign: int) -> tuple[Tensor, Tensor]:
-    """The logits at the images, and the gradient there of `sign` times the summed loss."""
+    """Return the logits at the images, and the gradient there of `sign` times the summed loss."""
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
         logits = logits_fn(leaf)
@@ -156,7 +156,7 @@ def _into_ball(x: Tensor, centre: Tensor, eps: float) -> Tensor:
 
 
 def _random_start(images: Tensor, eps: float, norm: str, generator: torch.Generator) -> Tensor:
-    """Uniform in the cube; in the ball, a uniform direction and a uniform radius (as torchattacks has it)."""
+    """Draw a start: uniform in the cube; in the ball, of uniform direction and radius (as torchattacks has it)."""
     if norm == "linf":
         change = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
     else:
@@ -206,7 +206,7 @@ def carlini_wagner_l2(
     targeted: bool = False,
     settings: CarliniWagner = FAST,
 ) -> Images:
-    """Carlini and Wagner's L2 attack (arXiv 1608.04644): the nearest image found that fools the network.
+    """Perturb by Carlini and Wagner's L2 attack (arXiv 1608.04644): the nearest image found that fools the network.
 
     Of all iterates of all searches the successful one with the smallest L2 is returned for each image;
     where none succeeds, the image itself.
@@ -254,7 +254,7 @@ def _search(
     best: Tensor,
     distance: Tensor,
 ) -> Tensor:
-    """One run of Adam with each image's c: improves `best` and `distance`, returns who succeeded."""
+    """Run Adam once with each image's c: improve `best` and `distance`, return which images succeeded."""
     success = torch.zeros_like(labels, dtype=torch.bool)
     rows = torch.arange(len(images), device=images.device)
     w = _to_w(images.detach(), settings.box)
@@ -287,7 +287,7 @@ def _objective(
     targeted: bool,
     settings: CarliniWagner,
 ) -> tuple[Tensor, ...]:
-    """x'(w), ‖x' − x‖², the margin that must become negative, each image's loss, its gradient in w."""
+    """Return x'(w), ‖x' − x‖², the margin that must become negative, each image's loss, its gradient in w."""
     leaf = w.requires_grad_()
     with torch.enable_grad():
         at = (BOXES[settings.box].map(leaf) + 1) / 2
@@ -300,7 +300,7 @@ def _objective(
 
 
 def _adam(w: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: int, rate: float) -> None:
-    """One step of Adam in place. torch.optim's cannot let finished images go."""
+    """Make one step of Adam in place. torch.optim's cannot leave out finished images."""
     first.lerp_(gradient, 0.1)
     second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
     root = (second.sqrt() / math.sqrt(1 - 0.999**step)).add_(1e-8)
@@ -338,7 +338,7 @@ def gradient_masking(
     precise_fn: LogitsFn | None = None,
     jump: float = 0.1,
 ) -> Masking:
-    """Does a network resist FGSM, or only its gradient's vanishing in float32?
+    """Test whether a network resists FGSM, or only its gradient vanishes in float32.
 
     After training at a high temperature margins are so large that at temperature 1 softmax saturates: the
     gradient underflows to 0, and a signed step goes nowhere.

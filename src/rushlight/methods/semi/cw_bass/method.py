@@ -258,7 +258,7 @@ class Labelling(Stage):
 
 
 def _sample(rows: Int[Tensor, "n"], most: int, seed: int) -> Int[Tensor, "kept"]:
-    """Return at most so many of the rows, drawn by the seed, in order."""
+    """Draw at most `most` of the rows by the seed, in their order."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
     return rows[order[:most].sort().values]
 

@@ -22,7 +22,7 @@ BATCH = 64
 
 
 def stability(predictions: Sequence[Int[Tensor, "n height width"]], classes: int) -> Float[Tensor, "n"]:
-    """Of each image, the mean over the earlier predictions of its mIoU against the last one (ST++, equation 2).
+    """Return for each image the mean over the earlier predictions of its mIoU against the last one (ST++, equation 2).
 
     Args:
         predictions: class maps of checkpoints in order of time, at least two.
@@ -63,7 +63,7 @@ def _predicted(model: Model, data: Dataset) -> Int[Tensor, "n height width"]:
 
 
 def _image_iou(matrices: Int[Tensor, "n classes classes"]) -> Float[Tensor, "n"]:
-    """Mean IoU of each image over the classes that occur in it."""
+    """Return the mean IoU of each image over the classes that occur in it."""
     counts = matrices.double()
     both = counts.diagonal(dim1=1, dim2=2)
     union = counts.sum(1) + counts.sum(2) - both

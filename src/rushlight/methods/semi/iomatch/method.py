@@ -165,7 +165,7 @@ class IOMatch(Learner):
         return float(self.step_index >= self.open_from or sooner)
 
     def _rotation_loss(self, images: Tensor) -> Tensor:
-        """Return the loss of telling by how many quarter turns (half turns, if not square) views were turned."""
+        """Return the loss of predicting by how many quarter turns (half turns, if not square) views were turned."""
         turns = [0, 1, 2, 3] if images.shape[2] == images.shape[3] else [0, 2]
         turned = torch.cat([images.rot90(turn, (2, 3)) for turn in turns])
         target = torch.tensor(turns, device=images.device).repeat_interleave(len(images))

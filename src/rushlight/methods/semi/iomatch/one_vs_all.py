@@ -14,14 +14,14 @@ from torch import Tensor
 
 
 def inlier_probabilities(logits: Float[Tensor, "batch 2 classes"]) -> Float[Tensor, "batch classes"]:
-    """The probability of being an inlier of each class: a softmax over the pair of logits."""
+    """Return the probability of being an inlier of each class: a softmax over the pair of logits."""
     return (logits[:, 1] - logits[:, 0]).sigmoid()
 
 
 def hardest_negative(
     logits: Float[Tensor, "batch 2 classes"], labels: Int[Tensor, "batch"], *, eps: float = 1e-8
 ) -> Float[Tensor, ""]:
-    """mean(−log o_y) + mean(max_{k≠y} −log(1 − o_k)): OpenMatch's and IOMatch's multi-binary loss.
+    """Return mean(−log o_y) + mean(max_{k≠y} −log(1 − o_k)): OpenMatch's and IOMatch's multi-binary loss.
 
     The probabilities get `eps` added before the logarithm, as in the official code (nukezil/IOMatch). A label
     outside the classes (an image of an unseen or unknown class) is an outlier to all of them: it has no
@@ -37,7 +37,7 @@ def hardest_negative(
 def open_set_target(
     closed: Float[Tensor, "batch classes"], inlier: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, "batch one_more"]:
-    """IOMatch's fused target (arXiv 2308.13168, equation 6) over K seen classes and, last, the unseen.
+    """Return IOMatch's fused target (arXiv 2308.13168, equation 6) over K seen classes and, last, the unseen.
 
     Args:
         closed: probabilities of the K seen classes (aligned, if alignment is used); rows sum to 1.
