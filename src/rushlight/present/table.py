@@ -114,10 +114,16 @@ class Fitted:
 
         header = list(_header(self.table))
         cells = [list(_cells(self.table, row)) for row in self.table.dicts()]
-        widths = [_width(name, numeric, column) for (name, numeric), column in zip(header, _columns(cells, header))]
+        ranges = [_range(name, numeric, column) for (name, numeric), column in zip(header, _columns(cells, header))]
         shown = len(header)
-        while shown > 2 and sum(widths[:shown]) + 2 * shown + 2 > options.max_width:
+        while shown > 2 and sum(least for least, _ in ranges[:shown]) + _edges(shown) > options.max_width:
             shown -= 1
+        spare = options.max_width - sum(least for least, _ in ranges[:shown]) - _edges(shown)
+        widths = []
+        for least, most in ranges[:shown]:
+            more = max(min(spare, most - least), 0)
+            widths.append(least + more)
+            spare -= more
         yield self._drawn(header[:shown], widths, cells)
         if shown < len(header):
             names = ", ".join(name for name, _ in header[shown:])
@@ -131,7 +137,7 @@ class Fitted:
         title = Text(self.table.name, style="bold") if self.heading else None
         drawn = Drawn(box=SIMPLE_HEAD, padding=(0, 1), title=title, title_justify="left")
         for (name, numeric), width in zip(header, widths):
-            drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", min_width=width)
+            drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold", width=width)
         for number, row in enumerate(cells):
             style = "bold green" if number in self.table.lead else None
             drawn.add_row(*map(Text, row[: len(header)]), style=style)
@@ -142,10 +148,17 @@ def _columns(cells: list[list[str]], header: list[tuple[str, bool]]) -> list[lis
     return [list(column) for column in zip(*cells)] if cells else [[] for _ in header]
 
 
-def _width(name: str, numeric: bool, cells: list[str]) -> int:
-    """What a column needs at least: a heading breaks between words, text within `FOLDS` characters, a number never."""
+def _range(name: str, numeric: bool, cells: list[str]) -> tuple[int, int]:
+    """Return the widths that a column needs at least and at most: a heading breaks between words, text within `FOLDS`
+    characters, a number never."""
     widest = max(map(len, cells), default=0)
-    return max(max(map(len, name.split()), default=0), widest if numeric else min(widest, FOLDS))
+    words = max(map(len, name.split()), default=0)
+    return max(words, widest if numeric else min(widest, FOLDS)), max(len(name), widest)
+
+
+def _edges(columns: int) -> int:
+    """Return what the box adds: two spaces and a rule a column, and the last rule."""
+    return 3 * columns + 1
 
 
 def html(table: Table) -> str:
