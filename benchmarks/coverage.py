@@ -86,8 +86,8 @@ def false_winners(world: World, studies: int, rng: np.random.Generator, level: f
     wrong = 0
     for x in batches(world, studies, rng):
         means = x.mean((-2, -1)) @ contrast.T
-        for gap, seed, image in zip(means, *_components(x)):
-            margin = _margins(seed, image, contrast, _freedom(x, k), level)[0]
+        for gap, seed, image, rest in zip(means, *_components(x)):
+            margin = _margins(seed, image, rest, contrast, _freedom(x, k), level)[0]
             wrong += bool(np.any(np.abs(gap) > margin))
     return wrong / studies
 

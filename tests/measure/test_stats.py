@@ -341,3 +341,11 @@ def test_intervals_over_groups_cover_where_those_over_images_do_not():
         inside["images"] += 2 / 3 in stats.single(right[None])
     assert inside["groups"] / 300 > 0.88
     assert inside["images"] / 300 < 0.6
+
+
+def test_seeds_that_agree_by_chance_do_not_make_an_interval_of_no_width() -> None:
+    scores = np.zeros((2, 20))
+    scores[0, :3] = scores[1, 3:6] = (1.2, -0.1, 0.3)  # equal means on other images: no part is estimated above zero
+    found = stats.single(scores, bounds=(0, 1))
+    assert found.high - found.mean > 0.05
+    assert stats.compare_with_best({"a": scores, "b": scores[::-1]}).best == ("a", "b")

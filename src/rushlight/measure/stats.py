@@ -230,9 +230,9 @@ def claim_verdict(
 # --- the crossed estimate; every function below takes leading batch dimensions ---
 
 
-def _components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variance of the mean of (..., recipes, seeds, images): the seeds' part and the images' part, as
-    matrices (..., recipes, recipes) of covariances. The seeds' part is on S - 1 degrees of freedom."""
+def _components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the variance of the mean of (..., recipes, seeds, images): the seeds' part, the images' part, and what
+    the rest has of it, as matrices (..., recipes, recipes). The seeds' part is on S - 1 degrees of freedom."""
     seeds, images = x.shape[-2:]
     centred = x - x.mean((-2, -1), keepdims=True)
     by_seed, by_image = centred.mean(-1), centred.mean(-2)
@@ -240,7 +240,7 @@ def _components(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ms_image = _gram(by_image) * (seeds / max(images - 1, 1))
     rest = centred - by_seed[..., :, None] - by_image[..., None, :]
     ms_rest = _gram(rest.reshape(*rest.shape[:-2], -1)) / max((seeds - 1) * (images - 1), 1)
-    return ms_seed / (seeds * images), (ms_image - ms_rest) / (seeds * images)
+    return ms_seed / (seeds * images), (ms_image - ms_rest) / (seeds * images), ms_rest / (seeds * images)
 
 
 def _gram(rows: np.ndarray) -> np.ndarray:
@@ -248,10 +248,14 @@ def _gram(rows: np.ndarray) -> np.ndarray:
 
 
 def _margin(
-    seed: np.ndarray, image: np.ndarray, dfs: tuple[int, int], level: float
+    seed: np.ndarray, image: np.ndarray, rest: np.ndarray, dfs: tuple[int, int], level: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (margin, standard error, degrees of freedom) from a variance's two parts and their degrees of freedom."""
+    """Return (margin, standard error, degrees of freedom) from a variance's two parts and their degrees of freedom.
+
+    Where seeds agree by chance, both parts can be estimated as nothing at all; the variance is then the rest's part.
+    """
     image = np.maximum(image, 0)
+    image = np.where(seed + image > 1e-9 * rest, image, rest)
     total = seed + image
     share = seed / np.where(total > 0, total, 1) + (total <= 0)
     df = 1 / (share**2 / dfs[0] + (1 - share) ** 2 / dfs[1])
@@ -268,8 +272,7 @@ def _freedom(x: np.ndarray, recipes: int = 2) -> tuple[int, int]:
 
 
 def _interval(x: np.ndarray, level: float) -> Interval:
-    seed, image = _components(x[None])
-    margin, se, df = (float(v[0, 0]) for v in _margin(seed, image, _freedom(x), level))
+    margin, se, df = (float(v[0, 0]) for v in _margin(*_components(x[None]), _freedom(x), level))
     mean = float(x.mean())
     return Interval(mean, mean - margin, mean + margin, se, df)
 
@@ -302,14 +305,14 @@ def _simultaneous(
 
 
 def _margins(
-    seed: np.ndarray, image: np.ndarray, contrast: np.ndarray, dfs: tuple[int, int], level: float
+    seed: np.ndarray, image: np.ndarray, rest: np.ndarray, contrast: np.ndarray, dfs: tuple[int, int], level: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return margins of several differences that hold together, the seeds' variance pooled over pairs of recipes."""
     recipes = len(seed)
     pooled = (np.trace(seed) - seed.sum() / recipes) / max(recipes - 1, 1)
     together = _each_level(image + pooled * np.eye(recipes), contrast, level)
-    own, image = (np.diag(contrast @ part @ contrast.T) for part in (seed, image))
-    return _margin(np.maximum(own, 2 * pooled), image, dfs, together)
+    own, image, rest = (np.diag(contrast @ part @ contrast.T) for part in (seed, image, rest))
+    return _margin(np.maximum(own, 2 * pooled), image, rest, dfs, together)
 
 
 def _each_level(covariance: np.ndarray, contrast: np.ndarray, level: float) -> float:
