@@ -268,7 +268,7 @@ class Dataset:
     def changed(self, before: Dataset) -> list[str]:
         """Return the columns that `before` lacks or holds otherwise, without comparing any values: what a stage that
         hands on the same rows has written."""
-        return [name for name, stored in self._columns.items() if before._columns.get(name) is not stored]
+        return [name for name, stored in self._columns.items() if not stored.shows_as(before._columns.get(name))]
 
     @cached_property
     def content_hash(self) -> str:
