@@ -12,6 +12,7 @@ from rushlight.api import replay
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.fit.run import fit
+from rushlight.run.hardware import precision
 from rushlight.run.model import Model
 
 DIVERGING = "supervised(learning_rate=1e30, batch=8)"
@@ -40,6 +41,7 @@ def test_a_diverging_loss_leaves_a_replay_and_one_sentence(few: Dataset, tmp_pat
     step = json.loads(file.read_text())["step"]
     assert f"step {step} " in said
     assert replay(file).startswith(f"step {step} (first rows ")
+    assert f"replayed on the CPU in {precision('cpu', 'conv16')}" in replay(file)
     assert not (tmp_path / "model").exists()
 
 
