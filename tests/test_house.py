@@ -60,6 +60,7 @@ WITH_ONE_USER = {
     "run.executor": "the protocol that a cluster's executor will have too",
     "run.model_info": "run.model hands it on",
     "tasks.open_set": "a second metric of classes, as long as a file",
+    "train.watch": "the loop reads without it: what waits for a device, and when",
     "tasks.precision": "average precision of boxes, as long as a file",
     "tasks.registry": "the door hands it on",
 }

@@ -45,7 +45,7 @@ def test_no_mask_takes_the_place_of_another(tmp_path):
     names = ["a/x.jpg", "a/x.tif", "a/x.jpg.png", "b/x.jpg", "y.png"]
     data = Dataset({"image": torch.zeros(5, 3, 2, 2, dtype=torch.uint8), "name": encode_text(names)})
     logits = torch.nn.functional.one_hot(torch.arange(5), 5).float()[:, :, None, None].expand(-1, -1, 2, 2)
-    written = MASKS.write([(rows, {"mask": logits[rows]}) for rows in torch.arange(5).split(2)], data, tmp_path, None)
+    written = MASKS.write([(torch.arange(5), {"mask": logits})], data, tmp_path, None)
     assert [path.relative_to(tmp_path).as_posix() for path in written] == [
         "a/x.jpg.png", "a/x.tif.png", "a/x.jpg.png.png", "b/x.png", "y.png",
     ]  # fmt: skip

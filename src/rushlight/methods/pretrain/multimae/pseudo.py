@@ -10,8 +10,8 @@ from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.methods.pretrain.multimae.multimodal import UNKNOWN
 from rushlight.run.budget import Clock, Spent, count_flops, pace, pass_flops
-from rushlight.run.context import RunContext
 from rushlight.run.model import Model
+from rushlight.run.stage import RunContext
 
 TEACHING = 0.25
 """Pseudo-labels cost at most this share of the budget; images beyond it keep what they have."""
