@@ -60,9 +60,9 @@ WITH_ONE_USER = {
     "run.executor": "the protocol that a cluster's executor will have too",
     "run.model_info": "run.model hands it on",
     "tasks.open_set": "a second metric of classes, as long as a file",
-    "train.watch": "the loop reads without it: what waits for a device, and when",
     "tasks.precision": "average precision of boxes, as long as a file",
     "tasks.registry": "the door hands it on",
+    "train.watch": "the loop reads without it: what waits for a device, and when",
 }
 """Modules of the shared floors that one module alone imports, and why they stand there."""
 
