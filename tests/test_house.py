@@ -62,6 +62,7 @@ WITH_ONE_USER = {
     "tasks.open_set": "a second metric of classes, as long as a file",
     "tasks.precision": "average precision of boxes, as long as a file",
     "tasks.registry": "the door hands it on",
+    "train.watch": "the loop reads without it: what waits for a device, and when",
 }
 """Modules of the shared floors that one module alone imports, and why they stand there."""
 

@@ -181,7 +181,8 @@ def compare(
             run.
         budget: image passes (`"200k"`) or time (`"10m"`) for each trial.
         seeds: how many; they are 0 … seeds − 1.
-        out: folder for trials, models and the report; a comparison that was interrupted continues there.
+        out: folder for trials, models and the report, or any URL that fsspec opens (`s3://bucket/run`); a comparison
+            that was interrupted continues there.
         encoder: a name, or `auto`. weights: a safetensors file to start from. pretrained: fetch timm's.
         task: what to learn; by default what is known.
         keep: known labels a class, drawn by each seed; by default all that are known (the embedded photos keep 10).
@@ -200,14 +201,14 @@ def compare(
     """
     from rushlight.jobs.compare.page import comparison_report
     from rushlight.jobs.compare.run import compare as run
-    from rushlight.present.page import write
+    from rushlight.present.page import render
 
     board = run(
         read(source, device=device),
         methods,
         budget=budget,
         seeds=seeds,
-        out=Path(out),
+        out=out,
         encoder=encoder,
         weights=weights,
         pretrained=pretrained,
@@ -219,7 +220,7 @@ def compare(
         command=command,
         on_update=on_update,
     )
-    write(comparison_report(board), board.out / "report.html")
+    board.store.write("report.html", render(comparison_report(board)).encode())
     return board
 
 
@@ -255,14 +256,14 @@ def rank_encoders(
     """
     from rushlight.jobs.rank_encoders.page import ranking_report
     from rushlight.jobs.rank_encoders.run import rank_encoders as run
-    from rushlight.present.page import write
+    from rushlight.present.page import render
 
     ranking = run(
         read(source, device=device),
         methods,
         budget=budget,
         seeds=seeds,
-        out=Path(out),
+        out=out,
         encoder=encoder,
         weights=weights,
         pretrained=pretrained,
@@ -272,7 +273,7 @@ def rank_encoders(
         command=command,
         on_update=on_update,
     )
-    write(ranking_report(ranking), ranking.out / "report.html")
+    ranking.store.write("report.html", render(ranking_report(ranking)).encode())
     return ranking
 
 

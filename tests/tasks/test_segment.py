@@ -3,6 +3,7 @@ import torch
 from PIL import Image
 
 from rushlight import tasks
+from rushlight.data.columns import encode_text
 from rushlight.data.dataset import Dataset
 
 MASKS = tasks.find("mask")
@@ -37,6 +38,18 @@ def test_a_mask_is_written_in_the_pixels_of_the_users_image(tmp_path):
     want = np.zeros((4, 6), dtype=np.uint8)
     want[:, 2:4] = 1
     np.testing.assert_array_equal(mask, want)
+
+
+def test_no_mask_takes_the_place_of_another(tmp_path):
+    """What differs in its ending alone keeps that ending; so does what is called as such a mask."""
+    names = ["a/x.jpg", "a/x.tif", "a/x.jpg.png", "b/x.jpg", "y.png"]
+    data = Dataset({"image": torch.zeros(5, 3, 2, 2, dtype=torch.uint8), "name": encode_text(names)})
+    logits = torch.nn.functional.one_hot(torch.arange(5), 5).float()[:, :, None, None].expand(-1, -1, 2, 2)
+    written = MASKS.write([(torch.arange(5), {"mask": logits})], data, tmp_path, None)
+    assert [path.relative_to(tmp_path).as_posix() for path in written] == [
+        "a/x.jpg.png", "a/x.tif.png", "a/x.jpg.png.png", "b/x.png", "y.png",
+    ]  # fmt: skip
+    assert [int(np.array(Image.open(path))[0, 0]) for path in written] == [0, 1, 2, 3, 4]
 
 
 def test_the_confidence_is_of_known_pixels():

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from rushlight.data.dataset import Dataset
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model
-from rushlight.run.stage import RunContext
+from rushlight.run.stage import Diverged, RunContext
 from rushlight.train.loop import Training, checkpoint_path, train
+from rushlight.train.watch import Watch
 
 BUDGET = Budget(passes=400)
 
@@ -84,8 +87,62 @@ def test_out_of_memory_then_killed_then_resumed_gives_the_same_bits(begin: Any, 
     assert resumed.plan.rate == pytest.approx(0.5**0.5)  # AdamW: the root of the batch's share
     resumed.advance(10**6)
     assert same(resumed.finish(), whole.model)
-    assert whole.findings is not None
-    assert "out of memory with a batch of 16" in whole.findings.notes[0]
+    assert len(whole.notes) == 1
+    assert "out of memory with a batch of 16" in whole.notes[0]
+    assert resumed.outcome(crowded(None)[1]).notes == whole.notes
+
+
+@pytest.mark.parametrize("ruined", [4, 9, 12])
+def test_a_loss_that_is_looked_at_late_is_found_before_the_end_and_its_step_is_named(
+    begin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ruined: int
+) -> None:
+    """As on a GPU: a look in 5 steps, from the state of which the bad step is reached again."""
+    monkeypatch.setattr("rushlight.train.loop.Watch", partial(Watch, every=5))
+    training = Training(*spoiled(begin, ruined), RunContext(budget=Budget(passes=120), folder=tmp_path))
+    assert ruined < training.plan.steps <= 14
+    with pytest.raises(Diverged, match=f"step {ruined} ") as raised:
+        training.advance(10**6)
+    assert training.steps - ruined <= 5
+    assert raised.value.checkpoint is not None
+    state = torch.load(raised.value.checkpoint, weights_only=True)
+    assert ruined - 5 <= state["steps"] <= ruined
+    assert all(bool(value.isfinite().all()) for value in state["learner"].values())
+    again = Training(*spoiled(begin, ruined), RunContext(budget=BUDGET))
+    again.go_to(state, ruined)
+    assert again.steps == ruined
+    with pytest.raises(Diverged):
+        again.advance(5)
+
+
+def test_what_was_not_looked_at_is_not_handed_out(begin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rushlight.train.loop.Watch", partial(Watch, every=50))
+    training = Training(*spoiled(begin, 2), RunContext(budget=BUDGET))
+    training.advance(4)
+    with pytest.raises(Diverged, match="step 2 "):
+        training.finish()
+
+
+def spoiled(begin: Any, ruined: int) -> tuple[Any, Dataset, Model]:
+    """A training in which the loss, and so all that follows, is NaN from one step on."""
+    learner, data, model = begin(batch=8)
+    step = learner.step
+    learner.step = lambda batch: step(batch) * (float("nan") if learner.step_index == ruined else 1.0)
+    return learner, data, model
+
+
+def test_what_a_method_prepares_takes_time_of_the_budget(begin: Any) -> None:
+    learner, data, model = begin(batch=8)
+    prepare = learner.prepare
+
+    def slow(*arguments: Any) -> None:
+        time.sleep(0.4)
+        prepare(*arguments)
+
+    learner.prepare = slow
+    training = Training(learner, data, model, RunContext(budget=Budget(minutes=0.2 / 60)))
+    assert training.spent.seconds >= 0.4
+    training.advance(10)
+    assert training.steps == 1  # one step is made of any budget
 
 
 def test_a_curve_survives_a_kill(begin: Any, tmp_path: Path) -> None:

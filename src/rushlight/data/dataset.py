@@ -266,9 +266,9 @@ class Dataset:
         return self.select(self["fold"] == TEST if which == TEST else self["fold"] != TEST)
 
     def changed(self, before: Dataset) -> list[str]:
-        """Return the columns that `before` lacks or holds differently, without comparing any values: those that a stage
-        wrote while it passed on the same rows."""
-        return [name for name, stored in self._columns.items() if before._columns.get(name) is not stored]
+        """Return the columns that `before` lacks or holds otherwise, without comparing any values: what a stage that
+        hands on the same rows has written."""
+        return [name for name, stored in self._columns.items() if not stored.shows_as(before._columns.get(name))]
 
     @cached_property
     def content_hash(self) -> str:

@@ -46,3 +46,10 @@ def compose(outer: Rows, inner: Rows) -> Rows:
 def length(rows: Rows) -> int:
     """Return the number of rows."""
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def equal(one: Rows, other: Rows) -> bool:
+    """Return whether both name the same rows in the same order; a slice and numbers of it are told apart."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return one == other if isinstance(one, slice) and isinstance(other, slice) else False

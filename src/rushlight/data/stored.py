@@ -104,6 +104,14 @@ class Stored:
         stored = values.values if isinstance(values, Ragged) else values
         return stored.nbytes * len(self) // self.held.rows if self.kind.form == "dense" and len(self) else stored.nbytes
 
+    def shows_as(self, other: Stored | None) -> bool:
+        """Return whether both show the same rows of the same held values, of which none is compared."""
+        if other is None or self.held is not other.held or not at.equal(self.rows, other.rows):
+            return False
+        if self.hidden is None or other.hidden is None:
+            return self.hidden is other.hidden
+        return torch.equal(self.hidden, other.hidden)
+
     def select(self, rows: Rows, composed: Rows) -> Stored:
         """Return some rows of the view; `composed` are their rows in the held values."""
         hidden = self.hidden[rows] if self.hidden is not None else None

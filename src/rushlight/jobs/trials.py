@@ -73,7 +73,7 @@ def run_all(
     idle()
     if left:
         folder = _shared(data, store)
-        for result in executor.map(_run, list(_jobs(left, str(folder), str(store.folder), one or _one)), on_idle=idle):
+        for result in executor.map(_run, list(_jobs(left, str(folder), store.place, one or _one)), on_idle=idle):
             results += [result] if result is not None else []
             idle()
     return results
@@ -102,8 +102,8 @@ def _one(spec: Trial, folder: str, out: str) -> Result:
     return guarded(trial.run, spec, folder, out)
 
 
-def guarded(run: Callable[..., Any], spec: Trial, folder: str, out: str) -> Result:
-    """Run a trial by `run`; a failure becomes a result that says so, and the other trials go on."""
+def guarded(run: Callable[..., Any], spec: Trial, folder: str, out: str) -> Any:
+    """Return what `run` gives of a trial; a failure becomes a result that says so, and the others go on."""
     store = Store(out)
 
     def tell(progress: Progress) -> None:
@@ -147,6 +147,21 @@ def _progress(spec: Trial, store: Store) -> Progress | None:
         return Progress(**json.loads((store.work(spec.key) / "progress.json").read_text()))
     except (OSError, ValueError):
         return None
+
+
+# --- after the trials ---
+
+
+def noted(results: Sequence[Result]) -> list[str]:
+    """Return what stages say of their training, once a recipe, with the seeds that it holds for."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for result in results:
+        for note in result.notes:
+            seeds.setdefault((result.trial.recipe, note), []).append(result.trial.seed)
+    return [
+        f"{recipe}, seed{'s' * (len(own) > 1)} {', '.join(map(str, sorted(own)))}: {note}"
+        for (recipe, note), own in seeds.items()
+    ]
 
 
 # --- before the trials ---

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,6 +83,16 @@ class Budget:
             return Budget(passes=max(self.passes + more, 1.0))
         return Budget(minutes=max((self.minutes or 0) + more, 0.01))
 
+    def pays_for(self, share: float, *, passes: float, seconds: Callable[[], float]) -> int:
+        """Return how many times a share of the budget buys something.
+
+        Args:
+            passes: what it costs once; seconds: measures how long it takes once, called where the budget is time.
+        """
+        if self.passes is not None:
+            return int(share * self.passes / passes)
+        return int(share * 60 * (self.minutes or 0) / max(seconds(), 1e-9))
+
     def __str__(self) -> str:
         if self.minutes is not None:
             return f"{self.minutes:.12g}m"
@@ -111,6 +122,32 @@ class Spent:
             self.steps + other.steps,
             self.seconds + other.seconds,
         )
+
+
+class Clock:
+    """Seconds of wall-clock time within its `with` blocks, all together: what work beside a training is charged with.
+
+    Attributes:
+        seconds: so far.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> Clock:
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.monotonic() - self._began
+
+
+def pace(work: Callable[[slice], object], rows: int, most: int = 32) -> float:
+    """Return the seconds that work on a row takes, measured on the first of so many rows."""
+    first = slice(0, min(rows, most))
+    with Clock() as clock:
+        work(first)
+    return clock.seconds / first.stop
 
 
 def count_flops(work: Callable[[], object]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rushlight import tasks
+from rushlight.core.files import write_whole
 from rushlight.core.seeds import mix
 from rushlight.run.budget import Budget, Spent
 from rushlight.run.model import Model
@@ -91,10 +93,20 @@ class RunContext:
         """Run a stage here, or load its outcome where an earlier run of the same folder has finished it."""
         from rushlight.run.store import finished_stage, keep_stage
 
-        done = finished_stage(self.folder, data) if self.folder is not None else None
+        done = finished_stage(self.folder, data, model) if self.folder is not None else None
         if done is not None:
             return done
         outcome = stage.run(data, model, self)
         if self.folder is not None:
-            keep_stage(self.folder, data, outcome)
+            keep_stage(self.folder, data, model, outcome)
         return outcome
+
+    def measured(self, name: str, measure: Callable[[], float]) -> float:
+        """Return a measured number, such as a speed; one that an earlier run of the folder measured stays, so that a
+        training that goes on does what it began."""
+        if self.folder is None:
+            return measure()
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            write_whole(path, json.dumps(measure()).encode())
+        return float(json.loads(path.read_text()))

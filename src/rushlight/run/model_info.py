@@ -24,6 +24,7 @@ class ModelInfo:
         task: the id of what it predicts; None for a bare encoder.
         origin: how the encoder came to its weights: the stages that trained it, or `weights`; empty for fresh ones.
         recipe, seed, budget: how it came about; version: of this library.
+        notes: what else must be known of its training, such as that memory ran out and the batch was halved.
     """
 
     image_size: tuple[int, int] = (32, 32)
@@ -36,6 +37,7 @@ class ModelInfo:
     seed: int = 0
     budget: str = ""
     version: str = ""
+    notes: tuple[str, ...] = ()
 
     def __getattr__(self, name: str) -> tuple[str, ...]:
         if name.endswith(SUFFIX) and not name.startswith("_"):
@@ -60,4 +62,6 @@ class ModelInfo:
         """Return the info from the output of `dataclasses.asdict`, read back from a file."""
         names = {name: tuple(values) for name, values in raw["names"].items()}
         skeleton = tuple((one, other) for one, other in raw.get("skeleton", ()))
-        return cls(**{**raw, "names": names, "skeleton": skeleton, "image_size": tuple(raw["image_size"])})
+        notes = tuple(raw.get("notes", ()))
+        size = tuple(raw["image_size"])
+        return cls(**{**raw, "names": names, "skeleton": skeleton, "image_size": size, "notes": notes})

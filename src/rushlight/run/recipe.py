@@ -133,8 +133,9 @@ class Recipe:
             done = _alone(here, stage, outcome.data, outcome.model)
             unused = part.unused(done.spent) if stage.spends else unused - part.used(done.spent)
             model = done.model.with_info(origin=self.prefix(number)) if done.model is not outcome.model else done.model
-            outcome = replace(done, model=model, spent=outcome.spent + done.spent, curve=outcome.curve + done.curve)
-        info = {"recipe": str(self), "seed": ctx.seed, "budget": str(ctx.budget)}
+            done = done.charged(outcome.spent, outcome.notes)
+            outcome = replace(done, model=model, curve=outcome.curve + done.curve)
+        info = {"recipe": str(self), "seed": ctx.seed, "budget": str(ctx.budget), "notes": outcome.notes}
         return replace(outcome, model=outcome.model.with_info(**info))
 
     def stages(self, ctx: RunContext) -> Iterator[tuple[RunContext, Stage]]:

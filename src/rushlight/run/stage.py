@@ -26,11 +26,16 @@ from rushlight.run.model import Model
 
 
 class Diverged(RuntimeError):
-    """A loss that is not finite; the state before the step is kept."""
+    """A loss that is not finite.
 
-    def __init__(self, stage: str, step: int, checkpoint: Path | None):
+    Attributes:
+        stage, step: whose and which. spent: by that training until it was found.
+        checkpoint: the last state kept from which the step can be reached again; None where none is kept.
+    """
+
+    def __init__(self, stage: str, step: int, checkpoint: Path | None, spent: Spent = Spent()):
         super().__init__(f"{stage}: the loss of step {step} is not finite")
-        self.stage, self.step, self.checkpoint = stage, step, checkpoint
+        self.stage, self.step, self.checkpoint, self.spent = stage, step, checkpoint, spent
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Outcome:
         curve: (image passes, value) at a few moments, those of earlier stages of the recipe counted.
         findings: numbers and notes for a report.
         pool: of a curator: which images it kept, and why the others are gone.
+        notes: sentences that the record must hold, such as that memory ran out and the batch was halved.
     """
 
     data: Dataset
@@ -51,10 +57,16 @@ class Outcome:
     curve: tuple[tuple[float, float], ...] = ()
     findings: Findings | None = None
     pool: Pool | None = None
+    notes: tuple[str, ...] = ()
 
-    def charged(self, paid: Spent) -> Outcome:
-        """Return the same outcome, with these costs added."""
-        return replace(self, spent=paid + self.spent)
+    def charged(self, paid: Spent, notes: tuple[str, ...] = ()) -> Outcome:
+        """Return the same outcome, with what was paid, and noted, before it."""
+        return replace(self, spent=paid + self.spent, notes=joined(notes, self.notes))
+
+
+def joined(*notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the notes of several stages, each sentence once."""
+    return tuple(dict.fromkeys(note for each in notes for note in each))
 
 
 class Stage(ABC):

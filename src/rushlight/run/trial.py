@@ -98,6 +98,7 @@ class Result:
         failed: why it failed, in a sentence; empty if it did not.
         inference_flops: of one image's answer by the final model, encoder and heads; NaN where it was not counted.
         beside: the task's further scores for comparisons (see `Task.compared`), by name.
+        notes: what its stages say of their training, such as that memory ran out and the batch was halved.
     """
 
     trial: Trial
@@ -108,6 +109,7 @@ class Result:
     failed: str = ""
     inference_flops: float = float("nan")
     beside: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def run(
@@ -147,6 +149,7 @@ def run(
         spent=outcome.spent,
         inference_flops=inference_flops(outcome.model, test, task),
         beside={metric.name: task.value(scored.parts, metric) for metric in task.compared(scored.parts)},
+        notes=outcome.notes,
     )
     keep(result, store, outcome.model)
     return result
@@ -243,6 +246,7 @@ def keep(result: Result, store: Store, model: Model | None) -> None:
         "failed": result.failed,
         "inference_flops": result.inference_flops,
         "beside": result.beside,
+        "notes": result.notes,
     }
     measured = {"seconds": result.spent.seconds, "finished": time.strftime("%Y-%m-%d %H:%M:%S"), **machine()}
     store.put(result.trial.key, record, result.parts, measured, model)
@@ -254,6 +258,7 @@ def load(key: str, store: Store) -> Result:
     spent = Spent(**{**record["spent"], "seconds": measured["seconds"]})
     curve = [(passes, value) for passes, value in record["curve"]]
     further = {name: record[name] for name in ("inference_flops", "beside") if name in record}
+    further["notes"] = tuple(record.get("notes", ()))
     return Result(Trial(**record["trial"]), record["value"], parts, curve, spent, record["failed"], **further)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -159,14 +160,17 @@ class Segment(Task):
     def write(
         self, batches: Iterable[tuple[Int[Tensor, "n"], Outputs]], data: Dataset, folder: Path, info: Any
     ) -> list[Path]:
-        """Write one PNG per image: the class of each pixel, 255 where the model did not look (what a crop cut off)."""
+        """Write a PNG an image: the class of each pixel, 255 where the model did not look (what a crop cut off).
+
+        It has the image's name; where two images differ in their endings alone, with the ending (`x.jpg.png`).
+        """
         from PIL import Image
 
-        written = []
+        written, places = [], _places(data.names)
         for rows, outputs in batches:
             masks = outputs[self.id].argmax(1).byte()
             for row, name, mask in zip(rows.tolist(), names_of(data, rows), masks, strict=True):
-                content, path = BytesIO(), Path(folder) / Path(name).with_suffix(".png")
+                content, path = BytesIO(), Path(folder) / places[name]
                 Image.fromarray(in_own_pixels(mask, data, row).numpy()).save(content, "PNG")
                 write_whole(path, content.getvalue())
                 written.append(path)
@@ -175,6 +179,14 @@ class Segment(Task):
     def example(self) -> Dataset:
         """Return 300 training and 100 test scenes of one to three of four things."""
         return four_things(self.column)
+
+
+def _places(names: Sequence[str]) -> dict[str, Path]:
+    """Return where the mask of each image is written, so that none takes another's place."""
+    whole = {name: Path(f"{name}.png") for name in names}
+    short = {name: Path(name).with_suffix(".png") for name in whole}
+    taken = Counter(short.values()) + Counter(path for name, path in whole.items() if path != short[name])
+    return {name: short[name] if taken[short[name]] == 1 else whole[name] for name in whole}
 
 
 def _each(data: Dataset, column: str) -> Iterator[Integer[Tensor, "height width"]]:

@@ -17,44 +17,42 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from rushlight.core.findings import Findings
 from rushlight.data.dataset import Dataset
 from rushlight.nets.encoders.base import arrange
 from rushlight.nets.norm import synchronise
 from rushlight.run.budget import Spent
 from rushlight.run.model import Model
-from rushlight.run.stage import Diverged, Outcome, Progress, RunContext
+from rushlight.run.stage import Diverged, Outcome, Progress, RunContext, joined
 from rushlight.train import optim
 from rushlight.train.learner import Learner
 from rushlight.train.plan import Plan
+from rushlight.train.watch import Watch
 
 logging.getLogger("lightning.fabric").setLevel(logging.ERROR)  # its notices are about the machine, not the run
 logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-
-LOOKS = 50
-"""On a GPU a loss is looked at once in so many steps: looking makes it wait."""
 
 
 def train(learner: Learner, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
     """Train a learner to the end of its budget; where memory runs out, start again with half of the batch."""
     largest: int | None = None
     wanted: int | None = None
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     while True:
         training = None
         try:
-            training = Training(learner, data, model, ctx, largest=largest, wanted=wanted)
+            training = Training(learner, data, model, ctx, largest=largest, wanted=wanted, notes=notes)
             while not training.done:
                 training.advance()
-            return training.outcome(data, notes)
+            return training.outcome(data)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             batch = training.plan.batch if training is not None else largest or learner.batch
             if not _out_of_memory(error) or batch <= 1:
                 raise
             largest, wanted = max(batch // 2, 1), wanted or batch
-            notes.append(f"{learner.name}: out of memory with a batch of {batch}; trained with {largest}, its learning "
-                         "rate rescaled, on the same budget")  # fmt: skip
-            warnings.warn(notes[-1], stacklevel=3)
+            note = (f"{learner.name}: out of memory with a batch of {batch}; trained with {largest}, its learning rate "
+                    "rescaled, on the same budget")  # fmt: skip
+            notes = (*(training.notes if training is not None else notes), note)
+            warnings.warn(note, stacklevel=3)
             checkpoint_path(ctx).unlink(missing_ok=True) if ctx.folder is not None else None
 
 
@@ -66,10 +64,11 @@ class Training:
 
     Args:
         learner: is prepared for the data, and trained in place.
-        largest: batch that memory allows; wanted: the one that it did not.
+        largest: batch that memory allows; wanted: the one that it did not. notes: on what went before.
 
     Attributes:
         steps: of the optimiser that are done. plan: the budget made concrete. curve: points of the learning curve.
+        notes: sentences that the record must hold.
     """
 
     def __init__(
@@ -81,13 +80,14 @@ class Training:
         *,
         largest: int | None = None,
         wanted: int | None = None,
+        notes: tuple[str, ...] = (),
     ):
+        self.started = time.monotonic()  # what `prepare` computes (a teacher's features, clusters) takes time too
         learner.prepare(data, model, ctx)
         self.learner, self.ctx = learner, ctx
         state = _checkpoint(ctx)
         learner.elapsed_share = None
-        self.plan = _plan_of(state, learner) if state else learner.plan_for(ctx.budget, largest, wanted)
-        learner.plan = self.plan
+        self._follow(_plan_of(state, learner) if state else learner.plan_for(ctx.budget, largest, wanted))
         learner.seed_everything(0)
         self.fabric = _fabric(ctx)
         learner.process, learner.processes = self.fabric.global_rank, self.fabric.world_size
@@ -96,11 +96,13 @@ class Training:
         arrange(learner)
         learner.train()
         self.module, self.optimiser = self.fabric.setup(learner, learner.make_optimiser())
-        self.steps, self.before = 0, 0.0
+        self.steps, self.before, self.notes = 0, 0.0, notes
         self.curve: list[tuple[float, float]] = []
+        self.watch = Watch(learner.device)
         if state:
             self._restore(state)
-        self.started = self.saved = self.told = time.monotonic()
+            self.started = time.monotonic()  # what is prepared again was counted before
+        self.saved = self.told = time.monotonic()
         self._count_time()
         self.moments = _moments(ctx, self.plan, self._progress(), self.steps)
         if ctx.on_start is not None:
@@ -110,14 +112,15 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Return whether the budget is spent."""
-        return self._progress() >= 1
+        """Return whether the budget is spent; any budget buys one step."""
+        return self._progress() >= 1 and self.steps > 0
 
     def advance(self, steps: int = 1) -> None:
         """Make this many steps of the optimiser, fewer where the budget ends before that.
 
         Raises:
-            Diverged: a loss is not finite; the state before that step is kept for a replay.
+            Diverged: a loss is not finite; a state before that step is kept for a replay. On a CPU it is found at
+                once, on a GPU after some steps (see `train.watch`), and before anything is handed out.
         """
         for _ in range(steps):
             if self.done:
@@ -125,15 +128,33 @@ class Training:
             self._step()
             self._after()
 
+    def go_to(self, state: dict[str, Any], step: int) -> None:
+        """Go on from a kept state, by its own plan, to just before a step."""
+        self._follow(_plan_of(state, self.learner))
+        self._restore(state)
+        while self.steps < step:
+            self._step()
+            self._after()
+        self.at(step)
+
+    def at(self, step: int) -> None:
+        """Make the draws of a step the next ones."""
+        self.learner.step_index = step
+        self.learner.seed_everything(step)
+
+    def _follow(self, plan: Plan) -> None:
+        self.plan = self.learner.plan = plan
+
     def _step(self) -> None:
         learner = self.learner
-        learner.step_index = self.steps
+        self.at(self.steps)
         self._set_rates()
-        learner.seed_everything(self.steps)
         self.optimiser.zero_grad()
         loss = self.module(self.steps)
-        if (learner.device.type == "cpu" or self.steps % LOOKS == 0) and not bool(loss.isfinite()):
-            raise Diverged(learner.name, self.steps, self._keep_diverged())
+        self.watch.see(self.steps, loss)
+        if self.watch.due:
+            self._look()
+            self._keep_finite()
         self.fabric.backward(loss)
         learner.clip_gradients(self.optimiser.param_groups)
         self.optimiser.step()
@@ -146,6 +167,8 @@ class Training:
         learner.step_index = self.steps
         learner.after_step()
         self._count_time()
+        if self.done:
+            self._look()
         while self.moments and self._reached(self.moments[0]):
             self.moments.pop(0)
             self._snapshot()
@@ -155,8 +178,20 @@ class Training:
             ctx.on_progress(Progress(learner.name, learner.progress, {name: float(v) for name, v in logged.items()}))
             self.told = now
         if ctx.folder is not None and now - self.saved > ctx.checkpoint_seconds:
+            self._look()
             self.save(checkpoint_path(ctx))
             self.saved = now
+
+    def _look(self) -> None:
+        """Stop where a loss that nobody has looked at was not finite."""
+        step = self.watch.bad()
+        if step is not None:
+            raise Diverged(self.learner.name, step, self._keep_diverged(step), self.spent)
+
+    def _keep_finite(self) -> None:
+        """Keep the state whose loss was just seen to be finite; where each loss is looked at, it is at hand anyway."""
+        needed = self.watch.every > 1 and self.ctx.folder is not None
+        self.watch.keep(self.state() if needed else {})
 
     def _set_rates(self) -> None:
         learner = self.learner
@@ -171,6 +206,7 @@ class Training:
     def _snapshot(self) -> None:
         if self.ctx.on_snapshot is None:
             return
+        self._look()
         spent = self.ctx.spent_before + self.spent
         value = self.ctx.on_snapshot(self.learner.finish(), spent)
         if value is not None:
@@ -185,12 +221,12 @@ class Training:
 
     def finish(self) -> Model:
         """Return what the learner hands on, on the CPU."""
+        self._look()
         return self.learner.finish().to("cpu")
 
-    def outcome(self, data: Dataset, notes: list[str]) -> Outcome:
+    def outcome(self, data: Dataset) -> Outcome:
         """Return the finished training's outcome, and remove its checkpoint."""
-        findings = Findings(self.learner.name, notes=tuple(notes)) if notes else None
-        result = Outcome(data, self.finish(), self.spent, tuple(self.curve), findings)
+        result = Outcome(data, self.finish(), self.spent, tuple(self.curve), notes=self.notes)
         if self.ctx.folder is not None:
             checkpoint_path(self.ctx).unlink(missing_ok=True)
         return result
@@ -205,14 +241,15 @@ class Training:
             "plan": asdict(self.plan),
             "parts": dict(self.learner.parts),
             "curve": [list(point) for point in self.curve],
+            "notes": list(self.notes),
         }
 
-    def save(self, path: Path) -> None:
-        """Write the state whole: into a temporary file of the same folder, flushed, then renamed."""
+    def save(self, path: Path, state: dict[str, Any] | None = None) -> None:
+        """Write the state (or an earlier one) whole: into a temporary file of its folder, flushed, then renamed."""
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.fabric.global_rank == 0:
-            torch.save(self.state(), partial)
+            torch.save(state or self.state(), partial)
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
             partial.replace(path)
@@ -222,12 +259,13 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.steps, self.before = state["steps"], state["elapsed"]
         self.curve = [(passes, value) for passes, value in state["curve"]]
+        self.notes = joined(tuple(state.get("notes", ())), self.notes)
 
-    def _keep_diverged(self) -> Path | None:
+    def _keep_diverged(self, step: int) -> Path | None:
         if self.ctx.folder is None:
             return None
-        path = self.ctx.folder / f"diverged-step-{self.steps}.ckpt"
-        self.save(path)
+        path = self.ctx.folder / f"diverged-step-{step}.ckpt"
+        self.save(path, self.watch.kept)
         return path
 
     # Time -------------------------------------------------------------------------------------------------------------
@@ -270,7 +308,7 @@ def _moments(ctx: RunContext, plan: Plan, progress: float, steps: int) -> list[f
     """Return when snapshots are due: steps, or shares of the time; the end is not one of them."""
     shares = [i / ctx.snapshots for i in range(1, ctx.snapshots)]
     if ctx.budget.minutes is not None:
-        return [share for share in shares if share > progress]
+        return [share for share in shares if share > progress or not steps]
     return sorted({float(round(plan.steps * share)) for share in shares if round(plan.steps * share) > steps})
 
 

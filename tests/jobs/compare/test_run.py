@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fsspec.core import url_to_fs
 from margins import Margin
 
 import rushlight
@@ -14,6 +18,8 @@ from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.compare import run as comparing
 from rushlight.jobs.compare.run import automatic, compare
+from rushlight.methods.baseline.supervised import Supervised
+from rushlight.methods.curate.pass_.method import Pass
 from rushlight.run import trial
 from rushlight.run.store import Store
 
@@ -115,7 +121,81 @@ def test_a_recipe_that_fails_does_not_stop_the_others(photos: Dataset, tmp_path:
     assert len(broken) == 2
     assert "rushlight replay" in broken[0].failed
     file = broken[0].failed.rsplit(" ", 1)[1]
-    assert "step" in replay(file)
+    step = json.loads(Path(file).read_text())["step"]
+    assert f"the loss of step {step} is not finite" in broken[0].failed
+    assert re.match(rf"step {step} \(first rows .*\): loss (nan|inf);", replay(file))
+
+
+@pytest.fixture
+def few(photos: Dataset) -> Dataset:
+    return photos.select(photos.known("class"))
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_comparison_is_kept_elsewhere_and_goes_on_from_there(
+    kind: str, few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rushlight.run.store.user_cache_path", lambda name: tmp_path / "mirror")
+    out = {"memory": "memory://runs/compared", "file": f"file://{tmp_path}/elsewhere"}[kind]
+    settings = {"budget": "200", "seeds": 2, "out": out, "workers": 0}
+    board = rushlight.compare(few, ["supervised"], **settings)
+    files, root = url_to_fs(out)
+    there = {str(path).removeprefix(root).lstrip("/") for path in files.find(root)}
+    keys = [result.trial.key for result in board.results]
+    assert {"report.html", "leaderboard.json"} <= there
+    assert {f"trials/{key}.{ending}" for key in keys for ending in ("safetensors", "json")} <= there
+    assert {f"models/{key}/model.safetensors" for key in keys} <= there
+    assert not [path for path in there if path.endswith("partial")]
+    (tmp_path / "mirror").rename(tmp_path / "another machine's")
+    monkeypatch.setattr(comparing.WorkerPool, "map", lambda *_, **__: pytest.fail("a finished trial was run again"))
+    again = rushlight.compare(few, ["supervised"], **settings)
+    assert [result.value for result in again.results] == [result.value for result in board.results]
+    assert again.best_model().info == board.best_model().info
+    assert f"--out {out}" in again.command
+
+
+def test_a_batch_that_memory_halved_is_in_the_record(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Supervised.step
+
+    def crowded(self: Supervised, batch: Any) -> torch.Tensor:
+        if "batch" in self.explicit and len(batch["labelled"]) > 8:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+        return step(self, batch)
+
+    monkeypatch.setattr(Supervised, "step", crowded)
+    recipe, said = "supervised(batch=16)", "out of memory with a batch of 16; trained with 8"
+    with pytest.warns(UserWarning, match=said):
+        board = rushlight.compare(few, [recipe, f"pass > {recipe}"], budget="200", seeds=2, out=tmp_path, workers=0)
+    for result in board.results:
+        if result.trial.recipe != "supervised":
+            assert said in result.notes[0]
+            assert trial.load(result.trial.key, board.store).notes == result.notes
+            assert rushlight.Model.load(board.store.model_path(result.trial.key)).info.notes == result.notes
+    lines = [part for part in board.parts() if isinstance(part, str) and part.startswith("note: ")]
+    assert any(line.startswith(f"note: {recipe}, seeds 0, 1: supervised: {said}") for line in lines)
+    assert said in (board.out / "report.html").read_text()
+
+
+def test_a_curator_that_recipes_begin_with_chooses_once_a_seed(
+    photos: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the trials are those that they are where each chooses for itself."""
+    ran, run = [], Pass.run
+
+    def counted(self: Pass, *arguments: Any) -> Any:
+        ran.append(1)
+        return run(self, *arguments)
+
+    monkeypatch.setattr(Pass, "run", counted)
+    recipes = ["pass(flat=60.0) > supervised", "pass(flat=60.0) > fixmatch"]
+    board = compare(photos, recipes, budget="200", seeds=2, out=tmp_path / "out", workers=0)
+    assert len(ran) == 2
+    for result in (result for result in board.results if ">" in result.trial.recipe):
+        alone = trial.run(result.trial, photos, Store(tmp_path / "alone" / result.trial.key))
+        assert alone.value == result.value
+        assert all(torch.equal(alone.parts[name], values) for name, values in result.parts.items())
 
 
 @pytest.mark.parametrize(

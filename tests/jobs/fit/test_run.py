@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from rushlight.api import replay
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.fit.run import fit
+from rushlight.methods.baseline.supervised import Supervised
+from rushlight.run.hardware import precision
 from rushlight.run.model import Model
 
 DIVERGING = "supervised(learning_rate=1e30, batch=8)"
@@ -40,7 +44,28 @@ def test_a_diverging_loss_leaves_a_replay_and_one_sentence(few: Dataset, tmp_pat
     step = json.loads(file.read_text())["step"]
     assert f"step {step} " in said
     assert replay(file).startswith(f"step {step} (first rows ")
+    assert f"replayed on the CPU in {precision('cpu', 'conv16')}" in replay(file)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_step_is_replayed_by_the_plan_that_memory_allowed(
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Supervised.step
+
+    def crowded(self: Supervised, batch: Any) -> torch.Tensor:
+        if len(batch["labelled"]) > 4:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+        return step(self, batch)
+
+    monkeypatch.setattr(Supervised, "step", crowded)
+    with pytest.warns(UserWarning, match="trained with 4"), pytest.raises(UserError, match="not finite") as raised:
+        fit(few, DIVERGING, out=tmp_path / "model", **SMALL)
+    monkeypatch.undo()
+    said = replay(Path(str(raised.value).rsplit(" ", 1)[1]))
+    rows = re.search(r"'labelled': \[([^]]*)\]", said)
+    assert rows is not None
+    assert len(rows[1].split(",")) == 4
 
 
 def test_with_no_folder_it_says_what_would_keep_the_step(few: Dataset) -> None:

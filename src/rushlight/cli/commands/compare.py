@@ -66,4 +66,4 @@ def compare(
             **chosen,
         )
     show(board)
-    show(f"report: {board.out / 'report.html'}")
+    show(f"report: {board.store.where('report.html')}")

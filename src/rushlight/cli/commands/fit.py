@@ -40,7 +40,7 @@ def fit(
     Recipe.parse(recipe)
     data = read(source, labels, masks, depth, group, size, fit, cache, device)
     with progress.bar("training") as tell:
-        rushlight.fit(
+        model = rushlight.fit(
             data,
             recipe,
             budget=budget,
@@ -54,3 +54,5 @@ def fit(
             on_progress=lambda done: tell(done.done, progress.words(done)),
         )
     show(f"model: {out}")
+    for note in model.info.notes:
+        show(f"note: {note}")

@@ -9,6 +9,7 @@ from rushlight import tasks
 from rushlight.core.findings import NAN, Kind, Table
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.jobs.compare.result import Board, leaderboard
+from rushlight.jobs.trials import noted
 from rushlight.measure.stats import Interval
 from rushlight.present import dataset, findings, plots
 from rushlight.present import table as tables
@@ -25,7 +26,7 @@ def comparison_report(board: Board) -> Report:
         about=_about(board),
         figures=_figures(board),
         sections=[
-            Section("Leaderboard", [_leaderboard(board), *_beside(board), *_failures(board)]),
+            Section("Leaderboard", [_leaderboard(board), *_beside(board), *_failures(board), *_notes(board)]),
             Section("Paired differences", _differences(board), _how_paired(board)),
             Section("Learning and cost", [Plots([_curves(board), _cost(board)])]),
             Section("What the model to ship gets wrong", _mistakes(board), _which_model(board)),
@@ -137,6 +138,10 @@ def _shows(i: Interval) -> str:
 
 def _failures(board: Board) -> list[Block]:
     return [Notice(f"A trial failed. {result.failed}") for result in board.failed]
+
+
+def _notes(board: Board) -> list[Block]:
+    return [Text(f"Note. {note}", quiet=True) for note in noted(board.results)]
 
 
 # --- learning and cost ---

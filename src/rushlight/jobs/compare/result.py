@@ -17,7 +17,7 @@ from rushlight.data.dataset import Dataset
 from rushlight.jobs.compare import ship as shipping
 from rushlight.jobs.compare.rank import beside, rank, reference
 from rushlight.jobs.compare.ship import Choice, Cost, cost, ship
-from rushlight.jobs.trials import ComparisonState
+from rushlight.jobs.trials import ComparisonState, noted
 from rushlight.measure import stats
 from rushlight.present.shown import Shown
 from rushlight.run.model import Model
@@ -33,7 +33,8 @@ class Board(Shown):
         results: of every trial, in the order of recipes and seeds.
         ranking: recipes from the highest mean, their intervals, and the set that cannot be told from the best.
         task: what was learned; data: with the test fold that was used.
-        out: the folder with trials, models and report.
+        out: the folder with trials, models and report; place: what was given as such, a path or the URL of which that
+            folder is a mirror.
         choices: sentences about what was chosen for the user (encoder, test fold, …).
         command: what repeats the comparison.
         seconds: the whole comparison took, with everything outside of the trials.
@@ -47,6 +48,12 @@ class Board(Shown):
     choices: tuple[str, ...]
     command: str
     seconds: float
+    place: str = ""
+
+    @property
+    def store(self) -> Store:
+        """Return where trials, models and the report are kept."""
+        return Store(self.place or self.out)
 
     @property
     def metric(self) -> str:
@@ -105,7 +112,7 @@ class Board(Shown):
 
     @property
     def best_folder(self) -> Path:
-        return Store(self.out).model_path(self.best_trial().trial.key)
+        return self.store.model_path(self.best_trial().trial.key)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the leaderboard: one row per recipe, from the best; those that failed on a seed stand last.
@@ -138,12 +145,13 @@ class Board(Shown):
         return Table.of_rows("leaderboard", self.rows()).to_pandas()
 
     def parts(self) -> Iterable[str | Table]:
-        """Return the leaderboard, further scores, the verdict, the model's folder and what failed."""
+        """Return the leaderboard, further scores, the verdict, the model's folder, what failed and what is noted."""
         yield self.table()
         yield from (table for table in (self.beside(),) if table is not None)
         yield self.verdict
         yield f"model: {self.best_folder}"
         yield from (f"failed: {result.failed}" for result in self.failed)
+        yield from (f"note: {note}" for note in noted(self.results))
 
 
 BESIDE = (

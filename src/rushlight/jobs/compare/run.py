@@ -8,16 +8,15 @@ never runs twice.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rushlight import tasks
 from rushlight.core.card import Card
 from rushlight.core.catalogue import fitting, serving
 from rushlight.core.errors import UserError
-from rushlight.core.files import write_whole
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.command import repeat
@@ -32,6 +31,7 @@ from rushlight.run.trial import Trial
 from rushlight.run.worker_pool import WorkerPool, workers_for
 
 TEST_SHARE = 0.25
+Folder = str | os.PathLike[str]
 
 
 def automatic(data: Dataset, task: str) -> list[str]:
@@ -66,7 +66,7 @@ def compare(
     *,
     budget: str | float | Budget = "200k",
     seeds: int = 5,
-    out: str | Path = "rushlight-out",
+    out: Folder = "rushlight-out",
     encoder: str = "auto",
     weights: str | None = None,
     pretrained: bool = False,
@@ -86,7 +86,7 @@ def compare(
         methods: recipes, or `auto`: every one that fits. `supervised` always runs, `fixmatch` where it fits.
         budget: image passes or minutes for each trial.
         seeds: how many; they are 0 … seeds − 1.
-        out: folder for trials, models and the report; a comparison that was killed goes on there.
+        out: folder (or URL) for trials, models and the report; a comparison that was killed goes on there.
         encoder: a name, or `auto`; weights: a safetensors file to start from; pretrained: fetch timm's.
         task: `class`, `tags` or `mask`; by default what is known.
         keep: known labels a class, drawn anew by each seed; by default all that are known (the embedded photos
@@ -134,7 +134,8 @@ def compare(
         ranking=rank(results, task, reference=reference()),
         task=task,
         data=data,
-        out=Path(out),
+        out=store.folder,
+        place=store.place,
         choices=(*chosen, why),
         command=command or _command(given, recipes, common, seeds, test_share, out),
         seconds=time.monotonic() - began,
@@ -181,7 +182,7 @@ def _recipes(methods: str | Sequence[str], data: Dataset, task: str, keep: int |
     return list(dict.fromkeys(recipes))
 
 
-def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_share: float, out: str | Path) -> str:
+def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_share: float, out: Folder) -> str:
     return repeat(
         "compare",
         data,
@@ -195,7 +196,7 @@ def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_
         weights=common.weights,
         pretrained=common.pretrained,
         device=common.device,
-        out=str(out),
+        out=os.fspath(out),
     )
 
 
@@ -208,4 +209,4 @@ def _write_leaderboard(board: Board) -> None:
         "choices": board.choices,
     }
     content |= {"command": board.command, "model": str(board.best_folder.relative_to(board.out))}
-    write_whole(board.out / "leaderboard.json", json.dumps(content, indent=1).encode())
+    board.store.write("leaderboard.json", json.dumps(content, indent=1).encode())

@@ -86,6 +86,7 @@ def curate(
         pool = pool.then(done.pool if done.pool is not None else _missing(step.name, before, kept))
         spent, settings = spent + done.spent, [*settings, _settings(step)]
         findings += [done.findings] if done.findings is not None else []
+        findings += [Findings(step.name, notes=done.notes)] if done.notes else []
     return Curation(
         pool=pool,
         data=data,

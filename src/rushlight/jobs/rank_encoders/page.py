@@ -6,6 +6,7 @@ import shlex
 
 from rushlight.data.columns import TEST
 from rushlight.jobs.rank_encoders.result import BEST, UNTRAINED, Ranking, names
+from rushlight.jobs.trials import noted
 from rushlight.present import atlas, dataset, plots
 from rushlight.present import table as tables
 from rushlight.present.page import (
@@ -34,7 +35,8 @@ def ranking_report(ranking: Ranking) -> Report:
             *((tables.written(ranking.rows[0][name]), name) for name in names()[:2]),
         ],
         sections=[
-            Section("Order", [Notice(ranking.trust), *_tables(ranking)]),
+            Section("Order", [Notice(ranking.trust), *_tables(ranking),
+                              *(Text(f"Note. {note}", quiet=True) for note in noted(ranking.results))]),
             Section("Failed", [Listing("What failed, and why", [(r.trial.recipe, r.failed) for r in ranking.failed])]
                     if ranking.failed else []),
             Section("Atlas", atlas.blocks(ranking.atlas, ranking.data.fold(TEST), "best encoder")

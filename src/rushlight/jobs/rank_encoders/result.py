@@ -10,9 +10,11 @@ from typing import Any
 from rushlight.core.findings import Table
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.rank_encoders.trust import signals
+from rushlight.jobs.trials import noted
 from rushlight.measure.atlas import Atlas
 from rushlight.present.shown import Shown
 from rushlight.run.model import Model
+from rushlight.run.store import Store
 from rushlight.run.trial import Result
 
 UNTRAINED, BEST = "untrained", "best"
@@ -27,7 +29,7 @@ class Ranking(Shown):
             its lowest and highest over the seeds, the mean of each signal, image passes and seconds.
         trust: how far the order can be trusted, in a sentence made from the ledger.
         atlas: a map of the held-out images by the best encoder; None for fewer images than it needs.
-        data, out, choices, command, seconds: as those of `compare.Board`.
+        data, out, choices, command, seconds, place: as those of `compare.Board`.
     """
 
     results: list[Result]
@@ -39,6 +41,12 @@ class Ranking(Shown):
     choices: tuple[str, ...]
     command: str
     seconds: float
+    place: str = ""
+
+    @property
+    def store(self) -> Store:
+        """Return where trials, models and the report are kept."""
+        return Store(self.place or self.out)
 
     @property
     def best(self) -> str:
@@ -91,8 +99,9 @@ class Ranking(Shown):
         """Return the order, the verdict, how far to trust it and what was chosen."""
         yield from (self.order(), self.measured(), self.verdict, self.trust)
         yield from self.choices
-        yield f"encoder: {self.out / BEST}"
+        yield f"encoder: {self.store.where(BEST)}"
         yield from (f"failed: {result.failed}" for result in self.failed)
+        yield from (f"note: {note}" for note in noted(self.results))
 
 
 def names() -> list[str]:

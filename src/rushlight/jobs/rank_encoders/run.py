@@ -8,10 +8,10 @@ the same for all. Trials are files in a store, as those of `compare` are: what w
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ import torch
 
 from rushlight.core.catalogue import cards, serving
 from rushlight.core.errors import UserError
-from rushlight.core.files import write_whole
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.command import repeat
@@ -37,6 +36,7 @@ from rushlight.run.trial import Result, Trial
 from rushlight.run.worker_pool import WorkerPool, workers_for
 
 TEST_SHARE = 0.25
+Folder = str | os.PathLike[str]
 
 
 def rank_encoders(
@@ -45,7 +45,7 @@ def rank_encoders(
     *,
     budget: str | float | Budget = "200k",
     seeds: int = 3,
-    out: str | Path = "rushlight-out",
+    out: Folder = "rushlight-out",
     encoder: str = "auto",
     weights: str | None = None,
     pretrained: bool = False,
@@ -91,7 +91,8 @@ def rank_encoders(
         trust=trust(),
         atlas=chart(model, held) if len(held) >= FEWEST else None,
         data=data,
-        out=Path(out),
+        out=store.folder,
+        place=store.place,
         choices=(f"signals on {len(held):,} images held out from training", why),
         command=command or _command(given, recipes, common, seeds, test_share, out),
         seconds=time.monotonic() - began,
@@ -144,17 +145,18 @@ def run(
     if store.has(spec.key):
         return trial.load(spec.key, store)
     model, spent = trial.initial(spec, data), Spent()
+    notes: tuple[str, ...] = ()
     if spec.recipe != UNTRAINED:
         folder, seconds = store.work(spec.key), checkpoint_seconds
         ctx = replace(spec.ctx, folder=folder, checkpoint_seconds=seconds, on_progress=on_progress)
         try:
             outcome = trial.train(spec, data, ctx, store)
-            model, spent = outcome.model, outcome.spent
+            model, spent, notes = outcome.model, outcome.spent, outcome.notes
         except Diverged as error:
             return trial.diverged(spec, error, store)
     numbers = signals()().judge(model, data.fold(TEST), RunContext(seed=spec.seed)).numbers
     parts = {name: torch.tensor([value], dtype=torch.float64) for name, value in numbers.items()}
-    result = Result(spec, float("nan"), parts, [], spent)
+    result = Result(spec, float("nan"), parts, [], spent, notes=notes)
     trial.keep(result, store, model)
     return result
 
@@ -211,11 +213,11 @@ def _hand_out(store: Store, results: Sequence[Result]) -> Model:
     """Copy the first seed's model into the store's folder and return it."""
     first = min(results, key=lambda result: result.trial.seed)
     model = Model.load(store.model_path(first.trial.key))
-    model.save(store.folder / BEST)
+    store.write_model(BEST, model)
     return model
 
 
-def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_share: float, out: str | Path) -> str:
+def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_share: float, out: Folder) -> str:
     return repeat(
         "compare",
         data,
@@ -228,11 +230,11 @@ def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_
         weights=common.weights,
         pretrained=common.pretrained,
         device=common.device,
-        out=str(out),
+        out=os.fspath(out),
     )
 
 
 def _write(ranking: Ranking) -> None:
     content = {"verdict": ranking.verdict, "trust": ranking.trust, "rows": ranking.rows, "choices": ranking.choices}
     content |= {"command": ranking.command, "model": BEST}
-    write_whole(ranking.out / "leaderboard.json", json.dumps(content, indent=1).encode())
+    ranking.store.write("leaderboard.json", json.dumps(content, indent=1).encode())

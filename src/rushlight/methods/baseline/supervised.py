@@ -8,6 +8,7 @@ target is pooled from the map under that crop (Yun et al., 2021).
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import suppress
 
 from jaxtyping import Int
@@ -24,10 +25,10 @@ from rushlight.data.dataset import Dataset
 from rushlight.losses import label_map
 from rushlight.losses.consistency import soft_cross_entropy
 from rushlight.nets.layers import decayed_groups
-from rushlight.run.budget import Spent
+from rushlight.run.budget import Clock, Spent
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model
-from rushlight.run.stage import Outcome, RunContext
+from rushlight.run.stage import Diverged, Outcome, RunContext
 from rushlight.train.learner import Batch, Learner
 
 FEWEST = 40
@@ -81,20 +82,33 @@ class Supervised(Learner):
         return super().run(data, model, ctx.after(paid)).charged(paid)
 
     def best_rate(self, data: Dataset, model: Model, ctx: RunContext) -> tuple[float, Spent]:
-        """Return the rate that does best on a quarter of the labels when trained on the others, and what that cost."""
+        """Return the rate that does best on a quarter of the labels when trained on the others, and what that cost.
+
+        Raises:
+            Diverged: the training does with each of the rates.
+        """
         task = tasks.find(ctx.task or "")
         parted = task.split(data, 0.25, ctx.seed)
         held, spent = parted.fold(TEST), Spent()
         values: dict[float, float] = {}
+        diverged: list[Diverged] = []
         for rate in self.rates:
             candidate = copy.deepcopy(self)
             candidate.learning_rate, candidate.explicit = rate, self.explicit | {"learning_rate"}
             here = ctx.substage(f"rate-{rate:g}", share=self.trying / len(self.rates), curve=False)
-            tried = here.run(candidate, parted.fold(TRAIN), model)
-            spent = spent + tried.spent + Spent(passes=len(held) / 3)  # a forward is about a third of a pass
-            with suppress(UserError):  # a metric that these few labels do not define
+            try:
+                tried = here.run(candidate, parted.fold(TRAIN), model)
+            except Diverged as error:
+                diverged, spent = [*diverged, error], spent + error.spent
+                continue
+            with Clock() as clock, suppress(UserError):  # a metric that these few labels do not define
                 values[rate] = evaluate(tried.model, held, task.id).value * (1 if task.metric.higher else -1)
-        return max(values, key=lambda rate: values[rate], default=self.learning_rate), spent
+            forward = Spent(passes=len(held) / 3, seconds=clock.seconds)  # of an image: about a third of a pass
+            spent = spent + tried.spent + forward
+        if len(diverged) == len(self.rates) > 0:
+            raise diverged[-1]
+        finite = {rate: value for rate, value in values.items() if math.isfinite(value)}
+        return max(finite, key=lambda rate: finite[rate], default=self.learning_rate), spent
 
     def groups(self) -> list[dict]:
         """Return one group; for an encoder that is already trained, one per layer, slower towards the input."""

@@ -10,7 +10,6 @@ Yun et al., 2021, arXiv:2101.05022; code: naver-ai/relabel_imagenet.
 
 from __future__ import annotations
 
-import time
 from typing import Literal
 
 import torch
@@ -26,7 +25,7 @@ from rushlight.data.columns import unknown
 from rushlight.data.dataset import Dataset
 from rushlight.losses import label_map, supervised
 from rushlight.nets.heads import Linear
-from rushlight.run.budget import Spent, count_flops, pass_flops
+from rushlight.run.budget import Clock, Spent, count_flops, pass_flops
 from rushlight.run.model import Model
 from rushlight.run.stage import Outcome, RunContext, Stage
 from rushlight.train.learner import Batch, Learner
@@ -80,21 +79,20 @@ class ReLabel(Stage):
         if lacks:
             raise UserError(f"'relabel' does not fit this data: it {lacks}")
         cost = pass_flops(model.encoder, (data.height, data.width))
-        annotator, trained = self._annotator(data, model, ctx)
-        started = time.monotonic()
-        data, flops = self._map(data, annotator.copy().to(ctx.device).eval())
-        mapped = Spent(flops / cost, flops, 0, time.monotonic() - started)
-        return Outcome(data, annotator, trained + mapped)
+        annotator = self._annotator(data, model, ctx)
+        with Clock() as clock:
+            mapped, flops = self._map(data, annotator.model.copy().to(ctx.device).eval())
+        paid = annotator.spent + Spent(flops / cost, flops, 0, clock.seconds)
+        return Outcome(mapped, annotator.model, paid, notes=annotator.notes)
 
-    def _annotator(self, data: Dataset, model: Model, ctx: RunContext) -> tuple[Model, Spent]:
+    def _annotator(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         has_head = "class" in model.head_names
         if self.annotator == "given" and not has_head:
             raise UserError("relabel has no annotator: put a classifier before it, 'supervised > relabel > …'")
         if has_head and self.annotator != "own":
-            return model, Spent()
+            return Outcome(data, model)
         learner = Annotator(batch=self.batch, learning_rate=self.learning_rate)
-        trained = ctx.substage("annotator", share=self._share(ctx, len(data)), curve=False).run(learner, data, model)
-        return trained.model, trained.spent
+        return ctx.substage("annotator", share=self._share(ctx, len(data)), curve=False).run(learner, data, model)
 
     @staticmethod
     def _share(ctx: RunContext, images: int) -> float:

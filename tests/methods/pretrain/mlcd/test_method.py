@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from margins import Margin
 from pretraining import fresh, photos, prepared, probed, trained
 
+from rushlight.core.arguments import checked
 from rushlight.core.errors import UserError
 from rushlight.measure.features import pooled
+from rushlight.measure.preprocessing import Reader
 from rushlight.methods.pretrain.mlcd.method import MLCD
 from rushlight.methods.pretrain.mlcd.multi_label import mlc, mlcd
 from rushlight.nets import encoders
@@ -74,10 +78,32 @@ def test_the_teachers_forwards_are_paid_for() -> None:
     outcome = stage.run(data, fresh(), RunContext(task=None, budget=Budget(passes=800)))
     _ = outcome.model
     assert 700 < outcome.spent.passes <= 800
-    images, paid = stage.teaching(data, fresh(), Budget(passes=800))
+    images, paid = stage.teaching(data, fresh(), RunContext(budget=Budget(passes=800)))
     assert images < len(data)
     assert 100 < paid.passes <= 200
     assert len(stage.chosen) == images
+
+
+def test_the_teachers_forwards_take_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They take at most a quarter of the minutes, as the first images tell; the clusters' time is counted too."""
+    read, label = Reader.features, MLCD.label
+
+    def slow(self: Reader, images: Any) -> torch.Tensor:
+        time.sleep(0.004 * len(images))
+        return read(self, images)
+
+    def clustered(self: MLCD, features: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.3)
+        return label(self, features)
+
+    monkeypatch.setattr(Reader, "features", slow)
+    monkeypatch.setattr(MLCD, "label", clustered)
+    stage, data = MLCD(clusters=32, batch=8), photos().without("class")
+    ctx = RunContext(task=None, budget=Budget(minutes=2 / 60), folder=tmp_path)
+    outcome = stage.run(data, fresh(), ctx)
+    assert 16 < stage.allowed <= 125  # half a second
+    assert outcome.spent.seconds >= 0.3 + 0.004 * stage.allowed
+    assert stage.teaching(data, fresh(), ctx)[0] == stage.allowed  # a run that goes on embeds as many
 
 
 def test_a_teacher_can_be_named(tmp_path: Path) -> None:
@@ -99,11 +125,11 @@ def test_a_teacher_reads_images_of_its_own_size(tmp_path: Path) -> None:
     data = photos().without("class")
     stage.prepare(data, fresh(), RunContext(seed=3, task=None))
     assert set(seen) == {(56, 56)}
-    small, large = (MLCD(teacher=teacher).teaching(data, fresh(), Budget(passes=1e6))[1].passes
+    small, large = (MLCD(teacher=teacher).teaching(data, fresh(), RunContext())[1].passes
                     for teacher in (None, str(tmp_path / "teacher")))  # fmt: skip
     assert large > 2.5 * small  # four times the pixels of 28, three of 32, are paid for
 
 
 def test_what_cannot_be_is_told() -> None:
-    with pytest.raises(UserError, match="'mlcd' or 'mlc', not 'ce'"):
-        MLCD(loss="ce")
+    with pytest.raises(UserError, match="loss is 'mlcd' or 'mlc'"):
+        checked("mlcd", MLCD, {"loss": "ce"})

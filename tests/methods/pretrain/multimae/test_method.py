@@ -342,3 +342,13 @@ def test_pasted_boxes_take_their_depth_along() -> None:
 def test_what_cannot_be_is_told(settings: dict, says: str) -> None:
     with pytest.raises(UserError, match=says):
         prepared(MultiMAE, encoder="vit64-p7", **settings)
+
+
+def test_no_encoder_is_handed_on_that_never_saw_what_it_reads(whole: Dataset) -> None:
+    """By default it reads images where they were seen, else depth."""
+    assert ready(whole, modalities=["depth"]).finish().encoder.columns == ("depth",)
+    assert ready(whole, modalities=["image", "depth"]).finish().encoder.columns == ("image",)
+    with pytest.raises(UserError, match=r"an encoder of 'image': it sees depth alone; .* hands_on='depth'"):
+        ready(whole, modalities=["depth"], hands_on="image")
+    with pytest.raises(UserError, match="it sees mask alone; add 'depth' to its modalities"):
+        ready(whole, modalities=["mask"])

@@ -126,6 +126,19 @@ def test_presets_are_named():
         checked("carlini-wagner", CarliniWagner, {"preset": "slow"})
 
 
+@pytest.mark.parametrize(
+    ("attack", "settings", "says"),
+    [
+        (PGD, {"step": -1}, "'pgd' cannot have step=-1: step is a number above 0 or None"),
+        (CarliniWagner, {"c": 0}, "cannot have c=0: c is a number above 0"),
+        (CarliniWagner, {"confidence": -0.5}, "cannot have confidence=-0.5: confidence is a number of 0 or more"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(attack: type, settings: dict, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        attack(**settings)
+
+
 class OneHotTeacher(DefensiveDistillation):
     """A student whose teacher is sure of the true label."""
 

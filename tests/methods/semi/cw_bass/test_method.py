@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from rushlight.core.arguments import checked
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import scenes as composed
 from rushlight.methods.semi.cw_bass import boundary
-from rushlight.methods.semi.cw_bass.method import CWBASS, _sample
+from rushlight.methods.semi.cw_bass.method import CWBASS, Labelling, _sample
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model
@@ -236,6 +237,25 @@ def test_retraining_labels_the_reliable_half_goes_on_after_a_cut_and_keeps_to_it
     assert len(labelled) == 1
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_ranking_takes_time_of_the_budget(few, monkeypatch):
+    """At most a fifth of the first half's minutes, as the first images tell; what it took is charged."""
+    from rushlight.methods.semi.cw_bass import reliable
+
+    predicted, asked = reliable._predicted, []
+
+    def slow(model, data):
+        asked.append(len(data))
+        time.sleep(0.01 * len(data))
+        return predicted(model, data)
+
+    monkeypatch.setattr(reliable, "_predicted", slow)
+    ctx = RunContext(seed=0, task="mask", budget=Budget(minutes=3 / 60))
+    outcome = Labelling(CWBASS(retrain=True, batch=4)).run(few, fresh(), ctx)
+    measured, ranked = 3 * 32, sum(asked) - 3 * 32
+    assert 3 * 5 < ranked <= 3 * 20  # 0.6 seconds, at three checkpoints an image
+    assert outcome.spent.seconds >= 3 + 0.01 * (measured + ranked)
 
 
 @pytest.mark.slow

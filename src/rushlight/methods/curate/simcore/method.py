@@ -10,7 +10,6 @@ Kim et al., 2023, arXiv:2303.11101; code: sungnyun/openssl-simcore.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
@@ -26,9 +25,9 @@ from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
 from rushlight.measure.features import pooled
 from rushlight.methods.curate.simcore import coreset
-from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
+from rushlight.run.budget import Budget, Clock, Spent, count_flops, pass_flops
 from rushlight.run.model import Model
-from rushlight.run.stage import Outcome, RunContext, Stage
+from rushlight.run.stage import Outcome, RunContext, Stage, joined
 from rushlight.train.joint_embedding import joint
 
 READING = 0.5
@@ -81,16 +80,19 @@ class SimCore(Stage):
         price, cost = self._price(data, model)
         seen, reading = self._seen(target, ctx.budget, price / cost)
         chosen, spent = torch.zeros(len(data), dtype=torch.bool), Spent()
+        notes: tuple[str, ...] = ()
         for number in range(self.times):
             share = (1 - reading) / self.times
             here = ctx.substage(f"retrieval-{number}", share=share, after=spent, curve=False, task=None)
             trained = here.run(joint(self.retrieval), data.select(target | chosen).hide(), model)
-            began = time.monotonic()
-            found, chosen = self._choose(trained.model, data, target, seen, ctx.seed)
+            with Clock() as clock:
+                found, chosen = self._choose(trained.model, data, target, seen, ctx.seed)
             flops = price * int((target | seen).sum())
-            spent = spent + trained.spent + Spent(flops / cost, flops, 0, time.monotonic() - began)
+            spent = spent + trained.spent + Spent(flops / cost, flops, 0, clock.seconds)
+            notes = joined(notes, trained.notes)
         pool = self._pool(data, target, seen, chosen, found)
-        return Outcome(data.select(target | chosen), model, spent, findings=self._found(found), pool=pool)
+        kept = data.select(target | chosen)
+        return Outcome(kept, model, spent, findings=self._found(found), pool=pool, notes=notes)
 
     def _found(self, found: coreset.Coreset) -> Findings:
         """Return the findings on the coreset."""

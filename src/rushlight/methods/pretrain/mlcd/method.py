@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,14 +23,13 @@ from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.distributed import all_gather
-from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.losses.contrastive import global_mean
 from rushlight.measure.preprocessing import TIMM, Reader
 from rushlight.methods.pretrain.mlcd import multi_label
 from rushlight.methods.pretrain.mlcd.cluster import nearest_centres, spherical_kmeans
 from rushlight.nets import encoders
-from rushlight.run.budget import Budget, Spent, count_flops, pass_flops
+from rushlight.run.budget import Spent, count_flops, pace, pass_flops
 from rushlight.run.model import CONFIG, Model, ModelInfo
 from rushlight.run.stage import Outcome, RunContext
 from rushlight.train.joint_embedding import crop_scale
@@ -67,7 +66,7 @@ class MLCD(Learner):
     """k; None: one for 16 images, 32 at least, the paper's million at most."""
     positives: Count = 8
     """l, at most a quarter of the clusters."""
-    loss: str = "mlcd"
+    loss: Literal["mlcd", "mlc"] = "mlcd"
     """`mlcd`, or `mlc` for the baseline of pairs."""
     sampled: SomeShare = 0.1
     """Share of the clusters that take part in a step; 1 takes all."""
@@ -94,23 +93,24 @@ class MLCD(Learner):
     warm_up: Share = 0.05
     """Share of the steps in which the learning rate rises."""
 
-    def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UserError(f"mlcd's loss is 'mlcd' or 'mlc', not '{self.loss}'")
-
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
-        """Embed, cluster, label and train; the teacher's forwards are charged to the budget."""
-        self.allowed, paid = self.teaching(data, model, ctx.budget)
+        """Embed, cluster, label, train; the teacher's forwards are paid for."""
+        self.allowed, paid = self.teaching(data, model, ctx)
         return super().run(data, model, ctx.after(paid)).charged(paid)
 
-    def teaching(self, data: Dataset, model: Model, budget: Budget) -> tuple[int, Spent]:
-        """Return how many images the teacher embeds, and what that costs."""
+    def teaching(self, data: Dataset, model: Model, ctx: RunContext) -> tuple[int, Spent]:
+        """Return how many images the teacher embeds, and what that costs; its seconds are counted with the training's."""
         a_pass = pass_flops(model.encoder, (data.height, data.width))
         reader = Reader(self.teacher_model(model).copy().eval())
         price = count_flops(lambda: reader.features(data.read("image", slice(1))))
-        images = len(data)
-        if budget.passes is not None:
-            images = min(images, max(int(TEACHING * budget.passes * a_pass / price), 1))
+        bought = ctx.budget.pays_for(
+            TEACHING,
+            passes=price / a_pass,
+            seconds=lambda: ctx.measured(
+                "teaching", lambda: pace(lambda rows: reader.features(data.read("image", rows)), len(data))
+            ),
+        )
+        images = min(len(data), max(bought, 1))
         return images, Spent(images * price / a_pass, images * price)
 
     def teacher_model(self, given: Model) -> Model:

@@ -37,7 +37,7 @@ from rushlight.methods.pretrain.multimae.multimodal import (
 )
 from rushlight.methods.pretrain.multimae.pseudo import fill_masks
 from rushlight.methods.pretrain.multimae.reconstruction import errors, over_images
-from rushlight.nets.encoders.multimodal import MultiModal, columns_in, standardise_depth
+from rushlight.nets.encoders.multimodal import MultiModal, standardise_depth
 from rushlight.nets.vit import decoder_size, fix_positions, gather, patch_size
 from rushlight.run.model import Model
 from rushlight.run.stage import Outcome, RunContext
@@ -71,8 +71,9 @@ class MultiMAE(Learner):
     """Seen, of `image`, `depth` and `mask`; None: those of which the data has any."""
     targets: Sequence[str] | None = None
     """Rebuilt; None: the modalities."""
-    hands_on: Literal["image", "image+depth", "depth"] = "image"
-    """What the encoder that is handed on reads (the paper: images, and both where depth is measured)."""
+    hands_on: Literal["image", "image+depth", "depth"] | None = None
+    """What the encoder that is handed on reads; None: images where they are seen, else depth (the paper: images, and
+    both where depth is measured)."""
     pseudo: Mapping[str, str] | None = None
     """`{"mask": "model/"}`: a model of ours that fills a column where it is unknown."""
     kept: SomeShare = 0.5
@@ -114,7 +115,7 @@ class MultiMAE(Learner):
         """Fill in pseudo-labels, whose cost is charged, and train; the data are returned unchanged."""
         if not self.pseudo:
             return super().run(data, model, ctx)
-        filled, paid = fill_masks(data, self.pseudo["mask"], model, ctx.budget)
+        filled, paid = fill_masks(data, self.pseudo["mask"], model, ctx)
         return replace(super().run(filled, model, ctx.after(paid)).charged(paid), data=data)
 
     def build(self, data: Dataset) -> None:
@@ -135,10 +136,7 @@ class MultiMAE(Learner):
         if not torch.stack([data.known(name) | (name == "image") for name in self.inputs]).any(0).all():
             raise UserError(f"some images of {data.info.source} have no known {' or '.join(self.inputs)}, and there is "
                             f"nothing that multimae could see of them: add 'image' to its modalities")  # fmt: skip
-        for name in columns_in(self.hands_on):
-            if name not in self.inputs:
-                raise UserError(f"multimae cannot hand on an encoder of '{self.hands_on}': it sees "
-                                f"{' and '.join(self.inputs)} alone; add '{name}' to its modalities")  # fmt: skip
+        self.handed = self._handed()
         self.every = [name for name in MODALITIES if name in (*self.inputs, *self.asked)]
         encoder.model.patch_embed.requires_grad_("image" in self.every)  # what no loss uses, DDP does not forgive
         width, patch = encoder.model.embed_dim, patch_size(encoder)
@@ -152,6 +150,21 @@ class MultiMAE(Learner):
         size = (data.height, data.width)
         scale = self.scale or crop_scale(*size, smallest=0.2)
         self.view = Policy(size, crop_scale=scale, flip=0.5 if self.flip else 0.0, padding="border")
+
+    def _handed(self) -> tuple[str, ...]:
+        """Return the columns that the encoder reads in the end: what was never seen, it was never trained on.
+
+        Raises:
+            UserError: one of them is not among the modalities.
+        """
+        asked = self.hands_on or ("image" if "image" in self.inputs else "depth")
+        for name in asked.split("+"):
+            if name not in self.inputs:
+                ways = [f"add '{name}' to its modalities"]
+                ways += [f"hand on another, hands_on='{other}'" for other in ("image", "depth") if other in self.inputs]
+                raise UserError(f"multimae cannot hand on an encoder of '{asked}': it sees "
+                                f"{' and '.join(self.inputs)} alone; {', or '.join(ways)}")  # fmt: skip
+        return tuple(asked.split("+"))
 
     def _losses(self) -> list[str]:
         extra = ["normalised"] if self.normalised and "image" in self.asked else []
@@ -224,7 +237,8 @@ class MultiMAE(Learner):
         self, values: Mapping[str, Tensor], known: Mapping[str, Tensor], masked: Bool[Tensor, "batch tokens"]
     ) -> dict[str, Float[Tensor, ""]]:
         """Return each target's loss, for prepared values."""
-        encoder, adapters, grid = self.model.encoder, cast(Adapters, self.model.head("adapters")), self.cells
+        encoder: Any = self.model.encoder
+        adapters, grid = cast(Adapters, self.model.head("adapters")), self.cells
         rows = mask.visible(masked[:, None])
         tokens = gather(all_tokens(encoder, adapters, values, grid), rows)
         seen = transform(encoder, tokens)
@@ -242,10 +256,10 @@ class MultiMAE(Learner):
     def finish(self) -> Model:
         """Return the encoder of images with its adapters, or an encoder of one of the columns to read."""
         model = super().finish()
-        if self.hands_on == "image":
+        if self.handed == ("image",):
             return model
         adapters = cast(Adapters, model.head("adapters"))
-        return Model(MultiModal(model.encoder, columns_in(self.hands_on), adapters.depth), {}, model.info).eval()
+        return Model(MultiModal(model.encoder, self.handed, adapters.depth), {}, model.info).eval()
 
     def groups(self) -> list[dict]:
         return [{**group, "betas": (0.9, 0.95)} for group in super().groups()]

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rushlight.augment import presets
-from rushlight.core.arguments import Count, NotNegative, Positive, Share, settings
+from rushlight.core.arguments import Count, NotNegative, Positive, Share, checked, settings
 from rushlight.core.card import Card, Needs, known
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
@@ -93,8 +93,11 @@ class PGD(Attack):
 
     steps: Count = 10
     """How many."""
-    step: float | None = None
+    step: Positive | None = None
     """Length of each; None takes 2.5 strength / steps."""
+
+    def __post_init__(self) -> None:
+        checked("pgd", PGD, vars(self))  # no recipe names an attack: its ranges are looked at here
 
     def perturb(
         self,
@@ -134,9 +137,9 @@ class CarliniWagner(Attack):
 
     preset: Literal["fast", "standard", "full"] = "standard"
     """`fast`: c = 1, 50 steps; `standard`: c from 1, three times 100; `full`: c from 1e-3, nine times 10,000."""
-    c: float | None = None
+    c: Positive | None = None
     """The price of not fooling the network, at first; None takes the preset's."""
-    confidence: float | None = None
+    confidence: NotNegative | None = None
     """κ, the margin by which it must be fooled; None takes the preset's."""
     steps: Count | None = None
     """Of Adam for each c; None takes the preset's."""
@@ -148,6 +151,7 @@ class CarliniWagner(Attack):
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise UserError(f"carlini-wagner has the presets {', '.join(PRESETS)}, not '{self.preset}'")
+        checked("carlini-wagner", CarliniWagner, vars(self))
         names = ("c", "confidence", "steps", "rate", "searches")
         written = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         self.settings = replace(PRESETS[self.preset], **written)
@@ -208,7 +212,7 @@ class DefensiveDistillation(Learner):
         first.teaches = True
         taught = ctx.substage("teacher", share=0.5, curve=False).run(first, data, model)
         self._teachers = [taught.model]
-        return super().run(data, model, ctx.after(taught.spent)).charged(taught.spent)
+        return super().run(data, model, ctx.after(taught.spent)).charged(taught.spent, taught.notes)
 
     def prepare(self, data: Dataset, model: Model, ctx: RunContext) -> None:
         first = model

@@ -26,7 +26,7 @@ from rushlight.core.seeds import mix as mixed
 from rushlight.data.dataset import Dataset
 from rushlight.losses import consistency, supervised
 from rushlight.methods.semi.cw_bass import boundary, reliable
-from rushlight.run.budget import Spent, count_flops, pass_flops
+from rushlight.run.budget import Clock, Spent, count_flops, pace, pass_flops
 from rushlight.run.model import Model
 from rushlight.run.stage import Outcome, RunContext, Stage
 from rushlight.train import optim
@@ -37,6 +37,8 @@ from rushlight.train.teacher import Teacher
 
 EARLIER = 2
 """Checkpoints before the last one, at equal distances, that reliable images are chosen by."""
+RANKING = 0.2
+"""Ranking the images costs at most this share of the first half of the budget; the others are not ranked."""
 
 
 @settings
@@ -218,7 +220,9 @@ class CWBASS(Learner):
         self.relied = (labelled.data.known("mask") & ~data.known("mask")).nonzero().squeeze(1)
         self.parts = {**self.parts, "reliable": 1}
         retrained = super().run(labelled.data, model, ctx.after(labelled.spent))
-        return replace(retrained.charged(labelled.spent), data=data, curve=labelled.curve + retrained.curve)
+        return replace(
+            retrained.charged(labelled.spent, labelled.notes), data=data, curve=labelled.curve + retrained.curve
+        )
 
     def after_step(self) -> None:
         super().after_step()
@@ -250,10 +254,15 @@ class Labelling(Stage):
         image = data.read("image", slice(1)).float() / 255
         price = len(checkpoints) * count_flops(lambda: trained.model.logits(image))
         a_pass = pass_flops(trained.model.encoder, (data.height, data.width))
-        if ctx.budget.passes is not None:  # ranking costs at most a fifth of this half of the budget
-            rows = _sample(rows, max(int(0.2 * ctx.budget.passes * a_pass / price), 2), mixed(ctx.seed, 5))
-        labelled, _ = reliable.label_reliable(data, checkpoints, rows, share=self.learner.reliable_share)
-        ranked = Spent(len(rows) * price / a_pass, len(rows) * price)
+        with Clock() as clock:
+            bought = ctx.budget.pays_for(
+                RANKING,
+                passes=price / a_pass,
+                seconds=lambda: pace(lambda part: reliable.scored(data, checkpoints, rows[part]), len(rows)),
+            )
+            rows = _sample(rows, max(bought, 2), mixed(ctx.seed, 5))
+            labelled, _ = reliable.label_reliable(data, checkpoints, rows, share=self.learner.reliable_share)
+        ranked = Spent(len(rows) * price / a_pass, len(rows) * price, seconds=clock.seconds)
         return replace(trained.charged(ranked), data=labelled)
 
 

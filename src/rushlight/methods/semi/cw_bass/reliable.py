@@ -45,17 +45,24 @@ def label_reliable(
     Returns:
         The data with these masks, and the rows that got them.
     """
-    classes = checkpoints[-1].head("mask").config["outputs"]
     masks: UInt8[Tensor, "n height width"] = data["mask"].clone()
     scores = []
     for part in rows.split(BATCH):
-        predictions = [_predicted(model, data.select(part)) for model in checkpoints]
-        scores.append(stability(predictions, classes))
-        masks[part] = predictions[-1].to(torch.uint8)
+        score, last = scored(data, checkpoints, part)
+        scores.append(score)
+        masks[part] = last.to(torch.uint8)
     order = torch.cat(scores).argsort(descending=True, stable=True)
     kept, doubtful = rows[order].tensor_split([round(share * len(rows))])
     masks[doubtful] = data.read("mask", doubtful)
     return data.with_columns(mask=masks), kept
+
+
+def scored(
+    data: Dataset, checkpoints: Sequence[Model], rows: Int[Tensor, "m"]
+) -> tuple[Float[Tensor, "m"], Int[Tensor, "m height width"]]:
+    """Return the stability of some rows over the checkpoints, and the last one's masks."""
+    predictions = [_predicted(model, data.select(rows)) for model in checkpoints]
+    return stability(predictions, checkpoints[-1].head("mask").config["outputs"]), predictions[-1]
 
 
 def _predicted(model: Model, data: Dataset) -> Int[Tensor, "n height width"]:
