@@ -99,7 +99,7 @@ class MLCD(Learner):
         return super().run(data, model, ctx.after(paid)).charged(paid)
 
     def teaching(self, data: Dataset, model: Model, ctx: RunContext) -> tuple[int, Spent]:
-        """Return how many images the teacher embeds, and what that costs; its seconds are counted with the training's."""
+        """Return how many images the teacher embeds, and what that costs; its time counts with the training's."""
         a_pass = pass_flops(model.encoder, (data.height, data.width))
         reader = Reader(self.teacher_model(model).copy().eval())
         price = count_flops(lambda: reader.features(data.read("image", slice(1))))
