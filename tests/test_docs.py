@@ -19,6 +19,7 @@ from types import ModuleType
 import pytest
 
 import rushlight as rl
+from rushlight.core.arguments import Positive, settings
 from rushlight.core.catalogue import entries, load_method
 from rushlight.jobs.claims.run import ledger
 from rushlight.jobs.compare.result import Board
@@ -93,7 +94,7 @@ def test_every_method_has_a_page_with_its_card_and_each_argument(docs: ModuleTyp
             assert docs._cell(card.gives) in text
             assert docs._cell(card.says) in text
             for argument in docs.arguments(load_method(name)):
-                assert argument.says, f"{name}: the argument {argument.name} is not described under Args:"
+                assert argument.says, f"{name}: the setting {argument.name} has no documentation below its field"
                 assert f"| `{argument.name}` |" in text
         assert f"({page}.md)" in (site / "methods" / "index.md").read_text()
 
@@ -109,30 +110,18 @@ def test_a_method_without_notes_is_refused_by_name(docs: ModuleType, tmp_path: P
     assert docs.notes("nobody", tmp_path) == "## Usage\n\nNone.\n"
 
 
-def test_arguments_are_read_from_docstrings(docs: ModuleType) -> None:
-    said = docs.described(
-        "Args:\n"
-        "    weight: λ, the price\n"
-        "        of redundancy.\n"
-        "    inlier: λ_i. outlier: λ_o, as in: the paper.\n"
-        "    c, confidence (κ): of an attack.\n"
-        "    base: T₀, low, high: of `decay`'s limits.\n\n"
-        "Returns:\n"
-        "    weight: not an argument.\n",
-        ["weight", "inlier", "outlier", "c", "confidence", "base", "low", "high", "decay"],
-    )
-    both = "of an attack."
-    assert said == {
-        "weight": "λ, the price of redundancy.",
-        "inlier": "λ_i.",
-        "outlier": "λ_o, as in: the paper.",
-        "c": both,
-        "confidence": both,
-        "base": "T₀",
-        "low": "of `decay`'s limits.",
-        "high": "of `decay`'s limits.",
-        "decay": "see `low`",
-    }
+def test_a_setting_is_shown_with_the_documentation_below_its_field(docs: ModuleType) -> None:
+    @settings
+    class Method:
+        weight: Positive = 1 / 3
+        """λ, the weight
+        of redundancy."""
+        bare: int = 2
+
+    weight, bare = docs.arguments(Method)
+    assert (weight.name, weight.default, weight.may_be) == ("weight", "0.333", "a number above 0")
+    assert weight.says == "λ, the weight of redundancy."
+    assert bare.says == ""
 
 
 # The ledger -----------------------------------------------------------------------------------------------------------
