@@ -22,9 +22,10 @@ from rushlight.core.errors import UserError
 from rushlight.core.findings import Curves, Findings, Measure, Table
 from rushlight.data.dataset import Dataset
 from rushlight.measure import spectrum
+from rushlight.run.context import RunContext
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Judge, RunContext
+from rushlight.run.stage import Judge
 
 UNTRAINED = "untrained"
 POINTS = 500

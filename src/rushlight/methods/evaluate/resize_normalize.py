@@ -27,8 +27,9 @@ from rushlight.measure import knn
 from rushlight.measure.features import divided, standardise, untrained
 from rushlight.measure.preprocessing import Interpolation, Preprocessing, Reader
 from rushlight.nets import baselines
+from rushlight.run.context import Progress, RunContext
 from rushlight.run.model import Model
-from rushlight.run.stage import Judge, Progress, RunContext
+from rushlight.run.stage import Judge
 from rushlight.tasks.scores import mean_average_precision
 
 SCORES: dict[str, Kind] = {"left out": "share", "score": "share"}

@@ -24,10 +24,11 @@ from rushlight.data.edit.split import hold_out
 from rushlight.measure import knn, linear, spectrum
 from rushlight.measure.features import pooled
 from rushlight.run.budget import Budget
+from rushlight.run.context import Progress, RunContext
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Judge, Progress, RunContext
+from rushlight.run.stage import Judge
 
 MEMBERS = ("moco-v3", "dino", "mae", "simmim", "ibot")
 

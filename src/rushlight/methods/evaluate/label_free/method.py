@@ -25,8 +25,9 @@ from rushlight.data.dataset import Dataset
 from rushlight.measure import spectrum
 from rushlight.measure.features import pooled
 from rushlight.methods.evaluate.label_free import signals
+from rushlight.run.context import RunContext
 from rushlight.run.model import Model
-from rushlight.run.stage import Judge, RunContext
+from rushlight.run.stage import Judge
 from rushlight.train.joint_embedding import crop_scale
 
 PART = 500
