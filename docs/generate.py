@@ -394,7 +394,7 @@ def filled(page: str, ledger: dict[str, Any]) -> str:
 
 
 def members_table(ledger: dict[str, Any]) -> str:
-    """What each pretraining method gained in the protocol that all of them share (`rushlight.jobs.claims.members`)."""
+    """What each pretraining method gained in the protocol that the claims of all of them share."""
     rows = []
     for name, entry in ledger.items():
         effects = {effect["name"]: effect for effect in entry["effects"]}

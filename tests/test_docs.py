@@ -213,19 +213,75 @@ def test_the_reference_names_things_that_exist(site: Path) -> None:
         for name in re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)
     ]
     assert len(identifiers) > 20
-    for identifier in identifiers:
-        _imported(identifier)
+    assert [name for name in identifiers if not exists(name)] == []
 
 
-def _imported(name: str) -> object:
-    """A module, or something in one."""
-    if importlib.util.find_spec(".".join(name.split(".")[:2])) is None:
-        raise ModuleNotFoundError(name)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        home, _, attribute = name.rpartition(".")
-        return getattr(importlib.import_module(home), attribute)
+# References to the code -----------------------------------------------------------------------------------------------
+
+FLOORS = "api|augment|cli|core|data|jobs|losses|measure|methods|nets|present|run|tasks|train"
+FORMER = "bench|engine|objectives|report|systems"
+"""Folders of earlier editions: what is named in one of them is gone."""
+REFERENCE = re.compile(
+    rf"`((?:rushlight|{FLOORS}|{FORMER})(?:\.[A-Za-z_]\w*)+)(?=[`(])|(?<![\w/])(rushlight(?:\.\w+)+)"
+)
+FILE = re.compile(r"(?<![\w/.])((?:src|tests|docs|benchmarks|scripts)/[\w/.-]*\w\.(?:py|md|toml))\b")
+PLANNED = {"mixup", "domain"}
+"""What the pages that add a method and a task make up."""
+GROUPS = {"rushlight.methods", "rushlight.tasks", "rushlight.columns", "rushlight.encoders"}
+
+
+def exists(name: str) -> bool:
+    """Whether this is a module, or an attribute of one (or of a class in it), in or below `rushlight`."""
+    found: object = rl
+    for part in name.removeprefix("rushlight.").split("."):
+        below = f"{getattr(found, '__name__', '')}.{part}"
+        if hasattr(found, part):
+            found = getattr(found, part)
+        elif hasattr(found, "__path__") and importlib.util.find_spec(below) is not None:
+            found = importlib.import_module(below)
+        else:
+            return part in getattr(found, "__dataclass_fields__", {})  # one without a default
+    return True
+
+
+def gone(text: str) -> list[str]:
+    """What a text names of this repository's code and files that does not exist."""
+    names = {dotted or plain for dotted, plain in REFERENCE.findall(text)} - GROUPS
+    names = {name for name in names if not name.endswith((".csv", ".html")) and PLANNED.isdisjoint(name.split("."))}
+    lost = {name for name in names if not exists(name) and not _of_data(name)}
+    files = {name for name in FILE.findall(text) if Path(name).stem.removeprefix("test_") not in PLANNED}
+    return sorted(lost | {name for name in files if not (ROOT / name).exists()})
+
+
+def _of_data(name: str) -> bool:
+    """Whether `data.…` is an attribute of a data set that goes by that name."""
+    first, attribute = name.split(".")[:2]
+    return first == "data" and (attribute == "info" or hasattr(rl.Dataset, attribute))
+
+
+def docstrings(path: Path) -> str:
+    """Every text of a Python file that stands alone: docstrings, and the documentation of settings."""
+    lines = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Expr)]
+    return "\n".join(each.value for each in lines if isinstance(each, ast.Constant) and isinstance(each.value, str))
+
+
+def test_pages_name_code_and_files_that_exist() -> None:
+    pages = [path for path in WRITTEN if path.name != "CHANGELOG.md"]
+    assert {path.name: found for path in pages if (found := gone(path.read_text()))} == {}
+
+
+def test_docstrings_name_code_and_files_that_exist() -> None:
+    files = [
+        path for each in ("src", "tests", "claims", "benchmarks", "scripts") for path in (ROOT / each).rglob("*.py")
+    ]
+    assert len(files) > 300
+    assert {str(path): found for path in files if (found := gone(docstrings(path)))} == {}
+
+
+def test_a_reference_to_nothing_is_found() -> None:
+    text = "`run.stage.Stage.run`, `rushlight.run.gone`, `report.plots`, `data.balance` and `src/rushlight/bench/x.py`"
+    assert gone(text) == ["data.balance", "report.plots", "rushlight.run.gone", "src/rushlight/bench/x.py"]
+    assert gone("rushlight.run.context.RunContext.budget, `tests/test_docs.py`, `core.card.Card(id=…)`") == []
 
 
 # Commands and examples ------------------------------------------------------------------------------------------------
