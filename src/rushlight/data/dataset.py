@@ -144,7 +144,7 @@ class Dataset:
 
     @property
     def columns(self) -> Columns:
-        """The columns by name; each is read when it is asked for."""
+        """The columns by name; each is read on access."""
         return Columns(self)
 
     @property
@@ -209,7 +209,7 @@ class Dataset:
         return self._stored(name).read(at.normal(rows, len(self)))
 
     def reader(self, name: str) -> Reader:
-        """Return a column of which rows are read when they are asked for, as of a tensor: `reader[rows]`."""
+        """Return a column whose rows are read when it is indexed like a tensor: `reader[rows]`."""
         return Reader(self._stored(name))
 
     def chunks(self, name: str, size: int = 512) -> Iterator[Any]:
@@ -312,7 +312,7 @@ class Dataset:
 
 
 class Columns(Mapping[str, Values]):
-    """A data set's columns by name, each read when it is asked for."""
+    """A data set's columns by name, each read on access."""
 
     def __init__(self, data: Dataset):
         self._data = data
@@ -328,7 +328,7 @@ class Columns(Mapping[str, Values]):
 
 
 class Reader:
-    """A column that is indexed and split like a tensor, and reads the rows that are asked for."""
+    """A column that is indexed and split like a tensor, and reads the indexed rows alone."""
 
     def __init__(self, stored: Stored):
         self._stored = stored

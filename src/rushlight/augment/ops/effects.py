@@ -58,8 +58,7 @@ def blur(
 def _correlate(images: Tensor, weights: Tensor, axis: int) -> Tensor:
     """Each image with its own symmetric kernel along one axis, without padding; `weights` is the kernel's
     half, from its middle on. Sums of shifted images: a grouped convolution is faster for one size of batch,
-    but prepares itself
-    anew, at several times its own cost, for each new size."""
+    but its preparation for each new size costs several times the convolution itself."""
     radius = weights.shape[1] - 1
     size = images.shape[axis] - 2 * radius
     weights = weights[:, :, None, None, None]

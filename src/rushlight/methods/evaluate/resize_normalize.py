@@ -38,7 +38,7 @@ NORMALISATIONS = ("raw", "divide", "standardise", "min-max", "own")
 
 @dataclass(frozen=True)
 class Asked:
-    """Raw images with their labels: what neighbours are drawn from, and what they are asked about."""
+    """Raw images with their labels: the bank that neighbours are drawn from, and the queries."""
 
     bank: Tensor
     labels: Tensor

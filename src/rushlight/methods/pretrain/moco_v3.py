@@ -1,7 +1,7 @@
 """MoCo-v3: contrast of each view with a slow copy's keys of the other view, made stable for vision transformers.
 
-Large batches give negatives enough, so there is no queue. A predictor stands on the query side alone, and the patch
-projection of a vision transformer keeps its random weights: where its gradient spikes, training breaks.
+Large batches give negatives enough, so there is no memory bank. A predictor stands on the query side alone, and the
+patch projection of a vision transformer keeps its random weights: where its gradient spikes, training breaks.
 
 Chen, Xie & He, 2021, arXiv:2104.02057; code: facebookresearch/moco-v3.
 """
@@ -103,7 +103,7 @@ class MoCoV3(JointEmbedding):
         return self.ctr(one, keys[1]) + self.ctr(other, keys[0])
 
     def ctr(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Each query is told which of the keys of all processes is its own."""
+        """Contrast each query's own key with the keys of all processes."""
         loss = in_batch_by_blocks if len(queries) ** 2 * self.processes > LARGE else in_batch
         return 2 * self.temperature * loss(queries, keys, temperature=self.temperature)
 

@@ -119,7 +119,7 @@ class LabelFree(Judge):
     def _features(self, model: Model, parts: Iterator[Tensor]) -> Float[Tensor, "n dim"]:
         features = torch.cat([pooled(model, images) for images in parts])
         if not features.isfinite().all():
-            raise UserError("the features of a model are not finite: it went wrong, train it anew")
+            raise UserError("the features of a model are not finite: it went wrong, train another")
         return features
 
 
