@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rushlight.losses.contrastive_blocks import (
-    against_queue_by_blocks as against_queue,
+    against_memory_bank_by_blocks as against_memory_bank,
 )
 from rushlight.losses.contrastive_blocks import (
     in_batch_by_blocks as in_batch,
@@ -44,7 +44,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "info_nce": lambda a, b: info_nce([a, b]),
     "info_nce, decoupled and weighted": lambda a, b: info_nce([a, b], denominator="none", sigma=0.5),
     "in_batch": lambda a, b: in_batch(a, b),
-    "against_queue": lambda a, b: against_queue(a, b.detach(), b.detach()),
+    "against_memory_bank": lambda a, b: against_memory_bank(a, b.detach(), b.detach()),
     "barlow_twins": barlow_twins_by_columns,
     "vicreg": vicreg_by_columns,
     "info_nce, usual": lambda a, b: plain_info_nce([a, b]),

@@ -3,7 +3,7 @@
     python docs/generate.py             the site's source, whole, in docs/generated; then `mkdocs build`
     python docs/generate.py --readme    the ledger's table in README.md
 
-Made here: a page for each method (its card, its module's docstring, its arguments, what the ledger says, then the
+Made here: a page for each method (its card, its module's docstring, its settings, what the ledger says, then the
 notes of `docs/methods/ID.md`), the index of methods, the ledger and the command line's reference. Everything else is
 copied. Attacks, judges and defences that share a file share its page.
 """
@@ -122,7 +122,7 @@ def _paper(reference: str) -> str:
 
 
 def arguments_table(kind: Any, *, alone: bool = True) -> str:
-    """The arguments with their defaults, and what the docstring says of each."""
+    """The settings with their defaults, and the line of documentation below each field."""
     found = arguments(kind)
     if not found:
         return ""
@@ -133,7 +133,7 @@ def arguments_table(kind: Any, *, alone: bool = True) -> str:
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a method: its default as it is written, its type in words, and what its docstring says of it."""
+    """One setting of a method: its default as written, its type in words, and the documentation below its field."""
 
     name: str
     default: str
@@ -142,16 +142,15 @@ class Argument:
 
 
 def arguments(kind: Any) -> list[Argument]:
+    """The settings of a method."""
     if kind.__init__ is object.__init__:
         return []
-    parameters = [p for name, p in inspect.signature(kind).parameters.items()]
     from rushlight.core.arguments import documented, hints_of, in_words
 
-    said = described(inspect.getdoc(kind.__init__) or "", [p.name for p in parameters]) | documented(kind)
-    hints = hints_of(kind)
+    said, hints = documented(kind), hints_of(kind)
     return [
         Argument(p.name, _default(p.default), in_words(hints.get(p.name, Any)), said.get(p.name, ""))
-        for p in parameters
+        for p in inspect.signature(kind).parameters.values()
     ]
 
 
@@ -161,26 +160,6 @@ def _default(value: Any) -> str:
     if isinstance(value, tuple) and len(value) > 4:
         return f"{_default(value[0])} … {_default(value[-1])}, {len(value)} of them"
     return "" if value is inspect.Parameter.empty else repr(value)
-
-
-def described(docstring: str, names: list[str]) -> dict[str, str]:
-    """What a docstring's `Args:` say of each name; several names may share an entry, several entries a line."""
-    match = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", docstring, re.MULTILINE | re.DOTALL)
-    if match is None or not names:
-        return {}
-    name = rf"(?:{'|'.join(map(re.escape, names))})(?: \([^)]*\))?"
-    head = re.compile(rf"(?:\A|(?<=[.,] )|(?<=\n))({name}(?:, {name})*): ")
-    text = re.sub(r"\n\s{8,}", " ", match[1])
-    text = "\n".join(line.strip() for line in text.splitlines())
-    pieces = head.split(text)[1:]
-    found = {}
-    for shared, says in zip(pieces[::2], pieces[1::2], strict=True):
-        for one in re.sub(r" \([^)]*\)", "", shared).split(", "):
-            found[one] = " ".join(says.split()).rstrip(",")
-    for one in set(names) - set(found):
-        elsewhere = [other for other, says in found.items() if f"`{one}`" in says]
-        found |= {one: f"see `{elsewhere[0]}`"} if elsewhere else {}
-    return found
 
 
 def methods_index(shown: dict[str, list[str]], ledger: dict[str, Any]) -> str:
@@ -415,7 +394,7 @@ def filled(page: str, ledger: dict[str, Any]) -> str:
 
 
 def members_table(ledger: dict[str, Any]) -> str:
-    """What each pretraining method gained in the protocol that all of them share (`rushlight.jobs.claims.members`)."""
+    """What each pretraining method gained in the protocol that the claims of all of them share."""
     rows = []
     for name, entry in ledger.items():
         effects = {effect["name"]: effect for effect in entry["effects"]}

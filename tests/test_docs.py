@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import importlib.util
-import inspect
 import os
 import re
 import shlex
@@ -17,11 +15,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from examples import blocks
+from examples import wrong as wrong_in
 
 import rushlight as rl
+from rushlight.core.arguments import Positive, settings
 from rushlight.core.catalogue import entries, load_method
 from rushlight.jobs.claims.run import ledger
-from rushlight.jobs.compare.result import Board
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Stage
 
@@ -93,7 +93,7 @@ def test_every_method_has_a_page_with_its_card_and_each_argument(docs: ModuleTyp
             assert docs._cell(card.gives) in text
             assert docs._cell(card.says) in text
             for argument in docs.arguments(load_method(name)):
-                assert argument.says, f"{name}: the argument {argument.name} is not described under Args:"
+                assert argument.says, f"{name}: the setting {argument.name} has no documentation below its field"
                 assert f"| `{argument.name}` |" in text
         assert f"({page}.md)" in (site / "methods" / "index.md").read_text()
 
@@ -109,30 +109,18 @@ def test_a_method_without_notes_is_refused_by_name(docs: ModuleType, tmp_path: P
     assert docs.notes("nobody", tmp_path) == "## Usage\n\nNone.\n"
 
 
-def test_arguments_are_read_from_docstrings(docs: ModuleType) -> None:
-    said = docs.described(
-        "Args:\n"
-        "    weight: λ, the price\n"
-        "        of redundancy.\n"
-        "    inlier: λ_i. outlier: λ_o, as in: the paper.\n"
-        "    c, confidence (κ): of an attack.\n"
-        "    base: T₀, low, high: of `decay`'s limits.\n\n"
-        "Returns:\n"
-        "    weight: not an argument.\n",
-        ["weight", "inlier", "outlier", "c", "confidence", "base", "low", "high", "decay"],
-    )
-    both = "of an attack."
-    assert said == {
-        "weight": "λ, the price of redundancy.",
-        "inlier": "λ_i.",
-        "outlier": "λ_o, as in: the paper.",
-        "c": both,
-        "confidence": both,
-        "base": "T₀",
-        "low": "of `decay`'s limits.",
-        "high": "of `decay`'s limits.",
-        "decay": "see `low`",
-    }
+def test_a_setting_is_shown_with_the_documentation_below_its_field(docs: ModuleType) -> None:
+    @settings
+    class Method:
+        weight: Positive = 1 / 3
+        """λ, the weight
+        of redundancy."""
+        bare: int = 2
+
+    weight, bare = docs.arguments(Method)
+    assert (weight.name, weight.default, weight.may_be) == ("weight", "0.333", "a number above 0")
+    assert weight.says == "λ, the weight of redundancy."
+    assert bare.says == ""
 
 
 # The ledger -----------------------------------------------------------------------------------------------------------
@@ -224,19 +212,75 @@ def test_the_reference_names_things_that_exist(site: Path) -> None:
         for name in re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)
     ]
     assert len(identifiers) > 20
-    for identifier in identifiers:
-        _imported(identifier)
+    assert [name for name in identifiers if not exists(name)] == []
 
 
-def _imported(name: str) -> object:
-    """A module, or something in one."""
-    if importlib.util.find_spec(".".join(name.split(".")[:2])) is None:
-        raise ModuleNotFoundError(name)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        home, _, attribute = name.rpartition(".")
-        return getattr(importlib.import_module(home), attribute)
+# References to the code -----------------------------------------------------------------------------------------------
+
+FLOORS = "api|augment|cli|core|data|jobs|losses|measure|methods|nets|present|run|tasks|train"
+FORMER = "bench|engine|objectives|report|systems"
+"""Folders of earlier editions: what is named in one of them is gone."""
+REFERENCE = re.compile(
+    rf"`((?:rushlight|{FLOORS}|{FORMER})(?:\.[A-Za-z_]\w*)+)(?=[`(])|(?<![\w/])(rushlight(?:\.\w+)+)"
+)
+FILE = re.compile(r"(?<![\w/.])((?:src|tests|docs|benchmarks|scripts)/[\w/.-]*\w\.(?:py|md|toml))\b")
+PLANNED = {"mixup", "domain"}
+"""What the pages that add a method and a task make up."""
+GROUPS = {"rushlight.methods", "rushlight.tasks", "rushlight.columns", "rushlight.encoders"}
+
+
+def exists(name: str) -> bool:
+    """Whether this is a module, or an attribute of one (or of a class in it), in or below `rushlight`."""
+    found: object = rl
+    for part in name.removeprefix("rushlight.").split("."):
+        below = f"{getattr(found, '__name__', '')}.{part}"
+        if hasattr(found, part):
+            found = getattr(found, part)
+        elif hasattr(found, "__path__") and importlib.util.find_spec(below) is not None:
+            found = importlib.import_module(below)
+        else:
+            return part in getattr(found, "__dataclass_fields__", {})  # one without a default
+    return True
+
+
+def gone(text: str) -> list[str]:
+    """What a text names of this repository's code and files that does not exist."""
+    names = {dotted or plain for dotted, plain in REFERENCE.findall(text)} - GROUPS
+    names = {name for name in names if not name.endswith((".csv", ".html")) and PLANNED.isdisjoint(name.split("."))}
+    lost = {name for name in names if not exists(name) and not _of_data(name)}
+    files = {name for name in FILE.findall(text) if Path(name).stem.removeprefix("test_") not in PLANNED}
+    return sorted(lost | {name for name in files if not (ROOT / name).exists()})
+
+
+def _of_data(name: str) -> bool:
+    """Whether `data.…` is an attribute of a data set that goes by that name."""
+    first, attribute = name.split(".")[:2]
+    return first == "data" and (attribute == "info" or hasattr(rl.Dataset, attribute))
+
+
+def docstrings(path: Path) -> str:
+    """Every text of a Python file that stands alone: docstrings, and the documentation of settings."""
+    lines = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Expr)]
+    return "\n".join(each.value for each in lines if isinstance(each, ast.Constant) and isinstance(each.value, str))
+
+
+def test_pages_name_code_and_files_that_exist() -> None:
+    pages = [path for path in WRITTEN if path.name != "CHANGELOG.md"]
+    assert {path.name: found for path in pages if (found := gone(path.read_text()))} == {}
+
+
+def test_docstrings_name_code_and_files_that_exist() -> None:
+    files = [
+        path for each in ("src", "tests", "claims", "benchmarks", "scripts") for path in (ROOT / each).rglob("*.py")
+    ]
+    assert len(files) > 300
+    assert {str(path): found for path in files if (found := gone(docstrings(path)))} == {}
+
+
+def test_a_reference_to_nothing_is_found() -> None:
+    text = "`run.stage.Stage.run`, `rushlight.run.gone`, `report.plots`, `data.balance` and `src/rushlight/bench/x.py`"
+    assert gone(text) == ["data.balance", "report.plots", "rushlight.run.gone", "src/rushlight/bench/x.py"]
+    assert gone("rushlight.run.context.RunContext.budget, `tests/test_docs.py`, `core.card.Card(id=…)`") == []
 
 
 # Commands and examples ------------------------------------------------------------------------------------------------
@@ -307,44 +351,92 @@ def test_every_command_and_option_is_in_the_reference(docs: ModuleType, site: Pa
             )
 
 
-def examples() -> list[tuple[str, str]]:
-    """Python in the README and the site's own pages (those of methods may show parts only)."""
-    pages = [path for path in WRITTEN if path.parent.name != "methods" and path.name != "CONTRIBUTING.md"]
-    found = [
-        (path.name, code) for path in pages for code in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
-    ]
-    assert any(name == "README.md" for name, _ in found)
-    return found
+EXAMPLES = [
+    pytest.param(code, id=f"{path.stem}-{number}") for path in WRITTEN for number, code in enumerate(blocks(path))
+]
 
 
-@pytest.mark.parametrize(("page", "code"), examples())
-def test_python_examples_name_only_what_exists(page: str, code: str) -> None:
-    tree = ast.parse(code)
-    kinds = {"rl": rl, "board": Board, "model": rl.Model, "data": rl.Dataset}
-    fields = {field.name for field in dataclasses.fields(Board)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in kinds:
-            known = hasattr(kinds[node.value.id], node.attr) or (node.value.id == "board" and node.attr in fields)
-            assert known, f"{page}: {node.value.id}.{node.attr}"
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("rl."):
-            _accepts(getattr(rl, ast.unparse(node.func).split(".")[1]), node)
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_python_examples_name_only_what_exists(code: str) -> None:
+    assert wrong_in(code) == []
 
 
-def _accepts(function: object, call: ast.Call) -> None:
-    """The function takes these arguments; what it passes on is looked up where it goes."""
-    from rushlight.jobs.audit.run import audit
-    from rushlight.jobs.compare.run import compare
+def test_a_wrong_example_is_found() -> None:
+    code = """
+import rushlight as rl
+from rushlight.data import tissue
+from rushlight.methods.pretrain.dino import DINO
+from rushlight.run.budget import Budget
+from rushlight.run.context import RunContext
 
-    behind = {rl.compare: compare, rl.audit: audit}
-    names = {k.arg for k in call.keywords}
-    if inspect.isclass(function):
-        return
-    taken = set(inspect.signature(function).parameters)  # type: ignore[arg-type]
-    if function in behind:
-        taken |= set(inspect.signature(behind[function]).parameters)  # type: ignore[index]
-    if function in (rl.look, rl.predict):
-        taken |= set(inspect.signature(rl.load).parameters)
-    assert names <= taken, names - taken
+_, model = DINO(locals=2).run(data, model, RunContext(budget=Budget(pass_=3)))
+done = DINO().run(data, rl.fit(data, "dino", passes=3), RunContext())
+print(done.pools, done.model, rl.look(data).nothing, data.nothing, data.info)
+"""
+    found = " | ".join(wrong_in(code))
+    for what in ("tissue", "'locals'", "'pass_'", "Outcome cannot be unpacked", "'passes'", "'pools'", "data.nothing"):
+        assert what in found
+    assert "done.model" not in found
+    assert "data.info" not in found
+
+
+TINY = (
+    (r'budget="\w+"', 'budget="200"'),
+    (r"passes=\d[\d_]*", "passes=200"),
+    (r"size=224, patches=5000", "size=32, patches=24"),
+    (r"clusters=1000", "clusters=8"),
+    (r"samples=\d+", "samples=40"),
+    (r"images=\d+", "images=40"),
+    (r"seeds=\d+", "seeds=2"),
+)
+"""What makes an example small."""
+QUICK = (
+    "barlow-twins", "bss", "data", "dcl", "dino", "fixmatch", "histopath-ssl", "iomatch", "judging", "label-free",
+    "mae", "mlcd", "moco", "moco-v3", "pass", "relabel", "simclr", "simcore", "supervised",
+)  # fmt: skip
+"""Pages whose examples run in seconds."""
+AROUND = """
+import warnings
+
+import torch
+from PIL import Image
+from pathlib import Path
+
+warnings.simplefilter("ignore")
+torch.set_num_threads(1)
+
+import rushlight as rl
+from rushlight.data.synthetic import fashion, tissue
+from rushlight.nets import encoders
+from rushlight.run.model import Model, ModelInfo
+
+photos = fashion.load().select(torch.arange(60))
+for number, (image, label) in enumerate(zip(photos["image"], photos["class"] % 2)):
+    folder = Path("photos") / ("unlabelled" if number % 3 == 0 else "ab"[label])
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+known = [path for path in Path("photos").rglob("*.png") if path.parent.name != "unlabelled"]
+rows = [f"{path.relative_to('photos')},{path.parent.name}" for path in known]
+Path("labels.csv").write_text("\\n".join(["file,class", *rows]))
+data = rl.load("photos/")
+info = ModelInfo.of(data.info, (data.height, data.width), None)
+model = Model(encoders.create("conv16", image_size=data.height, seed=0), {}, info)
+model_a = model_b = model
+classifier = rl.fit(data, "supervised", budget="200", encoder="conv16", device="cpu")
+slide_a, slide_b = tissue.compose(2, size=96)["image"]
+my_detector = lambda images: torch.zeros(len(images))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", QUICK)
+def test_python_examples_run(page: str, tmp_path: Path) -> None:
+    (path,) = [path for path in WRITTEN if path.stem == page and path.parent.name != "reference"]
+    code = "\n".join([AROUND, *blocks(path)])
+    for what, small in TINY:
+        code = re.sub(what, small, code)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
 
 
 # Extensions -----------------------------------------------------------------------------------------------------------
@@ -357,14 +449,16 @@ mixup = mixup:Mixup
 domain = domain:Domain
 [rushlight.columns]
 thermal = thermal:KINDS
+[rushlight.encoders]
+thermal32 = thermal_encoder:ThermalConv
 """
 USE = """
 import torch
 import rushlight as rl
 from rushlight import tasks
 from rushlight.measure.features import pooled
+from rushlight.nets import encoders
 from rushlight.run.model import Model
-from thermal_encoder import ThermalConv
 
 torch.set_num_threads(1)
 card = rl.catalogue("mixup")
@@ -375,7 +469,10 @@ print(model.head_names)
 degrees = torch.full((6, 8, 8), 20.0)
 degrees[0, 0, 0] = torch.nan
 data = rl.Dataset({"thermal": degrees, "class": torch.arange(6) % 2})
-print(data.select(torch.arange(4)), pooled(Model(ThermalConv()), data).isfinite().all().item())
+model = Model(encoders.create("thermal32", seed=0)).eval()
+model.save("thermal-model")
+again = Model.load("thermal-model")
+print(data.select(torch.arange(4)), torch.equal(pooled(model, data), pooled(again, data)))
 """
 
 
@@ -391,7 +488,7 @@ def test_the_examples_of_methods_tasks_and_inputs_run(tmp_path: Path) -> None:
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
     (package / "entry_points.txt").write_text(ENTRY_POINTS)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    ran = subprocess.run([sys.executable, "-c", USE], env=environment, capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", USE], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     mixup, domain, thermal = ran.stdout.splitlines()
     assert mixup == "mixup: Beyond Empirical Risk Minimization ['class']"

@@ -56,7 +56,6 @@ WITH_ONE_USER = {
     "measure.mistakes": "measures stand together; audit is the job that takes them all",
     "nets.detect.boxes": "a head is built again from a model's file by its place",
     "nets.detect.joints": "a head is built again from a model's file by its place",
-    "run.context": "run.stage hands it on",
     "run.executor": "the protocol that a cluster's executor will have too",
     "run.model_info": "run.model hands it on",
     "tasks.open_set": "a second metric of classes, as long as a file",

@@ -27,7 +27,7 @@ from rushlight.run.stage import Findings, RunContext
 IMAGES, SIDE, FACE, SEEN, REVIEW = 4000, 64, 50, 70, 300
 SMALL, LABELS, TESTS = 32, 4000, 4000
 LEARNERS = (
-    "moco(queue=2048, batch=128)",
+    "moco(memory_bank_size=2048, batch=128)",
     "swav(prototypes=100, local=2, batch=128)",
     "dino(local=2, batch=128)",
 )

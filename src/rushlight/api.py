@@ -177,8 +177,8 @@ def compare(
 
     Args:
         source: a `Dataset`, or anything that `load` takes.
-        methods: recipes (a list, or text separated by commas), or `auto`: every one that fits. The baselines always
-            run.
+        methods: recipes (a list, or text separated by commas), or `auto`: every one that fits. The baselines that
+            fit always run.
         budget: image passes (`"200k"`) or time (`"10m"`) for each trial.
         seeds: how many; they are 0 … seeds − 1.
         out: folder for trials, models and the report, or any URL that fsspec opens (`s3://bucket/run`); a comparison

@@ -107,6 +107,15 @@ def test_who_asks_for_epochs_is_told_of_budgets() -> None:
         Recipe.parse("dino(epochs=10)").steps[0].stage()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [("moco(queue=512)", "memory_bank_size"), ("swav(queue_from=0.5)", "memory_bank_from")],
+)
+def test_a_setting_of_an_earlier_edition_answers_with_its_name_of_today(recipe: str, name: str) -> None:
+    with pytest.raises(UserError, match=rf"has no argument 'queue\w*' any more: it is called '{name}' now"):
+        Recipe.parse(recipe)
+
+
 def test_arguments_are_described_with_their_defaults() -> None:
     assert described(Example) == {
         "rate=0.5": "a number above 0",

@@ -11,7 +11,7 @@ from lightly.loss import DCLLoss, DCLWLoss, NTXentLoss
 
 from rushlight.losses import contrastive, contrastive_blocks
 from rushlight.losses.contrastive import (
-    against_queue,
+    against_memory_bank,
     contrast,
     coupling,
     global_mean,
@@ -27,7 +27,7 @@ T = 0.3
 @pytest.fixture(params=["plain", "by blocks"], autouse=True)
 def form(request, monkeypatch) -> None:
     """Every test sees both forms by the plain one's names."""
-    for name in ("info_nce", "against_queue", "in_batch"):
+    for name in ("info_nce", "against_memory_bank", "in_batch"):
         blocks = getattr(contrastive_blocks, f"{name}_by_blocks")
         chosen = getattr(contrastive, name) if request.param == "plain" else blocks
         monkeypatch.setitem(globals(), name, chosen)
@@ -89,12 +89,12 @@ def test_weighted_it_is_lightlys_dclw():
     same(found, DCLWLoss(temperature=T, sigma=0.4)(*views), *views)
 
 
-def test_a_queue_is_lightlys_memory_bank():
+def test_a_memory_bank_is_lightlys_memory_bank():
     queries, keys = two()
-    queue = F.normalize(embeddings(12, 5, seed=3).detach(), dim=1)
+    bank = F.normalize(embeddings(12, 5, seed=3).detach(), dim=1)
     theirs = NTXentLoss(temperature=T, memory_bank_size=(12, 5))
-    theirs.memory_bank.bank = queue.clone()
-    same(against_queue(queries, keys, queue, temperature=T), theirs(queries, keys), queries, keys)
+    theirs.memory_bank.bank = bank.clone()
+    same(against_memory_bank(queries, keys, bank, temperature=T), theirs(queries, keys), queries, keys)
 
 
 # Beside plain loops ---------------------------------------------------------------------------------------------------
@@ -147,17 +147,17 @@ def test_keys_of_the_batch_are_the_equation_and_may_carry_gradients(decoupled):
     same(found, sum(losses) / 7, queries, keys)
 
 
-def test_a_decoupled_queue_leaves_the_key_out_of_the_denominator():
+def test_a_decoupled_memory_bank_leaves_the_key_out_of_the_denominator():
     queries, keys = two()
-    queue = embeddings(9, 5, seed=3)
-    q, k, past = (x / x.norm(dim=1, keepdim=True) for x in (queries, keys, queue))
+    bank = embeddings(9, 5, seed=3)
+    q, k, past = (x / x.norm(dim=1, keepdim=True) for x in (queries, keys, bank))
     losses = [-q[i] @ k[i] / T + sum((q[i] @ n / T).exp() for n in past).log() for i in range(7)]
-    found = against_queue(queries, keys, queue, temperature=T, denominator="none")
-    same(found, sum(losses) / 7, queries, keys, queue)
+    found = against_memory_bank(queries, keys, bank, temperature=T, denominator="none")
+    same(found, sum(losses) / 7, queries, keys, bank)
 
 
 @pytest.mark.parametrize("detach", [False, True])
-@pytest.mark.parametrize("form", ["views", "queue", "batch"])
+@pytest.mark.parametrize("form", ["views", "bank", "batch"])
 def test_weights_multiply_the_positive_term_alone(form, detach):
     one, other = two()
     a, b = (x / x.norm(dim=1, keepdim=True) for x in (one, other))
@@ -166,11 +166,11 @@ def test_weights_multiply_the_positive_term_alone(form, detach):
     w = [2 - x / (sum(raised) / 7) for x in raised]
     if form == "views":
         loops = by_loops([one, other], denominator="none", weights=w)
-    queue = embeddings(9, 5, seed=3).detach()
+    bank = embeddings(9, 5, seed=3).detach()
     ctx = {"temperature": T, "denominator": "none"}
     loss = {
         "views": lambda **more: info_nce([one, other], **ctx, **more),
-        "queue": lambda **more: against_queue(one, other, queue, **ctx, **more),
+        "bank": lambda **more: against_memory_bank(one, other, bank, **ctx, **more),
         "batch": lambda **more: in_batch(one, other, **ctx, **more),
     }[form]
     want = loops if form == "views" else loss() + sum((1 - w[i]) * s[i] / T for i in range(7)) / 7
@@ -289,7 +289,7 @@ def test_half_precision_is_computed_in_full(dtype):
 
 def test_only_what_is_trained_gets_a_gradient():
     queries, keys = two()
-    loss = against_queue(queries, keys.detach(), embeddings(9, 5, seed=3).detach(), temperature=T)
+    loss = against_memory_bank(queries, keys.detach(), embeddings(9, 5, seed=3).detach(), temperature=T)
     loss.backward()
     assert queries.grad is not None
     assert keys.grad is None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rushlight.losses import contrastive, contrastive_blocks
-from rushlight.losses.contrastive_blocks import against_queue_by_blocks, in_batch_by_blocks, info_nce_by_blocks
+from rushlight.losses.contrastive_blocks import against_memory_bank_by_blocks, in_batch_by_blocks, info_nce_by_blocks
 
 T = 0.3
 
@@ -22,15 +22,15 @@ def embeddings(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("block", [1, 40, 10**6])
 @pytest.mark.parametrize("settings", [{}, {"denominator": "none", "sigma": 0.4, "detach_weight": False}])
 def test_blocks_of_any_size_are_the_plain_form(monkeypatch, block, settings):
-    views, queue = [embeddings(5, 6, seed=seed) for seed in range(3)], embeddings(4, 6, seed=9)
+    views, bank = [embeddings(5, 6, seed=seed) for seed in range(3)], embeddings(4, 6, seed=9)
     monkeypatch.setattr(contrastive_blocks, "BLOCK", block)
     pairs = [
         (info_nce_by_blocks, contrastive.info_nce, (views,), {"per_view": True}),
         (info_nce_by_blocks, contrastive.info_nce, (views,), {}),
-        (against_queue_by_blocks, contrastive.against_queue, (*views[:2], queue), {}),
+        (against_memory_bank_by_blocks, contrastive.against_memory_bank, (*views[:2], bank), {}),
         (in_batch_by_blocks, contrastive.in_batch, views[:2], {}),
     ]
-    inputs = (*views, queue)
+    inputs = (*views, bank)
     for by_blocks, plain, given, more in pairs:
         losses = [form(*given, temperature=T, **settings, **more) for form in (by_blocks, plain)]
         torch.testing.assert_close(*losses, rtol=1e-12, atol=1e-12)
@@ -44,18 +44,18 @@ def test_blocks_of_any_size_are_the_plain_form(monkeypatch, block, settings):
 CASES = """
 import torch
 from rushlight.losses import contrastive, contrastive_blocks
-def losses(a, b, queue):
+def losses(a, b, bank):
     plain = [getattr(contrastive, name) for name in NAMES]
     blocks = [getattr(contrastive_blocks, name + "_by_blocks") for name in NAMES]
-    return {**{"plain " + k: v for k, v in each(a, b, queue, *plain).items()}, **each(a, b, queue, *blocks)}
-NAMES = ("against_queue", "in_batch", "info_nce")
-def each(a, b, queue, against_queue, in_batch, info_nce):
+    return {**{"plain " + k: v for k, v in each(a, b, bank, *plain).items()}, **each(a, b, bank, *blocks)}
+NAMES = ("against_memory_bank", "in_batch", "info_nce")
+def each(a, b, bank, against_memory_bank, in_batch, info_nce):
     return {
         "views": info_nce([a, b], temperature=0.3),
         "per view": info_nce([a, b], temperature=0.3, per_view=True),
         "three views": info_nce([a, b, a + b], temperature=0.3, denominator="all"),
         "dclw": info_nce([a, b], temperature=0.3, denominator="none", sigma=0.5, detach_weight=False),
-        "queue": against_queue(a, b, queue, sigma=0.5, denominator="none"),
+        "bank": against_memory_bank(a, b, bank, sigma=0.5, denominator="none"),
         "batch": in_batch(a, b),
         "batch, dclw": in_batch(a, b, denominator="none", sigma=0.5),
     }
@@ -66,11 +66,11 @@ WORKER = (
 import sys, torch.distributed as dist
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-a, b, queue = torch.load(f"{folder}/in.pt", weights_only=True)
+a, b, bank = torch.load(f"{folder}/in.pt", weights_only=True)
 mine = slice(rank * 4, rank * 4 + 4)
 weights = torch.eye(5, dtype=torch.float64, requires_grad=True)
 out = {}
-for name, loss in losses(a[mine] @ weights, b[mine] @ weights, queue).items():
+for name, loss in losses(a[mine] @ weights, b[mine] @ weights, bank).items():
     gradient, = torch.autograd.grad(loss, weights, retain_graph=True)
     dist.all_reduce(gradient)  # as DistributedDataParallel does: the average of the workers' gradients
     out[name] = loss.detach(), gradient / 2

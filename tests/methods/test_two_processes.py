@@ -1,7 +1,7 @@
 """Every learner on two processes equals itself on one with the joined batch: the loss and its gradients.
 
-Views and dropped paths are taken away (each process draws them for itself); what remains is the method: norms, queues,
-correlations and normalisers over the joined batch.
+Views and dropped paths are taken away (each process draws them for itself); what remains is the method: norms, memory
+banks, correlations and normalisers over the joined batch.
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ def checked(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> di
     """Return the arguments as they can be given to `make`: lists stand for tuples.
 
     Args:
-        name: of the system, for messages.
-        make: a system's class.
+        name: of the method, for messages.
+        make: a method's class.
         given: arguments as a recipe holds them, Python literals.
 
     Raises:
@@ -106,6 +106,8 @@ def checked(name: str, make: Callable[..., Any], given: Mapping[str, Any]) -> di
     known, hints = list(inspect.signature(make).parameters), hints_of(make)
     for key, value in given.items():
         if key not in known:
+            if FORMER.get(key) in known:
+                raise UserError(f"'{name}' has no argument '{key}' any more: it is called '{FORMER[key]}' now")
             hint = LENGTH if key in ("epochs", "max_epochs", "steps", "iterations") else nearest(key, known)
             raise UserError(f"'{name}' has no argument '{key}'.{hint} It has: {', '.join(known)}")
         if not fits(value, hints.get(key, Any)):
@@ -157,6 +159,8 @@ def in_words(hint: Any, *, several: bool = False) -> str:
     return many if several else one
 
 
+FORMER = {"queue": "memory_bank_size", "queue_from": "memory_bank_from"}
+"""Settings of earlier editions, and what they are called now."""
 LENGTH = " How long it trains is the budget (--budget 200k: image passes; 10m: minutes), so that methods compare."
 WORDS = {
     float: ("a number", "numbers"),

@@ -63,7 +63,7 @@ def known(column: str) -> Need:
 
 @dataclass(frozen=True, init=False)
 class Needs:
-    """The columns a system needs, e.g. `Needs("image", some(TARGET))`."""
+    """The columns a method needs, e.g. `Needs("image", some(TARGET))`."""
 
     columns: tuple[Need, ...]
 
@@ -93,7 +93,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Card:
-    """What a system is.
+    """What a method is.
 
     Attributes:
         task: ids of the tasks it can learn; empty for one that predicts nothing.
@@ -103,7 +103,7 @@ class Card:
         extra: the extra of this package that it needs, if any.
         encoder: `vit` for one that works on tokens, and so needs a vision transformer.
         serves: what jobs take it for without being asked, see `Service`.
-        tags: where it stands among methods of its kind (see `systems.pretrain.vit_ssl_survey`).
+        tags: where it stands among methods of its kind (see `methods.pretrain.vit_ssl_survey`).
     """
 
     id: str
@@ -122,7 +122,7 @@ class Card:
     tags: tuple[str, ...] = ()
 
     def lacks(self, data: Columns, task: str | None) -> str:
-        """Return why the system does not fit the data, in a few words; empty where it fits."""
+        """Return why the method does not fit the data, in a few words; empty where it fits."""
         if self.task and task not in self.task:
             return f"predicts {' or '.join(sorted(self.task))}" + (f", not {task}" if task else "")
         return self.needs.lacks(data, task)

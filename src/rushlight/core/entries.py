@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-METHODS, TASKS = "rushlight.methods", "rushlight.tasks"
+METHODS, TASKS, ENCODERS = "rushlight.methods", "rushlight.tasks", "rushlight.encoders"
 
 
 @cache

@@ -312,7 +312,7 @@ class Dataset:
 
 
 class Columns(Mapping[str, Values]):
-    """A data set's columns by name, each read when it is asked for."""
+    """A data set's columns by name, each read on access."""
 
     def __init__(self, data: Dataset):
         self._data = data
@@ -328,7 +328,7 @@ class Columns(Mapping[str, Values]):
 
 
 class Reader:
-    """A column that is indexed and split like a tensor, and reads the rows that are asked for."""
+    """A column that is indexed and split like a tensor, and reads the indexed rows alone."""
 
     def __init__(self, stored: Stored):
         self._stored = stored

@@ -1,6 +1,6 @@
 """A column as a view sees it: values that lie in memory or in a mapped file, the rows of them, and what is hidden.
 
-Values are never copied by selecting rows or hiding labels; they are gathered when they are asked for.
+Values are never copied by selecting rows or hiding labels; they are gathered on access.
 
 A column's digest depends on the view's content alone, however it came about: rows of more than `SHORT` bytes are
 hashed one by one, once (a saved data set keeps these digests), and a view's digest is that of its rows' digests.

@@ -92,10 +92,10 @@ def info_nce(
         return _mean(anchors @ keys.T / temperature, positives, negatives, denominator, weight, watch)
 
 
-def against_queue(
+def against_memory_bank(
     queries: Float[Tensor, "batch dim"],
     keys: Float[Tensor, "batch dim"],
-    queue: Float[Tensor, "size dim"],
+    memory_bank: Float[Tensor, "size dim"],
     *,
     temperature: float = 0.2,
     denominator: Denominator = "own",
@@ -103,13 +103,13 @@ def against_queue(
     detach_weight: bool = True,
     watch: Watch | None = None,
 ) -> Float[Tensor, ""]:
-    """Contrast each query's own key, its positive, with a queue of past keys (MoCo).
+    """Contrast each query's own key, its positive, with a memory bank of past keys (MoCo).
 
     Args:
         sigma, detach_weight: see `info_nce`.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        q, k, past = _unit(queries), _unit(keys), _unit(queue)
+        q, k, past = _unit(queries), _unit(keys), _unit(memory_bank)
         own = (q * k).sum(1)
         similarities = torch.cat([own[:, None], q @ past.T], 1) / temperature
         positives = (torch.arange(1 + len(past), device=q.device) == 0).expand_as(similarities)

@@ -1,7 +1,7 @@
 """Contrast block by block: the losses of `losses.contrastive` without the whole matrix of similarities.
 
 A block of anchors at a time gives its loss and its gradients, so memory grows with the embeddings, not with the square
-of the batch or with the queue. The cases are those whose positives stand in aligned rows.
+of the batch or with the memory bank. The cases are those whose positives stand in aligned rows.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def info_nce_by_blocks(
     return _compared(cast, temperature, denominator, watch, views, harder=_Harder.of(sigma, detach_weight, pairs))
 
 
-def against_queue_by_blocks(
+def against_memory_bank_by_blocks(
     queries: Float[Tensor, "batch dim"],
     keys: Float[Tensor, "batch dim"],
-    queue: Float[Tensor, "size dim"],
+    memory_bank: Float[Tensor, "size dim"],
     *,
     temperature: float = 0.2,
     denominator: Denominator = "own",
@@ -48,10 +48,10 @@ def against_queue_by_blocks(
     detach_weight: bool = True,
     watch: Watch | None = None,
 ) -> Float[Tensor, ""]:
-    """Return `against_queue`, block by block."""
+    """Return `against_memory_bank`, block by block."""
     cast = [Role([0], [1], aligned=False)]
     harder = _Harder.of(sigma, detach_weight, [(0, 0)])
-    return _compared(cast, temperature, denominator, watch, [queries], [keys, queue], shared=False, harder=harder)
+    return _compared(cast, temperature, denominator, watch, [queries], [keys, memory_bank], shared=False, harder=harder)
 
 
 def in_batch_by_blocks(
@@ -90,7 +90,7 @@ class Role:
 
 @dataclass(frozen=True)
 class _Harder:
-    """Hard pairs weigh more (DCLW): which numbers of anchors and of keys are pairs, and how `hardness` is told."""
+    """Hard pairs weigh more (DCLW): which numbers of anchors and of keys are pairs, and the settings of `hardness`."""
 
     sigma: float
     detach: bool

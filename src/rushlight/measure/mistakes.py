@@ -10,7 +10,7 @@ by single labels, though not untouched: mistakes that the encoder has learned by
 
 A suspicion is no more than that: where classes look alike, right labels are suspected too. Those whose out-of-sample
 probability is below 0.02 are called *likely* mistakes. On 1,000 of the embedded photos with 50 flipped labels
-(`tests/bench/test_audit.py`) the features of an untrained `conv16` find 43 among 271 suspects and 29 among 48 likely
+(`tests/measure/test_mistakes.py`) the features of an untrained `conv16` find 43 among 271 suspects, 29 among 48 likely
 ones; without any flip 221 and 25 are named. After 6,000 image passes of training it is 42 of 165 and 28 of 34; without
 a flip 111 and 10. Look before you change one.
 

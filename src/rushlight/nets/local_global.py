@@ -4,7 +4,7 @@
 
 G gathers and gives back, head by head: from hidden = [local, mean of local] come one map of where to gather
 (a softmax over all places) and one of where to give back (a sigmoid); what was gathered from v = V x is added
-to x where it is asked for. A last batch norm starts at almost nothing, so that a pretrained function is kept.
+to x where the second says so. A last batch norm starts at almost nothing, so that a pretrained function is kept.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A `Report` is a verdict and sections; a section is blocks: text, tables, drawings, pictures, commands. What compares
 recipes and what audits a model both fill it. Every string is escaped by the template; only drawings, which
-`report.plots` makes, are markup.
+`present.plots` makes, are markup.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing: `svg` is markup from `report.plots`. `legend`: (name, colour) pairs."""
+    """A drawing: `svg` is markup from `present.plots`. `legend`: (name, colour) pairs."""
 
     svg: str
     title: str

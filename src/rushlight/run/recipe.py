@@ -22,7 +22,7 @@ from rushlight.run.stage import Judge, Outcome, RunContext, Stage
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of a recipe: a system's id, its arguments, and its share of the budget (None: an equal part)."""
+    """One stage of a recipe: a method's id, its arguments, and its share of the budget (None: an equal part)."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Step:
         """Return the stage, made with its arguments.
 
         Raises:
-            UserError: no such system, one that is no stage, or an argument that it does not have or cannot have.
+            UserError: no such method, one that is no stage, or an argument that it does not have or cannot have.
         """
         kind = load_method(self.name)
         if not issubclass(kind, Stage):
@@ -49,7 +49,7 @@ class Step:
         """Return the judge, made with its arguments.
 
         Raises:
-            UserError: no such system, one that is no judge, or an argument that it does not have or cannot have.
+            UserError: no such method, one that is no judge, or an argument that it does not have or cannot have.
         """
         kind = load_method(self.name)
         if not issubclass(kind, Judge):
@@ -71,7 +71,7 @@ class Recipe:
         """Read `"a > b(x=1, share=0.6)"`. Arguments are Python literals; `share` is the part of the budget.
 
         Raises:
-            UserError: it cannot be read, or names no known system (the nearest is suggested).
+            UserError: it cannot be read, or names no known method (the nearest is suggested).
         """
         if isinstance(text, Recipe):
             return text

@@ -1,4 +1,4 @@
-"""Stages, judges and attacks: the three forms that every system has one of.
+"""Stages, judges and attacks: every method has one of these three forms.
 
 A stage changes what you have (a learner the model, a curator the data); a judge measures it; an attack is a judge's
 instrument. All stages have one form, so they chain: see `rushlight.run.recipe`.

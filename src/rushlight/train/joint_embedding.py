@@ -1,7 +1,7 @@
 """The joint-embedding core: views → encoder → projector, and what adds itself to every method of this kind.
 
-A method of joint embedding makes views of one image agree. Which views, is told by `policies` (those of the image's
-full size first, then the smaller ones) and made by `look`; an add-on, such as a style shared by a whole batch or
+A method of joint embedding makes views of one image agree. `policies` define the views (those of the image's
+full size first, then the smaller ones), and `look` makes them; an add-on, such as a style shared by a whole batch or
 stain augmentation, replaces `look`, and with `per_view` asks the method to compare only what shares a view.
 """
 

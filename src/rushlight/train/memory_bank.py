@@ -1,4 +1,4 @@
-"""A queue of past embeddings: MoCo's negatives, NNCLR's support set, SwAV's small-batch scores."""
+"""A memory bank of past embeddings: MoCo's negatives, NNCLR's support set, SwAV's small-batch scores."""
 
 from __future__ import annotations
 
@@ -38,12 +38,14 @@ class MemoryBank(nn.Module):
         """Replace the oldest embeddings by these (of all processes).
 
         Raises:
-            UserError: the joined batch does not divide the queue's size.
+            UserError: the joined batch does not divide the memory bank's size.
         """
         joined = all_gather(embeddings.detach().to(self.values.dtype))
         size, rows = len(self.values), len(joined)
         if size % rows:
-            raise UserError(f"a queue of {size} does not divide into batches of {rows}: give a multiple of the batch")
+            raise UserError(
+                f"a memory bank of {size} does not divide into batches of {rows}: give a multiple of the batch"
+            )
         places = self.position + torch.arange(rows, device=joined.device)  # a number on the device: no waiting for it
         self.values.index_copy_(0, places, joined)
         self.position.add_(rows).remainder_(size)
@@ -51,7 +53,7 @@ class MemoryBank(nn.Module):
 
 
 def sized(wanted: int | None, images: int, batch: int, *, largest: int) -> int:
-    """Return a queue's size as given; None takes `largest`, at most the images, rounded to a multiple of the batch.
+    """Return a memory bank's size as given; None takes `largest`, at most the images, rounded to a multiple of the batch.
 
     Raises:
         UserError: what was given does not divide into batches.
@@ -59,5 +61,7 @@ def sized(wanted: int | None, images: int, batch: int, *, largest: int) -> int:
     if wanted is None:
         return max(min(largest, images) // batch, 1) * batch
     if wanted < batch or wanted % batch:
-        raise UserError(f"a queue of {wanted} does not divide into batches of {batch}: give a multiple of the batch")
+        raise UserError(
+            f"a memory bank of {wanted} does not divide into batches of {batch}: give a multiple of the batch"
+        )
     return wanted

@@ -1,6 +1,6 @@
 """Shuffled batch norm: what keeps a batch's statistics from betraying which key was made beside a query.
 
-MoCo's keys come from a queue, but a query's own key comes from its own batch, whose statistics both have seen. So
+MoCo's keys come from a memory bank, but a query's own key comes from its own batch, whose statistics both have seen. So
 queries are normalised in groups, and keys in other groups, of the batch shuffled (He et al., 2019, arXiv:1911.05722,
 section 3.3). The paper's groups are its GPUs' shares. Here their size is a setting and they span all processes, so that
 several processes do what one does.
@@ -31,11 +31,11 @@ def shuffled(learner: Learner, rows: int, size: int) -> tuple[Groups, Groups]:
     mixed = torch.randperm(len(order), generator=learner.joint_generator(1), device=learner.device)
     norms = any(isinstance(module, _BatchNorm) for module in learner.model.modules())
     count = max(len(order) // size, 1) if norms else 1
-    return _mine(learner, order.chunk(count)), _mine(learner, mixed.chunk(count))
+    return _local(learner, order.chunk(count)), _local(learner, mixed.chunk(count))
 
 
-def _mine(learner: Learner, groups: Sequence[Tensor]) -> Groups:
-    """Return this process's rows of each group: joined row j is on process j modulo their number (`Learner.mine`)."""
+def _local(learner: Learner, groups: Sequence[Tensor]) -> Groups:
+    """Return this process's rows of each group: joined row j is on process j modulo their number."""
     if learner.processes == 1:
         return list(groups)
     return [rows[rows % learner.processes == learner.process] // learner.processes for rows in groups]

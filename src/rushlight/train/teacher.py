@@ -61,8 +61,8 @@ class Teacher(nn.Module):
         pairs = [(t, s) for t, s in zip(self.network.parameters(), student.parameters(), strict=True)]
         torch._foreach_lerp_([t for t, _ in pairs], [s.detach() for _, s in pairs], 1 - wanted)
         if not self.own_statistics:
-            for mine, theirs in zip(self.network.buffers(), student.buffers(), strict=True):
-                mine.copy_(theirs)
+            for buffer, followed in zip(self.network.buffers(), student.buffers(), strict=True):
+                buffer.copy_(followed)
 
 
 def rising(first: float, progress: float, last: float = 1.0) -> float:

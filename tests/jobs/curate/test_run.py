@@ -71,7 +71,7 @@ def test_the_account_holds_all_that_matters(folder: Path, tmp_path: Path) -> Non
         "cap: more than 1 of one creator"
     ] == 1
     settings = audit["settings"][0]
-    assert (settings["system"], settings["cap"], settings["licences"]) == ("pass", 1, ["CC BY"])
+    assert (settings["method"], settings["cap"], settings["licences"]) == ("pass", 1, ["CC BY"])
     assert audit["seed"] == 3
     assert audit["unreadable"] == [{"name": "broken.jpg", "reason": "not an image of a known format"}]
     assert audit["machine"]["rushlight"] == rushlight.__version__

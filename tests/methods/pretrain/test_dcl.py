@@ -99,8 +99,8 @@ def test_among_views_it_is_equation_6(photos, settings):
 
 
 @pytest.mark.parametrize("decoupled", [True, False])
-def test_with_a_queue_only_past_keys_stand_in_the_denominator(photos, decoupled):
-    learner = prepared(photos, form="moco", decoupled=decoupled, queue=256).double()
+def test_with_a_memory_bank_only_past_keys_stand_in_the_denominator(photos, decoupled):
+    learner = prepared(photos, form="moco", decoupled=decoupled, memory_bank_size=256).double()
     batch, views = pictures(learner)
     q = directions(learner.model.logits(views[0], "projector"))
     k = directions(learner.key_encoder.network.logits(views[1], "projector")).detach()
@@ -114,7 +114,7 @@ def test_with_a_queue_only_past_keys_stand_in_the_denominator(photos, decoupled)
 
 @pytest.mark.parametrize("decoupled", [True, False])
 def test_neighbours_stand_for_their_view_and_are_told_from_predictions_of_the_other(photos, decoupled):
-    learner = prepared(photos, form="nnclr", decoupled=decoupled, queue=256).double()
+    learner = prepared(photos, form="nnclr", decoupled=decoupled, memory_bank_size=256).double()
     batch, views = pictures(learner)
     z = learner.model.logits(torch.cat(views), "projector")
     p = directions(learner.predictor(z)).view(2, 6, -1)
@@ -130,8 +130,8 @@ def test_neighbours_stand_for_their_view_and_are_told_from_predictions_of_the_ot
     equal(learner, batch, sum(losses) / 12)
 
 
-def test_the_queue_takes_in_one_view_after_the_step(photos):
-    learner = prepared(photos, form="nnclr", queue=512)
+def test_the_memory_bank_takes_in_one_view_after_the_step(photos):
+    learner = prepared(photos, form="nnclr", memory_bank_size=512)
     batch = learner.draw(32, 0)
     rng = learner.generator()
     views = torch.cat([view(batch["views"]["image"], generator=rng) for view in learner.policies])
@@ -153,7 +153,7 @@ def test_more_images_bring_q_nearer_to_one(photos):
     assert found[0] < 0.95 < found[-1]
 
 
-def test_its_head_and_queues_are_as_documented(photos):
+def test_its_head_and_memory_bank_are_as_documented(photos):
     assert prepared(photos, projector=[96, 40]).model.head("projector").config["widths"] == [64, 96, 40]
     nnclr = prepared(photos, form="nnclr")
     assert nnclr.predictor.config["widths"] == [128, 64, 128]
@@ -183,7 +183,7 @@ def test_easy_positives_teach_decoupled_contrast_and_hardly_info_nce():
 
 
 def outcome(settings: dict, rank: int, processes: int) -> dict[str, torch.Tensor]:
-    """One step's loss, gradients and queue, as this process has them; views are taken away."""
+    """One step's loss, gradients and memory bank, as this process has them; views are taken away."""
     learner = DCL(batch=64, **settings)
     learner.prepare(fashion.load().select(torch.arange(200)), fresh(), RunContext(task=None))
     synchronise(learner).double()
@@ -194,7 +194,7 @@ def outcome(settings: dict, rank: int, processes: int) -> dict[str, torch.Tensor
     loss.backward()
     learner.after_step()
     gradients = {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
-    return {"loss": loss.detach(), "queue": learner.memory_bank.values.sort(0).values, **gradients}
+    return {"loss": loss.detach(), "memory bank": learner.memory_bank.values.sort(0).values, **gradients}
 
 
 def child(rank: int, folder: Path, forms: list[dict]) -> None:
@@ -209,8 +209,8 @@ def child(rank: int, folder: Path, forms: list[dict]) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_with_a_queue_equal_one(tmp_path):
-    """Also where the batch is divided into shuffled groups; the form without a queue is tested with the catalogue."""
+def test_two_processes_with_a_memory_bank_equal_one(tmp_path):
+    """Also where the batch is divided into shuffled groups; the form without one is tested with the catalogue."""
     forms = [{"form": "moco", "group": 16}, {"form": "nnclr"}]
     children = []
     for rank in range(2):

@@ -1,4 +1,4 @@
-"""MoCo-v2: its loss, its queue, its key encoder, and that it learns."""
+"""MoCo-v2: its loss, its memory bank, its key encoder, and that it learns."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def test_it_learns_features_without_labels_and_hands_on_the_query_encoder(photos
     margin("accuracy", after, 0.68)
 
 
-def test_the_step_tells_each_key_from_the_queue_and_only_queries_carry_gradients(photos):
-    learner = prepared(photos, queue=512).double()
+def test_the_step_tells_each_key_from_the_memory_bank_and_only_queries_carry_gradients(photos):
+    learner = prepared(photos, memory_bank_size=512).double()
     batch, rng = learner.draw(16, 0), learner.generator()
     one, other = (view(batch["views"]["image"], generator=rng) for view in learner.policies)
     q = F.normalize(learner.model.logits(one, "projector"), dim=1)
     k = F.normalize(learner.key_encoder.network.logits(other, "projector"), dim=1).detach()
-    queue = learner.memory_bank.values.clone()
+    memory_bank = learner.memory_bank.values.clone()
     losses = []
     for i in range(16):
         own = (q[i] @ k[i] / 0.2).exp()
-        losses.append(-(own / (own + sum((q[i] @ n / 0.2).exp() for n in queue))).log())
+        losses.append(-(own / (own + sum((q[i] @ n / 0.2).exp() for n in memory_bank))).log())
     loss = sum(losses) / 16
     expected = torch.autograd.grad(loss, list(learner.model.parameters()))
     learner.step(batch).backward()
@@ -60,7 +60,7 @@ def test_the_step_tells_each_key_from_the_queue_and_only_queries_carry_gradients
     for parameter, gradient in zip(learner.model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, atol=1e-9, rtol=1e-6)
     assert all(p.grad is None for p in learner.key_encoder.parameters())
-    assert torch.equal(learner.memory_bank.values, queue)  # it is changed after the step
+    assert torch.equal(learner.memory_bank.values, memory_bank)  # it is changed after the step
 
 
 def test_queries_and_keys_share_statistics_with_other_images(photos):
@@ -104,7 +104,7 @@ def test_several_processes_divide_what_one_divides(photos):
 
 
 def test_after_k_over_b_steps_no_old_key_remains(photos):
-    learner = prepared(photos, queue=96, batch=32)
+    learner = prepared(photos, memory_bank_size=96, batch=32)
     first, seen = learner.memory_bank.values.clone(), []
     for at in range(4):
         learner.step_index = at
@@ -118,7 +118,7 @@ def test_after_k_over_b_steps_no_old_key_remains(photos):
 
 
 def test_the_key_encoder_follows_by_a_moving_average_with_statistics_of_its_own(photos):
-    learner = prepared(photos, momentum=0.9, queue=512)
+    learner = prepared(photos, momentum=0.9, memory_bank_size=512)
     learner.key_encoder.warm = False
     keys, queries = learner.key_encoder.network, learner.model
     assert keys.training
@@ -153,15 +153,15 @@ def test_its_views_and_projector_are_the_second_versions(photos):
 @pytest.mark.parametrize(
     ("images", "given", "size"), [(1500, None, 256), (1100, None, 256), (100, None, 256), (1500, 4096, 4096)]
 )
-def test_the_queue_has_a_key_for_every_fourth_image_unless_told(photos, images, given, size):
-    learner = MoCo(queue=given)
+def test_the_memory_bank_has_a_key_for_every_fourth_image_unless_told(photos, images, given, size):
+    learner = MoCo(memory_bank_size=given)
     learner.prepare(photos.select(torch.arange(images)), fresh(), RunContext(task=None))
     assert len(learner.memory_bank.values) == size
 
 
-def test_a_queue_that_does_not_divide_into_batches_is_refused(photos):
-    with pytest.raises(UserError, match="a queue of 1000 does not divide into batches of 256"):
-        prepared(photos, queue=1000)
+def test_a_memory_bank_that_does_not_divide_into_batches_is_refused(photos):
+    with pytest.raises(UserError, match="a memory bank of 1000 does not divide into batches of 256"):
+        prepared(photos, memory_bank_size=1000)
 
 
 def test_sgd_is_the_papers(photos):

@@ -1,4 +1,4 @@
-"""SwAV: the swapped prediction, equal shares, the queue, prototypes of length 1, and that it learns."""
+"""SwAV: the swapped prediction, equal shares, the memory bank, prototypes of length 1, and that it learns."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_the_step_is_lightlys_loss_of_the_same_scores() -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-def test_the_queue_joins_the_assignment_once_it_is_full_and_its_time_has_come() -> None:
-    learner = prepared(SwAV, local=0, prototypes=32, queue=32, queue_from=0.5, batch=16)
+def test_the_memory_bank_joins_the_assignment_once_it_is_full_and_its_time_has_come() -> None:
+    learner = prepared(SwAV, local=0, prototypes=32, memory_bank_size=32, memory_bank_from=0.5, batch=16)
     learner.plan = replace(learner.plan, batch=16, steps=10)
     scores = torch.randn(16, 32)
     alone = learner.code(0, scores)
@@ -45,35 +45,35 @@ def test_the_queue_joins_the_assignment_once_it_is_full_and_its_time_has_come() 
         learner.step_index = at
         learner.step(learner.draw(16, at))
         learner.after_step()
-    assert learner.queues[0].full
+    assert learner.memory_banks[0].full
     torch.testing.assert_close(learner.code(0, scores), alone)
     learner.step_index = 5
     for view in range(2):
-        past = learner.queues[view].values @ learner.centres.weight.T
+        past = learner.memory_banks[view].values @ learner.centres.weight.T
         expected = sinkhorn(torch.cat([scores, past]))[:16]
         torch.testing.assert_close(learner.code(view, scores), expected)
         assert not torch.allclose(expected, alone)
-    learner.queues[0].pushed.fill_(31)
+    learner.memory_banks[0].pushed.fill_(31)
     torch.testing.assert_close(learner.code(0, scores), alone)
 
 
 def test_views_of_one_style_each_are_assigned_without_the_past_of_other_styles() -> None:
-    learner = prepared(SwAV, local=0, prototypes=32, queue=32, queue_from=0.0, batch=16)
-    learner.queues[0].pushed.fill_(32)
+    learner = prepared(SwAV, local=0, prototypes=32, memory_bank_size=32, memory_bank_from=0.0, batch=16)
+    learner.memory_banks[0].pushed.fill_(32)
     scores = torch.randn(16, 32)
     assert not torch.allclose(learner.code(0, scores), sinkhorn(scores))
     learner.per_view = True
     torch.testing.assert_close(learner.code(0, scores), sinkhorn(scores))
 
 
-def test_what_waits_in_the_queue_are_this_views_embeddings_of_length_one() -> None:
-    learner = prepared(SwAV, local=0, prototypes=32, queue=32, batch=16)
+def test_what_waits_in_the_memory_bank_are_this_views_embeddings_of_length_one() -> None:
+    learner = prepared(SwAV, local=0, prototypes=32, memory_bank_size=32, batch=16)
     batch = learner.draw(16, 0)
     embeddings = learner.embed(learner.views(batch))
     learner.step(batch)
     learner.after_step()
-    for queue, each in zip(learner.queues, embeddings, strict=True):
-        torch.testing.assert_close(queue.values[:16], torch.nn.functional.normalize(each, dim=1))
+    for bank, each in zip(learner.memory_banks, embeddings, strict=True):
+        torch.testing.assert_close(bank.values[:16], torch.nn.functional.normalize(each, dim=1))
 
 
 def test_prototypes_have_length_one_after_each_step_and_rest_at_first() -> None:
@@ -96,4 +96,4 @@ def test_large_views_are_assigned_and_all_views_predict() -> None:
     assert strengths == {(0.8, 0.8, 0.8, 0.2, 0.5)}
     assert learner.policies[0].crop_scale == pytest.approx((256 / 784, 1.0))
     assert learner.policies[2].crop_scale == pytest.approx((64 / 784, 0.14))
-    assert prepared(SwAV, queue=0).queues.__len__() == 0
+    assert prepared(SwAV, memory_bank_size=0).memory_banks.__len__() == 0

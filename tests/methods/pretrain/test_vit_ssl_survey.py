@@ -62,7 +62,7 @@ def survey(labelled: Dataset) -> Watched:
 
 def test_every_pretraining_method_stands_in_one_family() -> None:
     table = taxonomy()
-    placed = " ".join(table["systems"])
+    placed = " ".join(table["methods"])
     names = [family.name for family in FAMILIES]
     for name, card in cards().items():
         if card.tags and card.tags[0] in names:

@@ -6,6 +6,7 @@ import torch
 from rushlight.core.errors import UserError
 from rushlight.nets import encoders
 from rushlight.nets.dense.decoders import Decoder
+from rushlight.run.model import Model
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,21 @@ def test_the_seed_alone_decides_the_weights() -> None:
 def test_an_unknown_encoder_suggests_the_nearest() -> None:
     with pytest.raises(UserError, match="Did you mean 'resnet18'"):
         encoders.create("resnett18")
+
+
+def test_an_encoder_of_another_package_is_created_and_loaded_by_its_name(monkeypatch, tmp_path) -> None:
+    class Entry:
+        def load(self):
+            return lambda name, image_size: encoders.Conv(name, 8, image_size)
+
+    monkeypatch.setattr(
+        encoders, "entries", lambda group: {"theirs8": Entry()} if group == "rushlight.encoders" else {}
+    )
+    model = Model(encoders.create("theirs8", image_size=28, seed=3))
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model").encoder
+    assert loaded.name == "theirs8"
+    images = torch.rand(2, 3, 28, 28)
+    torch.testing.assert_close(loaded.eval()(images), model.encoder.eval()(images))
+    with pytest.raises(UserError, match=r"there is no encoder 'theirs9'.*theirs8 can be named"):
+        encoders.create("theirs9")

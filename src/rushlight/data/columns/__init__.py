@@ -17,7 +17,7 @@
 | `licence`, `creator` | uint8, N×L: UTF-8: the image's licence, and whom it names  | empty              |
 | `domain`    | int64, N                                                            | −1                 |
 | `group`     | int64, N: rows that stay together in every split                    | −1 (by itself)     |
-| `study`, `magnification` | int64, N: of a patch of a slide (`domain`); see `data.balance`  | −1                 |
+| `study`, `magnification` | int64, N: of a patch of a slide (`domain`); see `data.edit.balance` | −1                 |
 | `depth`     | float32, N×H×W                                                      | NaN                |
 | `instance`  | int16, N×H×W: which object a pixel belongs to, 0 background         | −1                 |
 | `label_map_values`, `label_map_ids` | float32 / int64, N×k×h×w: a sparse map of class scores | id −1   |

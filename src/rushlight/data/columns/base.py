@@ -29,7 +29,7 @@ class Kind:
             visibility); `nan`; `empty`, a row of zeros; `never`, the column is always known.
         moves: the method of `rushlight.augment.view.View` that maps the column into a view; empty where a view leaves
             it as it is.
-        label: is told by a person (so it may be hidden, and a test set's is hidden from every stage).
+        label: comes from a person (so it may be hidden, and a test set's is hidden from every stage).
         input: may be what an encoder reads; a data set has at least one such column.
         form: dense, ragged or relation.
         headings: what a table's column of this kind is called.

@@ -99,11 +99,11 @@ class Pool:
             ValueError: both have a score of one name, and differ on an image.
         """
         names = tuple(dict.fromkeys((*self.names, *other.names)))
-        mine, theirs = self._spread(names), other._spread(names)
-        against, scores = dict(mine.against), dict(mine.scores)
-        for reason, rows in theirs.against.items():
+        ours, others = self._spread(names), other._spread(names)
+        against, scores = dict(ours.against), dict(ours.scores)
+        for reason, rows in others.against.items():
             against[reason] = against[reason] | rows if reason in against else rows
-        for name, values in theirs.scores.items():
+        for name, values in others.scores.items():
             scores[name] = _joined(name, scores[name], values) if name in scores else values
         return Pool(names, against, scores)
 
@@ -244,12 +244,12 @@ def _cell(value: float) -> str:
     return "" if value != value else f"{value:.6g}"
 
 
-def _differ(mine: Tensor, theirs: Tensor) -> bool:
-    both = ~mine.isnan() & ~theirs.isnan()
-    return not torch.equal(mine[both], theirs[both])
+def _differ(one: Tensor, other: Tensor) -> bool:
+    both = ~one.isnan() & ~other.isnan()
+    return not torch.equal(one[both], other[both])
 
 
-def _joined(name: str, mine: Tensor, theirs: Tensor) -> Tensor:
-    if _differ(mine, theirs):
+def _joined(name: str, one: Tensor, other: Tensor) -> Tensor:
+    if _differ(one, other):
         raise ValueError(f"two pools have other values of '{name}' for one image: name one of the scores otherwise")
-    return torch.where(mine.isnan(), theirs, mine)
+    return torch.where(one.isnan(), other, one)

@@ -1,7 +1,7 @@
 """Packs that are kept: a folder named by a hash of all that its content depends on, whole or not there.
 
 It is written beside its place and renamed into it when it is whole; a lock lets a second run wait for the first; a
-folder that is not whole is built anew.
+folder that is not whole is built again.
 """
 
 from __future__ import annotations
@@ -96,5 +96,5 @@ def _whole(folder: Path) -> Dataset | None:
         if any((folder / name).stat().st_size != length for name, length in lengths.items()):
             return None
         return Dataset.open(folder)
-    except Exception:  # whatever is wrong with it, it will be built anew
+    except Exception:  # whatever is wrong with it, it will be built again
         return None

@@ -1,6 +1,6 @@
 """What a pack will be, before anything is decoded: the canvas, and that every mask and stated size is its image's.
 
-The size, where none is asked for: images that are all squares of one size up to 224 keep it; otherwise the largest of
+The size, where none is named: images that are all squares of one size up to 224 keep it; otherwise the largest of
 32, 64, 96, 128, 160, 192, 224 that the median shorter side reaches (32 where it reaches none).
 """
 

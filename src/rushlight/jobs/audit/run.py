@@ -1,6 +1,6 @@
 """How far a model can be trusted on this data: every judge that fits, and what was left out and why.
 
-First what every model is asked: how often it is right, whether its confidence can be believed, where it errs, and
+First what is measured of every model: how often it is right, whether its confidence can be believed, where it errs, and
 which labels may be wrong. Then every judge of the catalogue whose card fits. Judges that need labels get the test
 fold, where there is one; those that need none get every image.
 """
@@ -132,7 +132,7 @@ def _each(plan: Plan, on_progress: Callable[[Progress], None] | None) -> Iterato
             yield name, [], str(error)
 
 
-# --- what every model is asked ---
+# --- what is measured of every model ---
 
 
 def _answers(model: Model, data: Dataset, rows: Tensor, task: Task, seed: int) -> Answers:

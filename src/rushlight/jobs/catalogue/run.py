@@ -29,5 +29,5 @@ def taxonomy() -> Table:
     """Return how methods without labels are related, by the first judge that has a taxonomy of them."""
     kinds: Any = (load_method(name) for name in entries())
     columns = next(kind.taxonomy() for kind in kinds if hasattr(kind, "taxonomy"))
-    shown = ("family", "systems", "strong", "weak")
+    shown = ("family", "methods", "strong", "weak")
     return Table.of("taxonomy", {name: columns[name] for name in shown})

@@ -47,7 +47,7 @@ class Claim:
     """A small experiment about a paper's headline effect.
 
     Attributes:
-        id: of the system. headline: what the paper says, with its figures.
+        id: of the method. headline: what the paper says, with its figures.
         data, baseline, metric: in words, fixed before the run.
         effects: the first one decides the claim's verdict; the others stand beside it.
         seeds: how many; they are 0 … seeds − 1.
@@ -92,13 +92,13 @@ def folder() -> Path:
 
 
 def files() -> dict[str, Path]:
-    """Return every claim's file by its system's id."""
+    """Return every claim's file by its method's id."""
     found = sorted(folder().glob("*/*.py"))
     return {path.stem.replace("_", "-"): path for path in found if not path.name.startswith("_")}
 
 
 def load(name: str) -> Claim:
-    """Return the claim of a system.
+    """Return the claim of a method.
 
     Raises:
         UserError: there is none (the nearest is suggested).
@@ -236,7 +236,7 @@ def judge_again(name: str) -> dict[str, Any]:
 
 
 def ledger() -> dict[str, dict[str, Any]]:
-    """Return every entry of the ledger by the system's id."""
+    """Return every entry of the ledger by the method's id."""
     path = folder() / "ledger.json"
     return json.loads(path.read_text()) if path.exists() else {}
 

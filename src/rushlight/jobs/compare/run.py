@@ -83,13 +83,13 @@ def compare(
     Args:
         data: images with whatever labels exist; where it has no test fold, one is held out (`test_share` of the
             labelled images).
-        methods: recipes, or `auto`: every one that fits. `supervised` always runs, `fixmatch` where it fits.
+        methods: recipes, or `auto`: every one that fits. The baselines that fit always run.
         budget: image passes or minutes for each trial.
         seeds: how many; they are 0 … seeds − 1.
         out: folder (or URL) for trials, models and the report; a comparison that was killed goes on there.
         encoder: a name, or `auto`; weights: a safetensors file to start from; pretrained: fetch timm's.
-        task: `class`, `tags` or `mask`; by default what is known.
-        keep: known labels a class, drawn anew by each seed; by default all that are known (the embedded photos
+        task: the id of the task to be learned; by default that of the labels that are known.
+        keep: known labels a class, drawn by each seed; by default all that are known (the embedded photos
             keep 10).
         workers: trials side by side; by default one a core on a CPU.
         command: what repeats this; by default it is written from the arguments.

@@ -105,12 +105,12 @@ def _lead(ranking: Ranking, names: Mapping[str, str]) -> str:
 
 def _why(choice: Choice, costs: Mapping[str, Cost], names: Mapping[str, str]) -> str:
     """Return the costs that decided, beside those of the most expensive recipe passed over; else the mean."""
-    mine, clauses = costs[choice.name], []
+    chosen, clauses = costs[choice.name], []
     for what, verb in (("run", "to run"), ("train", "to train")):
         if what in choice.dearer:
             other = choice.dearer[what]
-            paid, theirs = (_words(getattr(each, what), what) for each in (mine, costs[other]))
-            clauses.append(f"{verb} ({paid} against {theirs} of {names[other]})")
+            paid, dearer = (_words(getattr(each, what), what) for each in (chosen, costs[other]))
+            clauses.append(f"{verb} ({paid} against {dearer} of {names[other]})")
     if not clauses:
         return "of these, which cost the same within 5 %, it has the highest mean"
     cheapest, alike = f"it is the cheapest {' and then '.join(clauses)}", [names[name] for name in choice.alike]

@@ -93,6 +93,6 @@ def _repeat(curation: Curation) -> list[Block]:
         "versions": versions(curation.machine["python"], "scikit-image"),
     }
     for each in curation.settings:
-        shown = ", ".join(f"{name}={value!r}" for name, value in each.items() if name != "system")
-        info[f"settings of {each['system']}"] = shown
+        shown = ", ".join(f"{name}={value!r}" for name, value in each.items() if name != "method")
+        info[f"settings of {each['method']}"] = shown
     return [Commands([curation.command]), FactSheet({name: value for name, value in info.items() if value})]

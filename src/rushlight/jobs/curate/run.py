@@ -1,8 +1,8 @@
 """Curation: run curators in a row, and hand out what they kept, with the account of it.
 
 In the folder: `curation.csv` (a row an image: kept, reasons, scores, licence and creator), `audit.json` (settings,
-versions, rates, what may still be hidden), `review.csv` (a drawn sample, for a person's verdicts) and, where copies
-are asked for, `images/` with the kept files, byte for byte.
+versions, rates, what may still be hidden), `review.csv` (a drawn sample, for a person's verdicts) and, with
+`copy`, `images/` with the kept files, byte for byte.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _settings(step: Step) -> dict[str, Any]:
     """Return all arguments of a curator, including those left at their defaults."""
     known = inspect.signature(load_method(step.name)).parameters
     defaults = {name: each.default for name, each in known.items() if each.default is not inspect.Parameter.empty}
-    return {"system": step.name, **{k: v if _plain(v) else str(v) for k, v in {**defaults, **step.arguments}.items()}}
+    return {"method": step.name, **{k: v if _plain(v) else str(v) for k, v in {**defaults, **step.arguments}.items()}}
 
 
 def _plain(value: Any) -> bool:
@@ -245,7 +245,9 @@ def copy_files(curation: Curation, target: Path) -> int:
         for name in names:
             path, place = originals.file(root, name), partial / name
             if path is None or not place.resolve().is_relative_to(partial.resolve()):
-                raise UserError(f"'{name}' is no file in '{root}' (any more), or leads out of it: read the folder anew")
+                raise UserError(
+                    f"'{name}' is no file in '{root}' (any more), or leads out of it: read the folder again"
+                )
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
         partial.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def judge(
         seed: of every random draw.
         encoder: which one, where no model is named; `auto` chooses by the data.
         pretrained: give timm's models their pretrained weights (fetched from the Hub where they are not here).
-        task: the column that is asked about; by default what is known.
+        task: the column that is judged; by default what is known.
         device: where the models run. command: what repeats this; by default it is written from the arguments.
         on_progress: called now and then.
 

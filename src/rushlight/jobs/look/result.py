@@ -50,7 +50,7 @@ class Look:
         contradictions: those groups whose classes differ; leaks: those with rows in training and test.
         quarantined: files that were left out, with reasons.
         warnings: one sentence each.
-        fits: (system, does it fit, why), where the caller gave them.
+        fits: (method, does it fit, why), where the caller gave them.
     """
 
     source: str
@@ -167,7 +167,7 @@ def _left_out(seen: Look) -> tuple[str, list[str], list[list[str]]]:
 
 def _fits(seen: Look) -> tuple[str, list[str], list[list[str]]]:
     rows = [[name, "yes" if good else "no", why] for name, good, why in seen.fits or ()]
-    return "Systems that fit", ["system", "fits", "why"], rows
+    return "Methods that fit", ["method", "fits", "why"], rows
 
 
 def _numeric(rows: list[list[str]], column: int) -> bool:

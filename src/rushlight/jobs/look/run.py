@@ -21,7 +21,7 @@ def look(source: Any, *, fits: Sequence[tuple[str, bool, str]] | None = None, **
     """Look at a data set, or at anything that `rushlight.data.sources.read.load` reads.
 
     Args:
-        fits: (system, does it fit, why) of each system, shown at the end.
+        fits: (method, does it fit, why) of each method, shown at the end.
         settings: those of `load`.
 
     Raises:

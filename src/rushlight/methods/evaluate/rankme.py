@@ -22,9 +22,10 @@ from rushlight.core.errors import UserError
 from rushlight.core.findings import Curves, Findings, Measure, Table
 from rushlight.data.dataset import Dataset
 from rushlight.measure import spectrum
+from rushlight.run.context import RunContext
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Judge, RunContext
+from rushlight.run.stage import Judge
 
 UNTRAINED = "untrained"
 POINTS = 500
@@ -117,7 +118,7 @@ class RankMe(Judge):
             raise UserError("there is no image to measure RankMe on: give it some, with or without labels")
         values = model.predict(data, rows=rows, names=[read])[read].flatten(1)
         if not values.isfinite().all():
-            raise UserError(f"the outputs of '{read}' are not finite: this model went wrong, train it anew")
+            raise UserError(f"the outputs of '{read}' are not finite: this model went wrong, train another")
         return values
 
     def _notes(self, read: str, n: int, width: int) -> list[str]:
@@ -131,7 +132,7 @@ class RankMe(Judge):
 
 
 def method(model: Model) -> str:
-    """Return the systems that a model came from, without their arguments; `untrained` if it came from none."""
+    """Return the methods that a model came from, without their arguments; `untrained` if it came from none."""
     steps = Recipe.parse(model.info.recipe).steps if model.info.recipe else []
     return " > ".join(step.name for step in steps) or UNTRAINED
 

@@ -27,8 +27,9 @@ from rushlight.measure import knn
 from rushlight.measure.features import divided, standardise, untrained
 from rushlight.measure.preprocessing import Interpolation, Preprocessing, Reader
 from rushlight.nets import baselines
+from rushlight.run.context import Progress, RunContext
 from rushlight.run.model import Model
-from rushlight.run.stage import Judge, Progress, RunContext
+from rushlight.run.stage import Judge
 from rushlight.tasks.scores import mean_average_precision
 
 SCORES: dict[str, Kind] = {"left out": "share", "score": "share"}
@@ -37,7 +38,7 @@ NORMALISATIONS = ("raw", "divide", "standardise", "min-max", "own")
 
 @dataclass(frozen=True)
 class Asked:
-    """Raw images with their labels: what neighbours are drawn from, and what they are asked about."""
+    """Raw images with their labels: the bank that neighbours are drawn from, and the queries."""
 
     bank: Tensor
     labels: Tensor

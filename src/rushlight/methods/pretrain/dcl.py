@@ -2,8 +2,8 @@
 
 InfoNCE's gradient is that of a simpler loss times q = U / (exp s⁺ + U), where U sums over the negatives: it fades where
 a positive is easy or negatives are few. Dropping the positive from the denominator drops q. DCLW weighs hard positives
-more. The change fits SimCLR (negatives: the batch), MoCo (a queue of past keys) and NNCLR (a nearest neighbour in a
-queue stands for the embedding).
+more. The change fits SimCLR (negatives: the batch), MoCo (a memory bank of past keys) and NNCLR (a nearest
+neighbour in a memory bank stands for the embedding).
 
 Yeh et al., 2021, arXiv:2110.06848; code: raminnakhli/Decoupled-Contrastive-Learning. NNCLR: arXiv:2104.14548.
 """
@@ -22,8 +22,8 @@ from rushlight.core.arguments import Count, NotNegative, Positive, Several, Shar
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
-from rushlight.losses.contrastive import LARGE, against_queue, coupling, in_batch, info_nce, nearest
-from rushlight.losses.contrastive_blocks import against_queue_by_blocks, in_batch_by_blocks, info_nce_by_blocks
+from rushlight.losses.contrastive import LARGE, against_memory_bank, coupling, in_batch, info_nce, nearest
+from rushlight.losses.contrastive_blocks import against_memory_bank_by_blocks, in_batch_by_blocks, info_nce_by_blocks
 from rushlight.nets.heads import MLP
 from rushlight.train.joint_embedding import JointEmbedding, crop_scale
 from rushlight.train.learner import Batch
@@ -66,8 +66,8 @@ class DCL(JointEmbedding):
     """τ."""
     momentum: Share = 0.999
     """Of the key encoder of `moco`, which rises to it as (1 + t)/(10 + t) over the steps t."""
-    queue: Whole | None = None
-    """Embeddings in the queue of `moco` and `nnclr`; None: 65536 and 98304, at most one for four images."""
+    memory_bank_size: Whole | None = None
+    """Embeddings in the memory bank of `moco` and `nnclr`; None: 65536 and 98304, at most one for four images."""
     group: Count = 32
     """Images that share batch statistics in `moco`, queries in order and keys shuffled."""
     projector: Sequence[Count] | None = None
@@ -100,10 +100,14 @@ class DCL(JointEmbedding):
         self.policies = [view, view]
         if self.form == "moco":
             self.key_encoder = Teacher(self.model, momentum=self.momentum, own_statistics=True)
-            self.memory_bank = MemoryBank(sized(self.queue, len(data) // 4, self.batch, largest=65536), widths[-1])
+            self.memory_bank = MemoryBank(
+                sized(self.memory_bank_size, len(data) // 4, self.batch, largest=65536), widths[-1]
+            )
         elif self.form == "nnclr":
             self.predictor = MLP(widths=[widths[-1], widths[1], widths[-1]])
-            self.memory_bank = MemoryBank(sized(self.queue, len(data) // 4, self.batch, largest=98304), widths[-1])
+            self.memory_bank = MemoryBank(
+                sized(self.memory_bank_size, len(data) // 4, self.batch, largest=98304), widths[-1]
+            )
 
     def step(self, batch: Batch) -> Tensor:
         views = self.views(batch)
@@ -129,14 +133,14 @@ class DCL(JointEmbedding):
         return loss(self.embed(views), per_view=self.per_view, watch=self.losses.append, **self.contrast())
 
     def past(self, views: list[Tensor]) -> Tensor:
-        """Return the loss in MoCo's form: the other view's key against the queue."""
+        """Return the loss in MoCo's form: the other view's key against the memory bank."""
         together, apart = shuffled(self, len(views[0]), self.group)
         queries = in_groups(partial(self.model.logits, name="projector"), views[0], together)
         with torch.no_grad():
             keys = partial(self.key_encoder.network.logits, name="projector")
             self.keys = in_groups(keys, views[1], apart)
         past = self.memory_bank.values
-        loss = against_queue_by_blocks if len(queries) * len(past) > LARGE else against_queue
+        loss = against_memory_bank_by_blocks if len(queries) * len(past) > LARGE else against_memory_bank
         return loss(queries, self.keys, past, watch=self.losses.append, **self.contrast())
 
     def neighbours(self, views: list[Tensor]) -> Tensor:
@@ -151,7 +155,7 @@ class DCL(JointEmbedding):
         return (told[0] + told[1]) / 2
 
     def after_step(self) -> None:
-        """Add this step's embeddings to the queue, and update the key encoder."""
+        """Add this step's embeddings to the memory bank, and update the key encoder."""
         if self.form != "simclr":
             self.memory_bank.push(self.keys)
         if self.form == "moco":

@@ -1,9 +1,9 @@
-"""MoCo-v2: tell an image's other view from a queue of past images.
+"""MoCo-v2: tell an image's other view from a memory bank of past images.
 
-Contrast needs many negatives, and a large batch is a dear way to have them. The keys of the last K images wait in a
-queue instead. They are comparable only if the network that made them changes slowly, so keys come from a moving
-average of the query encoder. Batch norm would betray which key was made beside the query: it works on groups of the
-batch, and keys are shuffled among them.
+Contrast needs many negatives, and a large batch is a dear way to have them. The keys of the last K images wait
+in a memory bank instead. They are comparable only if the network that made them changes slowly, so keys come from a
+moving average of the query encoder. Batch norm would betray which key was made beside the query: it works on groups of
+the batch, and keys are shuffled among them.
 
 Chen et al., 2020, arXiv:2003.04297, after He et al., 2019, arXiv:1911.05722; code: facebookresearch/moco.
 """
@@ -21,8 +21,8 @@ from rushlight.augment import presets
 from rushlight.core.arguments import Count, NotNegative, Positive, Several, Share, SomeShare, Whole, settings
 from rushlight.core.card import Card, Needs
 from rushlight.data.dataset import Dataset
-from rushlight.losses.contrastive import LARGE, against_queue
-from rushlight.losses.contrastive_blocks import against_queue_by_blocks
+from rushlight.losses.contrastive import LARGE, against_memory_bank
+from rushlight.losses.contrastive_blocks import against_memory_bank_by_blocks
 from rushlight.nets.heads import MLP
 from rushlight.train.joint_embedding import JointEmbedding, crop_scale
 from rushlight.train.learner import Batch
@@ -34,7 +34,7 @@ from rushlight.train.teacher import Teacher
 
 @settings
 class MoCo(JointEmbedding):
-    """Features without labels: an image's other view is told from a queue of past images."""
+    """Features without labels: an image's other view is contrasted with a memory bank."""
 
     card: ClassVar = Card(
         id="moco",
@@ -53,7 +53,7 @@ class MoCo(JointEmbedding):
     """τ."""
     momentum: Share = 0.999
     """m of the key encoder, which rises to it as (1 + t)/(10 + t) over the steps t."""
-    queue: Whole | None = None
+    memory_bank_size: Whole | None = None
     """K, keys that wait, a multiple of the batch; None: the paper's 65536, at most one for four images."""
     group: Count = 32
     """Images that share batch statistics, queries in order and keys shuffled (the paper: 32 on a GPU)."""
@@ -84,7 +84,9 @@ class MoCo(JointEmbedding):
         widths = list(self.projector or [width, 128])
         self.add_head("projector", MLP(widths=[width, *widths], norm=self.norm))
         self.key_encoder = Teacher(self.model, momentum=self.momentum, own_statistics=True)
-        self.memory_bank = MemoryBank(sized(self.queue, len(data) // 4, self.batch, largest=65536), widths[-1])
+        self.memory_bank = MemoryBank(
+            sized(self.memory_bank_size, len(data) // 4, self.batch, largest=65536), widths[-1]
+        )
         view = presets.self_supervised(size, scale=self.scale or crop_scale(*size, smallest=0.2), flip=self.flip)
         self.policies = [view, view]
 
@@ -96,11 +98,11 @@ class MoCo(JointEmbedding):
             keys = partial(self.key_encoder.network.logits, name="projector")
             self.keys = in_groups(keys, other, apart)
         past = self.memory_bank.values
-        loss = against_queue_by_blocks if len(queries) * len(past) > LARGE else against_queue
+        loss = against_memory_bank_by_blocks if len(queries) * len(past) > LARGE else against_memory_bank
         return loss(queries, self.keys, past, temperature=self.temperature)
 
     def after_step(self) -> None:
-        """Add the keys to the queue and update the key encoder, before the next keys are made, as published."""
+        """Add the keys to the memory bank and update the key encoder, before the next keys are made, as published."""
         self.memory_bank.push(self.keys)
         self.key_encoder.update(self.model)
 

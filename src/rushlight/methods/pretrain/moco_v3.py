@@ -1,7 +1,7 @@
 """MoCo-v3: contrast of each view with a slow copy's keys of the other view, made stable for vision transformers.
 
-Large batches give negatives enough, so there is no queue. A predictor stands on the query side alone, and the patch
-projection of a vision transformer keeps its random weights: where its gradient spikes, training breaks.
+Large batches give negatives enough, so there is no memory bank. A predictor stands on the query side alone, and the
+patch projection of a vision transformer keeps its random weights: where its gradient spikes, training breaks.
 
 Chen, Xie & He, 2021, arXiv:2104.02057; code: facebookresearch/moco-v3.
 """

@@ -27,7 +27,7 @@ from rushlight.train.optim import OptimiserName
 
 @settings
 class SimCLR(JointEmbedding):
-    """Features without labels: two views of an image are told from all other images."""
+    """Features without labels: two views of an image are contrasted with all other images."""
 
     card: ClassVar = Card(
         id="simclr",

@@ -2,7 +2,7 @@
 
 A view's embedding is assigned to K prototypes by a code: softly, and such that each prototype gets an equal share of
 the batch, which rules out collapse. Each view predicts the codes of the large views of its image. Small views are
-predicted from, not assigned; small batches take past embeddings from a queue into the assignment.
+predicted from, not assigned; small batches take past embeddings from a memory bank into the assignment.
 
 Caron et al., 2020, arXiv:2006.09882; code: facebookresearch/swav.
 """
@@ -60,10 +60,10 @@ class SwAV(JointEmbedding):
     """Of Sinkhorn–Knopp."""
     iterations: Count = 3
     """Of it."""
-    queue: Whole | None = None
+    memory_bank_size: Whole | None = None
     """Past embeddings assigned with the batch; None: 3840, at most one for four images; 0 is none."""
-    queue_from: Share = 0.15
-    """Share of the training after which the queue is used (the paper: 15 of 100 epochs and more)."""
+    memory_bank_from: Share = 0.15
+    """Share of the training after which the memory bank is used (the paper: 15 of 100 epochs and more)."""
     freeze: Share = 0.005
     """Share of the training in which the prototypes rest (the paper: 313 steps)."""
     projector: Sequence[Count] | None = None
@@ -95,8 +95,9 @@ class SwAV(JointEmbedding):
         widths = list(self.projector or [encoder.width, 128])
         self.add_head("projector", MLP(widths=[encoder.width, *widths]))
         self.centres = Prototypes(width=widths[-1], outputs=self.prototypes or prototypes_for(len(data), 3000))
-        length = 0 if self.queue == 0 else sized(self.queue, len(data) // 4, self.batch, largest=3840)
-        self.queues = nn.ModuleList(MemoryBank(length, widths[-1]) for _ in range(LARGE if length else 0))
+        wanted = self.memory_bank_size
+        length = 0 if wanted == 0 else sized(wanted, len(data) // 4, self.batch, largest=3840)
+        self.memory_banks = nn.ModuleList(MemoryBank(length, widths[-1]) for _ in range(LARGE if length else 0))
         self.policies = views(
             size,
             local_size(encoder, *size),
@@ -115,13 +116,13 @@ class SwAV(JointEmbedding):
 
     @torch.no_grad()
     def code(self, view: int, scores: Tensor) -> Tensor:
-        """Return the assignment of a large view's embeddings, computed per view, together with its queue where that is
-        in use (each process takes its share of the queue into the joined batch). Where a view has one style, past
-        embeddings of other styles stay out."""
+        """Return the assignment of a large view's embeddings, computed per view, together with its memory bank where that
+        is in use (each process takes its share of it into the joined batch). Where a view has one style, past embeddings
+        of other styles stay out."""
         together = scores
-        queue: Any = self.queues[view] if len(self.queues) and not self.per_view else None
-        if queue is not None and queue.full and self.progress >= self.queue_from:
-            together = torch.cat([scores, self.centres(self.local_rows(queue.values)).to(scores.dtype)])
+        past: Any = self.memory_banks[view] if len(self.memory_banks) and not self.per_view else None
+        if past is not None and past.full and self.progress >= self.memory_bank_from:
+            together = torch.cat([scores, self.centres(self.local_rows(past.values)).to(scores.dtype)])
         return sinkhorn(together, epsilon=self.epsilon, iterations=self.iterations)[: len(scores)]
 
     def clip_gradients(self, groups: list[dict]) -> None:
@@ -130,10 +131,10 @@ class SwAV(JointEmbedding):
         super().clip_gradients(groups)
 
     def after_step(self) -> None:
-        """Add past embeddings to the queues, and scale the prototypes back to length 1."""
-        queues: Any = self.queues
-        for queue, embeddings in zip(queues, self.past, strict=False):
-            queue.push(F.normalize(embeddings, dim=1))
+        """Add past embeddings to the memory banks, and scale the prototypes back to length 1."""
+        banks: Any = self.memory_banks
+        for memory_bank, embeddings in zip(banks, self.past, strict=False):
+            memory_bank.push(F.normalize(embeddings, dim=1))
         with torch.no_grad():
             self.centres.weight.copy_(F.normalize(self.centres.weight, dim=1))
 

@@ -24,10 +24,11 @@ from rushlight.data.edit.split import hold_out
 from rushlight.measure import knn, linear, spectrum
 from rushlight.measure.features import pooled
 from rushlight.run.budget import Budget
+from rushlight.run.context import Progress, RunContext
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Judge, Progress, RunContext
+from rushlight.run.stage import Judge
 
 MEMBERS = ("moco-v3", "dino", "mae", "simmim", "ibot")
 
@@ -55,7 +56,7 @@ FAMILIES = (
         "contrastive",
         "views of one image are pulled together, and pushed from other images",
         "features that tell objects apart without a head",
-        "needs many negatives or a queue, and views whose differences mean nothing",
+        "needs many negatives or a memory bank, and views whose differences mean nothing",
         "false negatives: two images of one thing are pushed apart",
     ),
     Family(
@@ -97,14 +98,13 @@ FAMILIES = (
 
 
 def taxonomy() -> dict[str, list[str]]:
-    """Return a table of the taxonomy: each family with its idea, its systems in the catalogue and their pretext
-    tasks."""
-    rows: dict[str, list[str]] = {key: [] for key in ("family", "idea", "systems", "strong", "weak", "open")}
+    """Return the taxonomy as a table: each family with its idea, its methods in the catalogue and their pretext tasks."""
+    rows: dict[str, list[str]] = {key: [] for key in ("family", "idea", "methods", "strong", "weak", "open")}
     for family in FAMILIES:
         members = [card for card in cards().values() if family.name in card.tags]
         rows["family"].append(family.name)
         rows["idea"].append(family.idea)
-        rows["systems"].append("; ".join(f"{card.id} ({', '.join(card.tags[1:])})" for card in members))
+        rows["methods"].append("; ".join(f"{card.id} ({', '.join(card.tags[1:])})" for card in members))
         rows["strong"].append(family.strong)
         rows["weak"].append(family.weak)
         rows["open"].append(family.questions)
@@ -146,14 +146,14 @@ class VitSslSurvey(Judge):
 
     @staticmethod
     def taxonomy() -> dict[str, list[str]]:
-        """Return each family with its systems in the catalogue (see `taxonomy`)."""
+        """Return each family with its methods in the catalogue (see `taxonomy`)."""
         return taxonomy()
 
     def judge(self, model: Model, data: Dataset, ctx: RunContext = RunContext()) -> Findings:
         """Pretrain each member from the model's encoder, without a label; then run the same tests on all of them.
 
-        The known labels are divided into those that probes learn from and those they are asked on (the test fold,
-        or a quarter held out).
+        The known labels are divided into those that probes learn from and those they are scored on (the test
+        fold, or a quarter held out).
 
         Raises:
             UserError: a member does not fit the encoder.

@@ -2,6 +2,9 @@
 
 An image encoder takes images in [0, 1] and normalises them itself. It gives pooled features, the last feature map, and
 a pyramid of maps for dense heads. An encoder of another input says what it reads and gives an example of it.
+
+Installed packages add their own by the entry point group `rushlight.encoders`: a name, and a function of it and of the
+side of the images that returns an `Encoder`.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from rushlight.core.entries import ENCODERS, entries
 from rushlight.core.errors import UserError, nearest
 from rushlight.nets import local_global
 from rushlight.nets.encoders.base import Encoder, ImageEncoder, arrange
@@ -48,7 +52,7 @@ def create(
 
     Args:
         name: `conv16`, `conv32`, `vit64`, `vit96` (`vit96-p7`: with patches of 7 pixels), or any timm model;
-            `ngram64` reads captions;
+            `ngram64` reads captions; or one that an installed package adds;
             `+local-global` after it widens its 3×3 convolutions (see `nets.local_global`), `+mean` pools a timm
             model's features by their mean, `+image+depth` or `+depth` lets a vision transformer read these columns.
         image_size: side of the images in pixels (a ViT's position grid is made for it).
@@ -78,6 +82,8 @@ def create(
             encoder = small_vit(name, image_size)
         elif name in TEXTS:
             encoder = NGrams(name, int(name.removeprefix("ngram")))
+        elif name in entries(ENCODERS):
+            encoder = entries(ENCODERS)[name].load()(name, image_size)
         else:
             _check_known(name)
             encoder = Timm(name, image_size, pretrained)
@@ -98,7 +104,7 @@ def _check_known(name: str) -> None:
     import timm
 
     if not timm.is_model(name.removeprefix("timm/")):
-        ours = (*SMALL, *TEXTS)
+        ours = (*SMALL, *TEXTS, *entries(ENCODERS))
         hint = nearest(name, [*ours, *timm.list_models()])
         raise UserError(f"there is no encoder '{name}'.{hint} timm's models and {', '.join(ours)} can be named.")
 

@@ -1,4 +1,4 @@
-"""PU-MLC's parts around its losses (whose oracles stand with the objectives), and that it learns."""
+"""PU-MLC's parts around its losses (which `test_positive_unlabelled.py` checks), and that it learns."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Every question about segmentation, detection, several labels an image, occlusion, captions or domains needs a
 truth that is known to the pixel. A scene pastes 1 to 5 photos (alpha = pixel > 0, cleaned of specks), each
-turned, scaled and tinted, from front to back onto a ground; whatever is asked of it follows from which object
+turned, scaled and tinted, from front to back onto a ground; every label of it follows from which object
 owns which pixel. Training scenes use training photos and one crop of each ground, test scenes test photos and
 another crop.
 
@@ -59,7 +59,7 @@ def compose(
         rotate: greatest turn to either side, in degrees.
         same_class: True: the objects of a scene are of one class; False: all of different classes; None: by
             chance.
-        visible: least share of an object that must be seen. A scene that breaks it is drawn anew; after
+        visible: least share of an object that must be seen. A scene that breaks it is drawn again; after
             `ROUNDS` tries the hidden objects are left out (which happens only when the scene is crammed).
         colours: names from `COLOURS`; all by default.
         background: one or several of `GROUNDS`; all by default.

@@ -110,7 +110,7 @@ def size_of(model: Model) -> int:
 
 @dataclass(frozen=True)
 class Parts:
-    """What probes learn from, and what they are asked about, of one task's labels (`class` or `tags`)."""
+    """What probes learn from, and what they are scored on, of one task's labels (`class` or `tags`)."""
 
     train: Dataset
     test: Dataset
@@ -227,7 +227,7 @@ def boxes_score(net: Net, train: Dataset, test: Dataset, *, seed: int = 0) -> fl
 
 @dataclass(frozen=True)
 class Course:
-    """Which tasks are asked, and how.
+    """Which tasks are measured, and how.
 
     Attributes:
         tasks: of `GROUPS`.

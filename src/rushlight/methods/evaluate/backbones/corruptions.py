@@ -43,7 +43,7 @@ CORRUPTIONS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
 
 @dataclass(frozen=True)
 class Corrupted:
-    """Images corrupted part by part, anew each time that they are read, and the same way for the same seed.
+    """Images corrupted part by part, at each reading, and the same way for the same seed.
 
     Attributes:
         kind: of `CORRUPTIONS`.

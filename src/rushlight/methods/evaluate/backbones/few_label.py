@@ -2,7 +2,7 @@
 
 The learning rate of layer l of L is rate · decay^(L + 1 − l): the stem is layer 0, blocks are 1 … L, the last norm and
 the head are L + 1 (BEiT's and MAE's rule). No one rate suits every backbone, so each gets a small grid, judged on a
-part of the *training* labels; then it is trained anew on all of them with the best one.
+part of the *training* labels; then it is trained again on all of them with the best one.
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ from rushlight.methods.evaluate.backbones import benchmark
 from rushlight.methods.evaluate.backbones.benchmark import COMMON, GROUPS, UNTRAINED, Course, Entrant, Net, Simple
 from rushlight.methods.evaluate.backbones.few_label import Tuning
 from rushlight.methods.evaluate.backbones.zscore_ranking import Ranking, zscore_ranking
+from rushlight.run.context import Progress, RunContext
 from rushlight.run.model import Model
-from rushlight.run.stage import Judge, Progress, RunContext
+from rushlight.run.stage import Judge
 
 BASELINES = ("image statistics", "RCF", "MOSAIKS")
 

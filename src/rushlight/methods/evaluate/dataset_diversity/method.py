@@ -30,10 +30,11 @@ from rushlight.measure.stats import over_seeds
 from rushlight.methods.evaluate.dataset_diversity import pools
 from rushlight.nets.dense.decoders import FPN
 from rushlight.run.budget import Budget, Spent
+from rushlight.run.context import Progress, RunContext
 from rushlight.run.evaluate import evaluate
 from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
-from rushlight.run.stage import Judge, Progress, RunContext
+from rushlight.run.stage import Judge
 from rushlight.tasks import scores
 from rushlight.train.learner import Batch, Learner
 

@@ -67,12 +67,12 @@ def pools(data: Dataset, target: int, seed: int) -> dict[str, Dataset]:
     """Return training images without labels: `target` ⊂ `all`; `few of all`, `few of others` have the target's size."""
     training, own = data["fold"] != TEST, data["domain"] == target
     generator = torch.Generator().manual_seed(seed)
-    everything, mine = training.nonzero().flatten(), (training & own).nonzero().flatten()
+    everything, targets = training.nonzero().flatten(), (training & own).nonzero().flatten()
     rows = {
-        "target": mine,
+        "target": targets,
         "all": everything,
-        "few of all": drawn(everything, len(mine), generator),
-        "few of others": drawn((training & ~own).nonzero().flatten(), len(mine), generator),
+        "few of all": drawn(everything, len(targets), generator),
+        "few of others": drawn((training & ~own).nonzero().flatten(), len(targets), generator),
     }
     return {name: data.select(each).hide() for name, each in rows.items()}
 

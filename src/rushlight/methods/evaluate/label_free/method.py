@@ -25,8 +25,9 @@ from rushlight.data.dataset import Dataset
 from rushlight.measure import spectrum
 from rushlight.measure.features import pooled
 from rushlight.methods.evaluate.label_free import signals
+from rushlight.run.context import RunContext
 from rushlight.run.model import Model
-from rushlight.run.stage import Judge, RunContext
+from rushlight.run.stage import Judge
 from rushlight.train.joint_embedding import crop_scale
 
 PART = 500
@@ -118,7 +119,7 @@ class LabelFree(Judge):
     def _features(self, model: Model, parts: Iterator[Tensor]) -> Float[Tensor, "n dim"]:
         features = torch.cat([pooled(model, images) for images in parts])
         if not features.isfinite().all():
-            raise UserError("the features of a model are not finite: it went wrong, train it anew")
+            raise UserError("the features of a model are not finite: it went wrong, train another")
         return features
 
 

@@ -81,5 +81,5 @@ def joined_row(images: Float[Tensor, "batch *shape"], row: int) -> Float[Tensor,
     """Return one row of the joined batch, on every process; row j belongs to process j modulo their number."""
     if world_size() == 1:
         return images[row]
-    mine = images[row // world_size()] if row % world_size() == rank() else torch.zeros_like(images[0])
-    return all_sum(mine.detach())
+    own = images[row // world_size()] if row % world_size() == rank() else torch.zeros_like(images[0])
+    return all_sum(own.detach())

@@ -30,8 +30,9 @@ from rushlight.data.synthetic import tissue
 from rushlight.measure.features import pooled
 from rushlight.methods.pretrain.histopath_ssl import slides
 from rushlight.methods.pretrain.histopath_ssl import stain as stains
+from rushlight.run.context import RunContext
 from rushlight.run.model import Model
-from rushlight.run.stage import Judge, Outcome, RunContext
+from rushlight.run.stage import Judge, Outcome
 from rushlight.train.joint_embedding import AddOn, joint
 
 STAIN = ("randstain", "hed", "none")

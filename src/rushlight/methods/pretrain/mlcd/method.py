@@ -113,14 +113,14 @@ class MLCD(Learner):
         images = min(len(data), max(bought, 1))
         return images, Spent(images * price / a_pass, images * price)
 
-    def teacher_model(self, given: Model) -> Model:
+    def teacher_model(self, model: Model) -> Model:
         """Return the network whose features are clustered.
 
         Raises:
             UserError: the named one is neither a folder of a model nor a timm model.
         """
         if self.teacher is None:
-            return given
+            return model
         if (Path(self.teacher) / CONFIG).exists():
             return Model.load(self.teacher)
         return fetched(self.teacher)

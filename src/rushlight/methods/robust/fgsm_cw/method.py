@@ -29,8 +29,9 @@ from rushlight.methods.robust.fgsm_cw import distill, perturb
 from rushlight.methods.robust.fgsm_cw.evasion import Audit, findings, size
 from rushlight.nets import encoders
 from rushlight.run.budget import pass_flops
+from rushlight.run.context import RunContext
 from rushlight.run.model import Model
-from rushlight.run.stage import Attack, Findings, Judge, Outcome, RunContext, Threat
+from rushlight.run.stage import Attack, Findings, Judge, Outcome, Threat
 from rushlight.train import optim
 from rushlight.train.learner import Batch, Learner
 

@@ -1,7 +1,7 @@
 """Reliable images: those on which a training's earlier states already said what its last one says.
 
 ST++ (Yang et al., 2022, arXiv 2106.05095) ranks unlabelled images by how stable their predicted masks were, labels
-the more stable ones, and trains anew with them. An image on which early checkpoints and the last one agree is
+the more stable ones, and trains again with them. An image on which early checkpoints and the last one agree is
 likely to be predicted well; no confidence has to be believed.
 """
 
