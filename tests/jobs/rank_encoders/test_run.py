@@ -112,12 +112,12 @@ def test_ranks_are_taken_within_a_seed() -> None:
                 "alignment + uniformity": -1,
             }.items()
         }
-        return Result(Trial(recipe, seed, "1", ""), float("nan"), parts, [], Spent(10, 1, 1, 2.0))
+        return Result(Trial(recipe, seed, "1", "", "none"), float("nan"), parts, [], Spent(10, 1, 1, 2.0))
 
     results = [result("a", 0, 1.0), result("b", 0, 2.0), result("a", 1, 11.0), result("b", 1, 12.0)]
     rows = ranked(results, ["a", "b"])
     assert [(row["recipe"], row["mean rank"]) for row in rows] == [("b", 1.0), ("a", 2.0)]
-    failed = Result(Trial("a", 0, "1", ""), float("nan"), {}, [], Spent(), "it broke")
+    failed = Result(Trial("a", 0, "1", "", "none"), float("nan"), {}, [], Spent(), "it broke")
     assert [row["recipe"] for row in ranked([failed, *results[1:]], ["a", "b"])] == ["b"]
     with pytest.raises(UserError, match="no trial finished: it broke"):
         ranked([failed], ["a"])
