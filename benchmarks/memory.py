@@ -72,7 +72,7 @@ def worker(folder: Path, budget: str) -> dict[str, float]:
     libraries, peak = anonymous(), Peak()
     peak.start()
     began = time.monotonic()
-    spec = trial.Trial("supervised(batch=16)", 0, budget, data.content_hash, keep=20)
+    spec = trial.Trial("supervised(batch=16)", 0, budget, data.content_hash, "class", keep=20)
     result = trial.run(spec, data, Store(folder / "out"))
     peak.running = False
     return {

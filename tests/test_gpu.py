@@ -11,6 +11,7 @@ import pytest
 import torch
 from cases import ATTACKS, LEARNERS, STAGES, Case, called, cases, example, prepared, run, trained, training
 
+from rushlight import tasks
 from rushlight.core.catalogue import load_method
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.compare.run import compare
@@ -62,7 +63,7 @@ def test_trained_there_it_comes_back_and_predicts_the_same_here(case: Case) -> N
         torch.testing.assert_close(there[name] / scale, values / scale, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("task", ["class", "tags", "mask", "boxes", "keypoints"])
+@pytest.mark.parametrize("task", tasks.names())
 def test_a_model_scores_the_same_on_both(task: str) -> None:
     data = example(task)
     _, model, _ = trained(("supervised", task))

@@ -44,3 +44,11 @@ def test_the_table_flags_what_lies_within_three_spreads() -> None:
     assert {row["name"]: row["worst"] for row in rows} == {"far": 0.7, "near": 1.1, "equal": 0.6, "missed": 0.4}
     lines = script.printed(rows).splitlines()
     assert [line.lstrip().startswith("!") for line in lines] == [False, True, True, False, False]
+
+
+def test_a_number_that_is_missing_in_a_variant_is_flagged() -> None:
+    numbers = [("one", "a"), ("one", "b"), ("two", "a"), ("two", "b"), ("three", "a"), ("three", "a"), ("three", "b")]
+    measured = [{"test": "t", "name": name, "variant": variant} for name, variant in numbers]
+    assert script.missing(measured) == ["! t: three: not measured with b"]
+    assert script.missing(measured[:3]) == ["! t: two: not measured with b"]
+    assert script.missing(measured[:2]) == []

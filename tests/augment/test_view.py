@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -379,3 +380,22 @@ def test_views_are_concatenated_and_cut():
 def test_painting_clips():
     seen = paint(torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1), m.brightness(torch.tensor([1.5])))
     assert torch.allclose(seen.flatten(), torch.tensor([0.3, 0.75, 1.0]))
+
+
+def test_a_mirrored_and_shifted_view_gives_back_what_it_saw_of_each_raster() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, depth = torch.rand(2, 3, 6, 8, generator=generator), torch.rand(2, 6, 8, generator=generator)
+    instance = torch.randint(0, 5, (2, 6, 8), generator=generator, dtype=torch.int16)
+    geometry = m.flip(torch.tensor([True, False]), 8)
+    geometry[1, 0, 2] += 2  # the second image loses its two leftmost columns
+    view = replace(View.identity(2, (6, 8)), geometry=geometry, sampling="nearest")
+    seen = torch.ones(2, 6, 8, dtype=torch.bool)
+    seen[1, :, :2] = False
+    back = view.inverse_images(view.images(images))
+    torch.testing.assert_close(back.movedim(1, -1)[seen], images.movedim(1, -1)[seen])
+    again = view.inverse_depth(view.depth(depth))
+    torch.testing.assert_close(again[seen], depth[seen])
+    assert again[~seen].isnan().all()
+    numbers = view.inverse_instance(view.instance(instance))
+    assert torch.equal(numbers[seen], instance[seen])
+    assert (numbers[~seen] == -1).all()

@@ -15,7 +15,7 @@ from rushlight.run.budget import Spent
 from rushlight.run.stage import Progress
 from rushlight.run.trial import Result, Trial
 
-TRIALS = [Trial(recipe="supervised", seed=seed, budget="1k", data="") for seed in range(2)]
+TRIALS = [Trial(recipe="supervised", seed=seed, budget="1k", data="", task="class") for seed in range(2)]
 
 
 def state(seconds: float = 0.0, resumed: int = 0) -> ComparisonState:

@@ -90,8 +90,13 @@ def test_judge_and_audit(data: Dataset, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_curate(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    again, _ = repeated(repeat("curate", data, "pass(cap=20)", budget="40", seed=1), monkeypatch)
+    done = rushlight.curate(
+        data, "pass(smallest=8, licences=None, attribution=False, faces=None)", seed=3, encoder="conv16"
+    )
+    again, settings = repeated(done.command, monkeypatch)
     assert again.content_hash == data.content_hash
+    assert (settings["seed"], settings["encoder"]) == (3, "conv16")
+    assert "pass(smallest=8, licences=None, attribution=False, faces=None)" in done.command
 
 
 def test_a_folder_alone_is_read_at_the_size_that_it_was_read_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,13 @@ class Info:
     licence: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the columns' values mean: the names of every kind that has any, and which joints are pairs."""
+        fields = [each.name for each in dataclasses.fields(self) if each.name.endswith("_names")]
+        names = {name: getattr(self, name) for name in fields if getattr(self, name)}
+        return names if self.keypoint_pairs is None else {**names, "keypoint_pairs": self.keypoint_pairs}
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
@@ -272,16 +279,13 @@ class Dataset:
 
     @cached_property
     def content_hash(self) -> str:
-        """Return the SHA-256 of the columns' values and the names of their classes: equal for equal content, whether it
-        is a view, a copy or a saved data set. Long rows are hashed once, where they are stored; a view reads only their
-        hashes."""
+        """Return the SHA-256 of the columns' values and what these mean (`Info.meaning`): equal for equal content, whether
+        it is a view, a copy or a saved data set. Long rows are hashed once, where they are stored; a view reads only
+        their hashes."""
         digest = hashlib.sha256()
         for name, stored in sorted(self._columns.items()):
             digest.update(f"{name} {stored.digest}".encode())
-        info = self.info
-        names: list[Any] = [info.class_names, info.tag_names, info.mask_names, info.box_names, info.keypoint_names]
-        names += [] if info.keypoint_pairs is None else [info.keypoint_pairs]
-        digest.update(json.dumps(names).encode())
+        digest.update(json.dumps(self.info.meaning).encode())
         return digest.hexdigest()
 
     def save(self, folder: str | os.PathLike[str], *, reference: bool = False) -> None:

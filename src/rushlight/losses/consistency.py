@@ -8,8 +8,6 @@ weight.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
@@ -111,8 +109,3 @@ def mean_squared_log(
 def linear_ramp(step: int | float, length: int | float) -> float:
     """Return 0 at step 0, 1 from step `length` on (and everywhere if `length` is 0), linear between."""
     return min(1.0, max(0.0, step / length)) if length > 0 else 1.0
-
-
-def sigmoid_ramp(step: int | float, length: int | float) -> float:
-    """Return exp(−5 (1 − t)²) with t = step/length: Temporal Ensembling's ramp-up (arXiv 1610.02242)."""
-    return math.exp(-5 * (1 - linear_ramp(step, length)) ** 2)

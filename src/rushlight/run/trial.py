@@ -51,7 +51,7 @@ class Trial:
     seed: int
     budget: str
     data: str
-    task: str = "class"
+    task: str
     keep: int | None = None
     encoder: str = "conv16"
     weights: str | None = None

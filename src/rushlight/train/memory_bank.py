@@ -53,7 +53,7 @@ class MemoryBank(nn.Module):
 
 
 def sized(wanted: int | None, images: int, batch: int, *, largest: int) -> int:
-    """Return a memory bank's size as given; None takes `largest`, at most the images, rounded to a multiple of the batch.
+    """Return a memory bank's size as given; None takes `largest`, at most the images, in whole batches.
 
     Raises:
         UserError: what was given does not divide into batches.

@@ -67,7 +67,7 @@ def result(recipe: str, seed: int, data: Dataset, strength: float) -> Result:
     start = 0.5 if ">" in recipe else 0.05
     curve = [(130_000 * s, level * (1 - 0.5 * np.exp(-5 * (s - start)))) for s in np.linspace(start, 1, 6)]
     spent = Spent(passes=130_000 + rng.uniform(-99, 99), flops=2.6e12, steps=1015, seconds=60 + 9 * len(recipe) ** 0.5)
-    trial = Trial(recipe, seed, "130k", data.content_hash, keep=10, precision="bf16-mixed")
+    trial = Trial(recipe, seed, "130k", data.content_hash, "class", keep=10, precision="bf16-mixed")
     return Result(trial, float(right.mean()), parts, curve, spent)
 
 

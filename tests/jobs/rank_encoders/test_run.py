@@ -14,7 +14,6 @@ from rushlight.cli import app
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
-from rushlight.jobs.claims import run as claims
 from rushlight.jobs.rank_encoders import run as unlabelled
 from rushlight.jobs.rank_encoders.page import ranking_report
 from rushlight.jobs.rank_encoders.run import Ranking, rank_encoders, ranked
@@ -113,26 +112,15 @@ def test_ranks_are_taken_within_a_seed() -> None:
                 "alignment + uniformity": -1,
             }.items()
         }
-        return Result(Trial(recipe, seed, "1", ""), float("nan"), parts, [], Spent(10, 1, 1, 2.0))
+        return Result(Trial(recipe, seed, "1", "", "none"), float("nan"), parts, [], Spent(10, 1, 1, 2.0))
 
     results = [result("a", 0, 1.0), result("b", 0, 2.0), result("a", 1, 11.0), result("b", 1, 12.0)]
     rows = ranked(results, ["a", "b"])
     assert [(row["recipe"], row["mean rank"]) for row in rows] == [("b", 1.0), ("a", 2.0)]
-    failed = Result(Trial("a", 0, "1", ""), float("nan"), {}, [], Spent(), "it broke")
+    failed = Result(Trial("a", 0, "1", "", "none"), float("nan"), {}, [], Spent(), "it broke")
     assert [row["recipe"] for row in ranked([failed, *results[1:]], ["a", "b"])] == ["b"]
     with pytest.raises(UserError, match="no trial finished: it broke"):
         ranked([failed], ["a"])
-
-
-def test_trust_is_what_the_ledger_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "ledger", dict)
-    assert "has not been measured" in unlabelled.trust()
-    effects = [{"name": "order", "mean": 0.61, "low": 0.4, "high": 0.8}, {"name": "saved", "mean": 0.7}]
-    entry = {"effects": effects, "seeds": 3, "recorded": {"models": [16, 16, 16]}}
-    monkeypatch.setattr(claims, "ledger", lambda: {"label-free": entry})
-    assert "over 16 small encoders" in unlabelled.trust()
-    assert "ρ = 0.61 (0.40 … 0.80, 3 seeds)" in unlabelled.trust()
-    assert "cost 1.3 points" in unlabelled.trust()
 
 
 def test_the_report_says_what_to_take_and_how_far_to_trust_it(ranking: Ranking) -> None:

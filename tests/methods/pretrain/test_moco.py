@@ -12,9 +12,7 @@ from pretraining import fresh, probed
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 from rushlight.methods.pretrain.moco import MoCo
-from rushlight.nets import encoders
 from rushlight.run.budget import Budget
-from rushlight.run.model import Model
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import RunContext
 from rushlight.train.shuffle import in_groups, shuffled
@@ -80,27 +78,6 @@ def test_queries_and_keys_share_statistics_with_other_images(photos):
     together, _ = shuffled(learner, 16, 8)
     torch.testing.assert_close(in_groups(lambda x: learner.model.logits(x, "projector"), one, together), plain)
     assert not torch.allclose(learner.model.logits(one, "projector"), plain)
-
-
-def test_networks_without_batch_norm_are_not_divided(photos):
-    learner = MoCo(norm=False)
-    vit = Model(encoders.create("vit64-p7", seed=0, image_size=28))
-    learner.prepare(photos, vit, RunContext(task=None))
-    assert [len(groups) for groups in shuffled(learner, 256, 32)] == [1, 1]
-    assert [len(groups) for groups in shuffled(prepared(photos), 256, 32)] == [8, 8]
-
-
-def test_several_processes_divide_what_one_divides(photos):
-    learner, found = prepared(photos), []
-    for process in range(2):
-        learner.process, learner.processes, learner.step_index = process, 2, 0
-        found.append(shuffled(learner, 32, 16))
-    learner.process, learner.processes = 0, 1
-    for kind, groups in enumerate(shuffled(learner, 64, 16)):
-        assert len(groups) == 4
-        for number, rows in enumerate(groups):
-            both = [2 * found[process][kind][number] + process for process in range(2)]
-            assert sorted(rows.tolist()) == sorted(torch.cat(both).tolist())
 
 
 def test_after_k_over_b_steps_no_old_key_remains(photos):

@@ -15,15 +15,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rushlight.core.errors import UserError
-from rushlight.data.columns import TEST, TRAIN
+from rushlight.data.columns import KINDS, TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.duplicates import equal, joined, near
 
 CHAINED = 0.1
 """Share of the rows above which near-duplicates that lead from one to the next are no longer one thing: images that are
 all alike (blank, or of one background) would otherwise be one item."""
-ORDER = ("class", "tags", "mask", "boxes", "keypoints", "caption", "depth", "instance", "domain")
-"""Which column decides, where none is named: the first of which anything is known."""
+ORDER = tuple(name for name, kind in KINDS.items() if kind.label or (kind.moves and not kind.input))
+"""Which column decides, where none is named: of the labels and what lies over the pixels, in the order of the kinds,
+the first of which anything is known."""
 
 
 def hold_out(

@@ -38,7 +38,6 @@ from rushlight.data.sources.listing import Listing, Shapes
 _CHUNK = 16
 
 
-_DTYPES: dict[str, type[np.generic]] = {"image": np.uint8, "mask": np.uint8, "instance": np.int16, "depth": np.float32}
 _WORDS = {"mask": "mask", "depth": "depth map"}
 
 
@@ -236,7 +235,7 @@ class _Job:
         array.flush()  # type: ignore[attr-defined]
         del self.arrays[name], array  # unmapped before its file is cut
         path = folder / "columns" / f"{name}.memmap"
-        os.truncate(path, int(np.prod(shape)) * np.dtype(_DTYPES[name]).itemsize)
+        os.truncate(path, int(np.prod(shape)) * _dtype(name).itemsize)
         return files.mapped(path, KINDS[name].dtype, list(shape))
 
     def _labels(self, rows: np.ndarray) -> dict[str, Tensor]:
@@ -267,20 +266,25 @@ class _Job:
         return Info(source=listing.source, quarantined=left_out, settings=settings, **meaning)
 
 
+def _dtype(name: str) -> np.dtype[Any]:
+    """The dtype of a kind, as NumPy's."""
+    return torch.empty(0, dtype=KINDS[name].dtype).numpy().dtype
+
+
 def _array(name: str, shape: tuple[int, ...], folder: Path | None) -> np.ndarray:
     """Return an array to fill; in a folder its disk space is reserved first, as a full disk would kill us later."""
     if folder is None:
-        return np.empty(shape, dtype=_DTYPES[name])
+        return np.empty(shape, dtype=_dtype(name))
     path = folder / "columns" / f"{name}.memmap"
     path.parent.mkdir(exist_ok=True)
-    length = max(1, int(np.prod(shape)) * np.dtype(_DTYPES[name]).itemsize)
+    length = max(1, int(np.prod(shape)) * _dtype(name).itemsize)
     if shutil.disk_usage(folder).free < length:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with path.open("wb") as file:
         file.truncate(length)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, length)
-    return np.memmap(path, dtype=_DTYPES[name], mode="r+", shape=shape)
+    return np.memmap(path, dtype=_dtype(name), mode="r+", shape=shape)
 
 
 def _have_regions(shapes: list[Shapes | None] | None) -> bool:

@@ -25,7 +25,8 @@ PASSES, LABELS, IMAGES = 40e3, 2000, 8000
 
 def pretrained(recipe: str, encoder: str, seed: int, passes: float = PASSES) -> tuple[Model, Model]:
     """Return (the initial model, the pretrained one)."""
-    data = fashion.load().fold(TRAIN).select(torch.arange(IMAGES)).without("class")
+    photos = fashion.load()
+    data = photos.fold(TRAIN).select(torch.arange(IMAGES)).without(*photos.label_names)
     start = Model(encoders.create(encoder, image_size=28, seed=seed))
     ctx = RunContext(seed=seed, task=None, budget=Budget(passes=passes), precision=hardware.precision("cpu"))
     return start, Recipe.parse(recipe).run(data, start, ctx).model
@@ -36,7 +37,8 @@ def judged(model: Model) -> dict[str, float]:
     photos = fashion.load()
     train, test = photos.fold(TRAIN).select(torch.arange(LABELS)), photos.fold(TEST)
     seen, asked = (pooled(model, data) for data in (train, test))
-    labels, true = train["class"], test["class"]
+    (label,) = photos.label_names
+    labels, true = train[label], test[label]
     return {
         "linear": 100 * linear.accuracy(seen, labels, asked, true),
         "knn": 100 * knn.accuracy(seen, labels, asked, true),

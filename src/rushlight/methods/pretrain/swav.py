@@ -116,9 +116,9 @@ class SwAV(JointEmbedding):
 
     @torch.no_grad()
     def code(self, view: int, scores: Tensor) -> Tensor:
-        """Return the assignment of a large view's embeddings, computed per view, together with its memory bank where that
-        is in use (each process takes its share of it into the joined batch). Where a view has one style, past embeddings
-        of other styles stay out."""
+        """Return the assignment of a large view's embeddings, computed per view, together with its memory bank where
+        that is in use (each process takes its share of it into the joined batch). Where a view has one style, past
+        embeddings of other styles stay out."""
         together = scores
         past: Any = self.memory_banks[view] if len(self.memory_banks) and not self.per_view else None
         if past is not None and past.full and self.progress >= self.memory_bank_from:

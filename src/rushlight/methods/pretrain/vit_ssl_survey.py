@@ -98,7 +98,7 @@ FAMILIES = (
 
 
 def taxonomy() -> dict[str, list[str]]:
-    """Return the taxonomy as a table: each family with its idea, its methods in the catalogue and their pretext tasks."""
+    """Return the taxonomy: each family with its idea, its methods in the catalogue and their pretext tasks."""
     rows: dict[str, list[str]] = {key: [] for key in ("family", "idea", "methods", "strong", "weak", "open")}
     for family in FAMILIES:
         members = [card for card in cards().values() if family.name in card.tags]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from importlib import import_module
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from rushlight.data.columns import encode_text
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import reviews
 from rushlight.data.sources.read import load
-from rushlight.methods.curate.pass_.rules import lot, not_first
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model
@@ -243,12 +241,3 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         checked("pass", Pass, {"duplicates": "all"})
     with pytest.raises(UserError, match="threshold"):
         Pass(threshold=0)
-
-
-def test_a_draw_depends_on_seed_and_name() -> None:
-    lots = [lot(name, seed) for name, seed in itertools.product(("a", "b", "1a"), (0, 1, 11))]
-    assert len(set(lots)) == len(lots)
-
-
-def test_of_connected_images_the_first_is_kept() -> None:
-    assert not_first(6, [(4, 2), (2, 5), (1, 0)]).tolist() == [False, True, False, False, True, True]

@@ -9,12 +9,11 @@ import torch
 from margins import Margin
 
 from rushlight.core.errors import UserError
-from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import fashion, scenes
 from rushlight.measure import linear
-from rushlight.methods.evaluate.backbones import benchmark, few_label
-from rushlight.methods.evaluate.backbones.benchmark import Net, Simple
+from rushlight.methods.evaluate.backbones import benchmark
+from rushlight.methods.evaluate.backbones.benchmark import Net
 from rushlight.methods.evaluate.backbones.method import Backbones
 from rushlight.nets import encoders
 from rushlight.run.budget import Budget
@@ -113,34 +112,6 @@ def test_seeds_are_averaged_and_repeat(others: Dataset) -> None:
     assert first == one.judge(model_of(), others).numbers["linear"]
 
 
-def test_a_part_holds_out_what_it_asks_about(others: Dataset) -> None:
-    part = benchmark.parts(others, "class", 100, 0)
-    assert (len(part.train), len(part.test)) == (100, 50)
-    assert set(part.test["fold"].tolist()) == {TEST}
-    few = part.few(3)
-    assert part.labels[few].bincount(minlength=10)[5:].tolist() == [3] * 5
-    tags = benchmark.parts(scenes.compose(80, size=32, seed=0), "tags", 40, 0)
-    assert ((tags.labels[tags.few(2)] == 1).sum(0) >= 2).all()
-
-
-def test_simple_features_are_standardised_by_their_bank_and_know_no_label(others: Dataset) -> None:
-    bank = others["image"][:100]
-    for name in ("image statistics", "RCF", "MOSAIKS"):
-        features = Simple(name, bank, seed=0).features(bank)
-        spread = features.std(0, correction=0)
-        torch.testing.assert_close(spread[spread > 0.5], torch.ones_like(spread[spread > 0.5]), atol=1e-3, rtol=0)
-        assert features.mean(0).abs().max() < 1e-3
-
-
-def test_maps_are_read_at_the_images_size_where_the_encoder_takes_it() -> None:
-    images = scenes.compose(2, size=48, seed=0)["image"]
-    assert Net(model_of()).maps(images).shape[-2:] == (6, 6)
-    assert Net(model_of(size=96)).maps(images).shape[-2:] == (12, 12)
-    assert Net(model_of("vit64", 28)).maps(images).shape[-2:] == (12, 12)
-    assert Net(model_of("vit_tiny_patch16_224", 32)).maps(images).shape[-2:] == (3, 3)
-    assert Net(model_of("mixer_s16_224", 32)).maps(images).shape[-2:] == (2, 2)  # its grid is fixed
-
-
 @pytest.mark.slow
 def test_corrupted_images_are_scored_by_the_probe_of_clean_ones(
     trained: Model, others: Dataset, margin: Margin
@@ -153,15 +124,6 @@ def test_corrupted_images_are_scored_by_the_probe_of_clean_ones(
     hard = benchmark.shifted(ask, part.test["image"], severity=5, seed=0)
     assert set(hard) == {"blur", "noise", "contrast"}
     margin("accuracy lost by the worst corruption", clean - min(hard.values()), 0.0)
-
-
-def test_what_cannot_be_tuned_gets_a_probe_of_the_few(others: Dataset) -> None:
-    part = benchmark.parts(others, "class", 300, 0)
-    rows = part.few(4)
-    simple = Simple("RCF", part.train["image"])
-    few = benchmark.Parts(part.train.select(rows), part.test, "class")
-    found = benchmark.few_label_score(simple, part, rows, few_label.Tuning(), 0)
-    assert found == benchmark.linear_score(simple, few)(part.test["image"])
 
 
 def test_kinds_of_pretraining(others: Dataset) -> None:
