@@ -31,7 +31,6 @@ WITHOUT_TEST = {
     "cli.commands.*": "jobs/test_command.py and test_bad_input.py give each to the command line",
     "cli.options": "jobs/test_command.py reads data with every option",
     "cli.show": "jobs/test_command.py; test_docs.py",
-    "core.entries": "core/test_catalogue.py",
     "data.columns.*": "data/columns/test_columns.py asks every kind",
     "data.folder": "data/test_dataset.py saves and opens",
     "data.rows": "data/test_dataset.py selects",
@@ -66,7 +65,6 @@ WITHOUT_TEST = {
 
 WITH_FEW_USERS = {
     "augment.affine": "augment: policies, presets and views share it, and stand on one floor",
-    "core.entries": "core: the catalogue and the card share it; the registry of tasks is the one user above",
     "data.columns.*": "behind the package's door, which finds kinds there and by entry point",
     "data.folder": "part of the data set behind data.dataset",
     "data.rows": "part of the data set behind data.dataset",
@@ -87,7 +85,6 @@ WITH_FEW_USERS = {
     "nets.detect.*": "a head is built again from a model's file by its place",
     "nets.encoders.*": "kinds of encoder behind the package's door, which makes them by name",
     "nets.local_global": "encoders are made with it by name, and one method asks for it",
-    "run.context": "run.stage hands it on",
     "run.executor": "the protocol that a cluster's executor will have too",
     "run.model_info": "run.model hands it on",
     "tasks.coco": "tasks: detect and keypoints share it, and stand on one floor",

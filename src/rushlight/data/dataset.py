@@ -72,7 +72,7 @@ class Info:
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What the columns' values mean: the names of every kind that has any, and which joints are pairs."""
+        """Return what the columns' values mean: the names of every kind that has any, and which joints are pairs."""
         fields = [each.name for each in dataclasses.fields(self) if each.name.endswith("_names")]
         names = {name: getattr(self, name) for name in fields if getattr(self, name)}
         return names if self.keypoint_pairs is None else {**names, "keypoint_pairs": self.keypoint_pairs}
@@ -279,8 +279,8 @@ class Dataset:
 
     @cached_property
     def content_hash(self) -> str:
-        """Return the SHA-256 of the columns' values and what these mean (`Info.meaning`): equal for equal content, whether
-        it is a view, a copy or a saved data set. Long rows are hashed once, where they are stored; a view reads only
+        """Return the SHA-256 of the columns' values and what these mean (`Info.meaning`): equal for equal content, in
+        a view, a copy or a saved data set. Long rows are hashed once, where they are stored; a view reads only
         their hashes."""
         digest = hashlib.sha256()
         for name, stored in sorted(self._columns.items()):

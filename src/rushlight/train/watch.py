@@ -44,6 +44,6 @@ class Watch:
         return self.first + finite if finite < self.seen else None
 
     def keep(self, state: dict[str, Any] | None) -> None:
-        """Count anew, from a state with which the loss was finite; it is copied."""
+        """Start to count again, from a state with which the loss was finite; it is copied."""
         self.kept, self.seen = copy.deepcopy(state), 0
         self._finite.zero_()

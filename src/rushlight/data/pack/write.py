@@ -267,7 +267,7 @@ class _Job:
 
 
 def _dtype(name: str) -> np.dtype[Any]:
-    """The dtype of a kind, as NumPy's."""
+    """Return the dtype of a kind, as NumPy's."""
     return torch.empty(0, dtype=KINDS[name].dtype).numpy().dtype
 
 
