@@ -162,8 +162,10 @@ def _with_test(data: Dataset, task: str, share: float) -> tuple[Dataset, tuple[s
         n = int(data.fold(TEST).known(tasks.find(task).column).sum())
         return data, (f"tested on the {n:,} labelled images of the data's own test fold",)
     held = tasks.find(task).split(data, share)
-    n = int((held["fold"] == TEST).sum())
-    return held, (f"tested on {n:,} labelled images ({share:.0%}) held out from training, the same for every seed",)
+    known = held.known(tasks.find(task).column)
+    n, total = int((known & (held["fold"] == TEST)).sum()), int(known.sum())
+    said = f"tested on {n:,} labelled images ({n / max(total, 1):.0%} of {total:,})"
+    return held, (f"{said} held out from training, the same for every seed",)
 
 
 def _recipes(methods: str | Sequence[str], data: Dataset, task: str, keep: int | None) -> list[str]:
