@@ -12,6 +12,7 @@ from rushlight.api import replay
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
+from rushlight.data.synthetic import fashion
 from rushlight.jobs.compare import run as comparing
 from rushlight.jobs.compare.run import automatic, compare
 from rushlight.run import trial
@@ -145,3 +146,14 @@ def test_other_weights_in_the_same_file_are_another_trial(tmp_path: Path) -> Non
     moved = tmp_path / "moved.safetensors"
     weights.rename(moved)
     assert trial.Trial(recipe="supervised", seed=0, budget="1", data="", weights=str(moved)).key != before
+
+
+def test_the_images_that_are_counted_as_tested_are_labelled() -> None:
+    """Groups bring unlabelled images into the test fold: they judge nothing."""
+    photos = fashion.load().select(torch.arange(80))
+    grouped = photos.with_columns(group=torch.arange(80) // 4).hide(torch.arange(80) % 2 == 1, ["class"])
+    data, (said,) = comparing._with_test(grouped, "class", 0.25)
+    test = data.fold(TEST)
+    n = int(test.known("class").sum())
+    assert n < len(test)
+    assert said.startswith(f"tested on {n} labelled images ({n / 40:.0%} of 40)")

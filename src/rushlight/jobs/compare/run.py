@@ -30,6 +30,7 @@ from rushlight.run.recipe import Recipe
 from rushlight.run.store import Store
 from rushlight.run.trial import Trial
 from rushlight.run.worker_pool import WorkerPool, workers_for
+from rushlight.tasks.base import some
 
 TEST_SHARE = 0.25
 
@@ -102,6 +103,10 @@ def compare(
     task = _task(data, task)
     device = hardware.device(device)
     data, chosen = _with_test(data, task, test_share)
+    data, unseen = tasks.find(task).opened(data)
+    if unseen:
+        what = "classes that occur" if len(unseen) > 1 else "class that occurs"
+        chosen = (*chosen, f"{some(unseen)}: {what} in the test fold alone, unseen in training and to be rejected")
     if why := tasks.find(task).unscorable(data.fold(TEST)):
         raise UserError(f"{data.info.source}: {why}")
     keep = data.info.keep if keep is None else keep
