@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,32 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path} could not be written ({error.strerror}): make room there, or name another folder with --out"
         ) from error
+
+
+def check_folder(folder: Path) -> None:
+    """Check, before a long run, that files can be written into a folder; it is not made.
+
+    Raises:
+        UserError: it is a file, or it cannot be made or written.
+    """
+    place = next((each for each in (folder, *folder.absolute().parents) if each.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        reason = f"{place} is a file" if place.is_file() else error.strerror
+        raise UserError(f"{folder} cannot be written ({reason}): name another folder with --out") from error
+
+
+def check_file(path: Path) -> None:
+    """Check, before a long run, that a file can be written.
+
+    Raises:
+        UserError: it is a folder, or its own folder cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file with --out")
+    check_folder(path.parent)
 
 
 def replace_folder(new: Path, place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,8 +22,10 @@ def predict(
     cache: options.Cache = None,
 ) -> None:
     """Predict every image of a folder: a table as CSV or Parquet, or files in the images' own pixels (PNG masks)."""
+    from rushlight.core.files import check_file, check_folder
     from rushlight.jobs.predict import run, write
 
+    (check_file if write.is_table(out) else check_folder)(Path(out))
     with progress.bar("reading") as tell:
 
         def read(done: int, n: int) -> None:
