@@ -119,6 +119,8 @@ def _warnings(seen: Look, data: Dataset) -> list[str]:
             found.append(f"the label file has {value} rows more than once, without contradiction")
         if key == "ignored_columns":
             found.append(f"columns of the label file that were not used: {', '.join(map(str, value))}")
+        if key == "blanks":
+            found.append(f"the label file has {value}")
         if key == "masks":
             found.append(f"masks: {value}")
         if key == "group":
