@@ -61,12 +61,15 @@ class Shapes:
         boxes: M×5: x1, y1, x2, y2, class.
         keypoints: M×K×3.
         regions: (class, polygons or run lengths) of each object, for its mask.
+        ids: of the boxes' annotations. boxes_known: False where not one of the boxes can be used.
     """
 
     size: tuple[int, int]
     boxes: np.ndarray
     keypoints: np.ndarray | None
     regions: list[tuple[int, Any]]
+    ids: list[str] = field(default_factory=list)
+    boxes_known: bool = True
 
 
 @dataclass
