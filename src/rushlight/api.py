@@ -140,7 +140,7 @@ def predict(
 
     For classes: the class, its probability, and the probability of each class; for tags the probability of each;
     for masks the share of pixels of each class. A model that can reject unseen classes adds `unknown`, the
-    probability that the image is of none.
+    probability that the image is of none. A warning names the files that could not be read.
 
     Args:
         model: a `Model` or the folder of one.
