@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import shutil
 import tempfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from rushlight.core.errors import UserError
 
@@ -33,6 +36,19 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path} could not be written ({error.strerror}): make room there, or name another folder with --out"
         ) from error
+
+
+def plain_json(content: Any, *, indent: int | None = 1) -> bytes:
+    """Return JSON that any reader takes: null stands for NaN and infinities, and non-ASCII characters stay."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_folder(folder: Path) -> None:

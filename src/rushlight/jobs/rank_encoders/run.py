@@ -7,7 +7,6 @@ the same for all. Trials are files in a store, as those of `compare` are: what w
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ import torch
 
 from rushlight.core.catalogue import cards, serving
 from rushlight.core.errors import UserError
-from rushlight.core.files import write_whole
+from rushlight.core.files import plain_json, write_whole
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.command import repeat
@@ -235,4 +234,4 @@ def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_
 def _write(ranking: Ranking) -> None:
     content = {"verdict": ranking.verdict, "trust": ranking.trust, "rows": ranking.rows, "choices": ranking.choices}
     content |= {"command": ranking.command, "model": BEST}
-    write_whole(ranking.out / "leaderboard.json", json.dumps(content, indent=1).encode())
+    write_whole(ranking.out / "leaderboard.json", plain_json(content))
