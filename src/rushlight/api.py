@@ -190,7 +190,7 @@ def compare(
         keep: known labels a class, drawn by each seed; by default all that are known (the embedded photos keep 10).
         test_share: of the labelled images that are held out, where the data has no test fold.
         device: `auto`, `cpu`, `cuda`, `mps`.
-        workers: trials side by side; by default one a core on a CPU.
+        workers: trials side by side; by default one a core on a CPU; 0 runs them in this process, one after another.
         command: what repeats this, for the report.
         on_update: called about twice a second with how far it is.
 

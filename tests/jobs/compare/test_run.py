@@ -157,3 +157,34 @@ def test_the_images_that_are_counted_as_tested_are_labelled() -> None:
     n = int(test.known("class").sum())
     assert n < len(test)
     assert said.startswith(f"tested on {n} labelled images ({n / 40:.0%} of 40)")
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ("", "--methods names no recipe"),
+        ("barlow-twins", "'barlow-twins' ends without a head for 'class': .* 'barlow-twins > supervised'"),
+        ("relabel > barlow-twins", "ends without a head"),
+    ],
+)
+def test_recipes_that_cannot_be_compared_are_refused_before_any_runs(
+    methods: str, said: str, photos: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        compare(photos, methods, out=tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_seed_on_one_test_image_is_refused_before_the_training(photos: Dataset, tmp_path: Path) -> None:
+    first = (photos["fold"] == TEST).nonzero()[0, 0]
+    data = photos.hide((photos["fold"] == TEST) & (torch.arange(len(photos)) != first), ["class"])
+    with pytest.raises(UserError, match="tells nothing"):
+        compare(data, "supervised", seeds=1, out=tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_baselines_that_were_added_are_told(photos: Dataset) -> None:
+    assert comparing._recipes("iomatch, supervised", photos, "class", None) == (
+        ["supervised", "fixmatch", "iomatch"],
+        ["fixmatch"],
+    )

@@ -59,3 +59,8 @@ def test_a_model_that_cannot_be_written_is_named(few: Dataset, tmp_path: Path, m
     monkeypatch.setattr(Model, "save", full)
     with pytest.raises(UserError, match=r"model could not be written \(No space left on device\): make room"):
         fit(few, "supervised", out=tmp_path / "model", **SMALL)
+
+
+def test_a_learner_without_any_label_is_told_what_to_give(few: Dataset) -> None:
+    with pytest.raises(UserError, match=r"no label is known in .* give --labels FILE"):
+        fit(few.hide(), "supervised", **SMALL)
