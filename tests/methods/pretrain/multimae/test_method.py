@@ -342,3 +342,15 @@ def test_pasted_boxes_take_their_depth_along() -> None:
 def test_what_cannot_be_is_told(settings: dict, says: str) -> None:
     with pytest.raises(UserError, match=says):
         prepared(MultiMAE, encoder="vit64-p7", **settings)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "asks"),
+    [
+        ("multimae(hands_on='image+depth')", "reads depth, and .* has none: give --depth FOLDER"),
+        ("multimae(targets=('mask',))", "reads mask, and .* has none: give --masks FOLDER"),
+    ],
+)
+def test_what_the_data_lack_is_said_before_the_training(recipe: str, asks: str) -> None:
+    with pytest.raises(UserError, match=asks):
+        Recipe.parse(recipe).check(photos(8), None)
