@@ -373,7 +373,7 @@ def ratio(part: Any, whole: Any) -> float:
     return float(part) / float(whole) if whole else float("nan")
 
 
-SHARES = ("AP", "IoU", "recall", "recall, low", "recall, high", "precision", "F1", "share of pixels")
+SHARES = ("AP", "AP50", "IoU", "recall", "recall, low", "recall, high", "precision", "F1", "share of pixels")
 """Columns of `by_class` that hold shares."""
 
 

@@ -180,7 +180,8 @@ class _Job:
             check_shape(values, head)
         except Unreadable as error:
             image = self.listing.names[row]
-            return [Quarantined(raster_name(source, image, name), f"as a {_WORDS[name]}: {error}")]
+            place = raster_name(source, image, self.listing, name)
+            return [Quarantined(place, f"as a {_WORDS[name]}: {error}; the {name} of '{image}' is unknown")]
         self._lay(name, row, head, values)
         return []
 

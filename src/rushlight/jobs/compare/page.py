@@ -194,9 +194,8 @@ def _mistakes(board: Board) -> list[Block]:
 
 def _data(board: Board) -> list[Block]:
     train, task = board.data.fold(TRAIN), tasks.find(board.task)
-    judged = int(board.data.fold(TEST).known(task.column).sum())
     further = {
-        "split": f"{len(train):,} images to learn from, {judged:,} labelled ones to judge",
+        "split": f"{len(train):,} images to learn from, {_judged(board):,} labelled ones to judge",
         "labels to learn from": ", ".join(f"{int(train.known(name).sum()):,} of {name}" for name in train.label_names),
         "learned": board.task,
     }

@@ -121,6 +121,8 @@ def _warnings(seen: Look, data: Dataset) -> list[str]:
             found.append(f"columns of the label file that were not used: {', '.join(map(str, value))}")
         if key == "blanks":
             found.append(f"the label file has {value}")
+        if key.startswith("spare "):
+            found.append(f"{key.removeprefix('spare ')} that were not used: {value}")
         if key == "masks":
             found.append(f"masks: {value}")
         if key == "group":

@@ -23,11 +23,13 @@ def replay(file: Path) -> str:
     Raises:
         UserError: the file is none that a failed trial left.
     """
+    if not file.exists():
+        raise UserError(f"{file} does not exist: name the replay.json that a failed trial wrote")
     try:
         kept = json.loads(file.read_text())
         spec, step = trial.Trial(**kept["trial"]), int(kept["step"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is no replay.json of a failed trial ({type(error).__name__})") from error
+        raise UserError(f"{file} is no replay.json that a failed trial wrote: name one that is") from error
     store = Store(file.parents[2])
     data = Dataset.open(store.folder / "data" / spec.data[:24])
     state = torch.load(kept["state"], weights_only=True, map_location="cpu")
