@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from rushlight import tasks
 from rushlight.core.catalogue import fitting, load_method
 from rushlight.core.errors import UserError
+from rushlight.core.files import check_file, check_folder
 from rushlight.data.dataset import Dataset
 from rushlight.data.sources.read import Cache, Size, load
 from rushlight.jobs.source import read
 from rushlight.run.budget import Budget
-from rushlight.run.model import Model
+from rushlight.run.model import Model, check_place
 from rushlight.run.recipe import Recipe
 from rushlight.run.stage import Progress
 
@@ -108,6 +109,8 @@ def fit(
     """
     from rushlight.jobs.fit.run import fit as run
 
+    if out is not None:
+        check_place(Path(out))
     return run(
         read(data, device=device),
         recipe,
@@ -137,7 +140,7 @@ def predict(
 
     For classes: the class, its probability, and the probability of each class; for tags the probability of each;
     for masks the share of pixels of each class. A model that can reject unseen classes adds `unknown`, the
-    probability that the image is of none.
+    probability that the image is of none. A warning names the files that could not be read.
 
     Args:
         model: a `Model` or the folder of one.
@@ -188,7 +191,7 @@ def compare(
         keep: known labels a class, drawn by each seed; by default all that are known (the embedded photos keep 10).
         test_share: of the labelled images that are held out, where the data has no test fold.
         device: `auto`, `cpu`, `cuda`, `mps`.
-        workers: trials side by side; by default one a core on a CPU.
+        workers: trials side by side; by default one a core on a CPU; 0 runs them in this process, one after another.
         command: what repeats this, for the report.
         on_update: called about twice a second with how far it is.
 
@@ -308,6 +311,8 @@ def audit(
     """
     from rushlight.jobs.audit.run import audit as run
 
+    if out is not None:
+        check_folder(Path(out))
     place = None if isinstance(model, Model) else os.fspath(model)
     model = model if isinstance(model, Model) else Model.load(model)
     data = data if isinstance(data, Dataset) else load(data, **model.info.canvas)
@@ -366,6 +371,8 @@ def judge(
     """
     from rushlight.jobs.judge import run as judging
 
+    if out is not None:
+        check_folder(Path(out))
     done = judging.judge(
         recipe,
         read(data, device=device),
@@ -422,6 +429,8 @@ def curate(
     from rushlight.jobs.curate import run as curation
 
     recipe = curation.curators(recipe, budget)
+    if out is not None:
+        check_folder(Path(out))
     data = read(data, device=device)
     if copy and out is None:
         raise UserError("the kept files are copied into the folder out=…: name one")
@@ -462,6 +471,7 @@ def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *
     """
     from rushlight.jobs.export.run import to_onnx
 
+    check_file(Path(out))
     return to_onnx(model if isinstance(model, Model) else Model.load(model), Path(out), tolerance=tolerance)
 
 

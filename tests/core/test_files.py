@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rushlight.core.errors import UserError
-from rushlight.core.files import file_hash, replace_folder, standing, write_whole
+from rushlight.core.files import check_file, check_folder, file_hash, plain_json, replace_folder, standing, write_whole
 
 
 def test_a_file_is_written_whole_into_folders_that_are_not_there_yet(tmp_path: Path) -> None:
@@ -75,3 +75,21 @@ def test_the_old_folder_stands_where_its_replacement_was_cut_short(tmp_path: Pat
     folder(tmp_path / "m", "one").rename(tmp_path / ".m.replaced")
     assert (standing(tmp_path / "m") / "deep" / "a.txt").read_text() == "one"
     assert standing(tmp_path / "other") == tmp_path / "other"
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    for place in (file, file / "deeper", Path("/proc/zz")):
+        with pytest.raises(UserError, match=r"cannot be written .*name another folder with --out"):
+            check_folder(place)
+    with pytest.raises(UserError, match="is a folder: name a file"):
+        check_file(tmp_path)
+    check_folder(tmp_path / "a" / "b")
+    check_file(tmp_path / "a" / "b.csv")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_json_for_users_holds_null_for_what_is_no_number() -> None:
+    content = plain_json({"a": float("nan"), "b": [1.5, (float("inf"), "×")]}, indent=None)
+    assert content.decode() == '{"a": null, "b": [1.5, [null, "×"]]}'

@@ -73,5 +73,9 @@ Seed = Annotated[int, typer.Option(help="The seed of every random draw.", rich_h
 # Machine
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=MACHINE)]
 Workers = Annotated[
-    int | None, typer.Option(help="Trials side by side; by default one a core.", rich_help_panel=MACHINE)
+    int | None,
+    typer.Option(
+        help="Trials side by side; by default one a core; 0: one after another, in this process.",
+        rich_help_panel=MACHINE,
+    ),
 ]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import shutil
+import tempfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from rushlight.core.errors import UserError
 
@@ -32,6 +36,45 @@ def write_whole(path: Path, content: bytes) -> None:
         raise UserError(
             f"{path} could not be written ({error.strerror}): make room there, or name another folder with --out"
         ) from error
+
+
+def plain_json(content: Any, *, indent: int | None = 1) -> bytes:
+    """Return JSON that any reader takes: null stands for NaN and infinities, and non-ASCII characters stay."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_folder(folder: Path) -> None:
+    """Check, before a long run, that files can be written into a folder; it is not made.
+
+    Raises:
+        UserError: it is a file, or it cannot be made or written.
+    """
+    place = next((each for each in (folder, *folder.absolute().parents) if each.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        reason = f"{place} is a file" if place.is_file() else error.strerror
+        raise UserError(f"{folder} cannot be written ({reason}): name another folder with --out") from error
+
+
+def check_file(path: Path) -> None:
+    """Check, before a long run, that a file can be written.
+
+    Raises:
+        UserError: it is a folder, or its own folder cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file with --out")
+    check_folder(path.parent)
 
 
 def replace_folder(new: Path, place: Path) -> None:

@@ -34,6 +34,14 @@ def read(source: Any, *, device: str | None = "auto", group: str | None = None, 
     return load(source, **settings)
 
 
+def no_label(data: Dataset) -> str:
+    """Return the sentence on data without any label, up to what else can be done."""
+    return (
+        f"no label is known in {data.info.source}: put images into a folder a class, or give --labels FILE "
+        "(a CSV with the columns image and class)"
+    )
+
+
 def _is_file(source: Any) -> bool:
     return isinstance(source, str | Path) and Path(source).exists()
 

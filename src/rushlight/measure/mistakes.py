@@ -71,6 +71,10 @@ def mistakes(
     """
     if task is None:
         raise UserError("needs known labels, and this data has none")
+    if not data.known(task.column).any():
+        raise UserError(
+            f"no label of the model's task ('{task.column}') is known in {data.info.source}: give --labels FILE"
+        )
     asked = task.questions(data)
     rows = torch.cat([question.rows for question in asked]).unique()
     if len(rows) < 2 * FOLDS:

@@ -21,6 +21,8 @@ def blocks(data: Dataset, further: Mapping[str, str] | None = None) -> list[Bloc
         "labels known": known or "none",
         **(further or {}),
     }
+    if group := data.info.settings.get("group"):
+        sheet["groups"] = str(group)
     if data.info.licence:
         sheet["licence"] = data.info.licence
     return [FactSheet(sheet), *quarantine(data.info.quarantined)]

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rushlight.core.errors import UserError
-from rushlight.core.files import replace_folder, standing
+from rushlight.core.files import check_folder, replace_folder, standing
 from rushlight.data.columns import KINDS
 from rushlight.data.dataset import Dataset, Reader
 from rushlight.nets import encoders
@@ -31,7 +31,7 @@ from rushlight.nets.encoders import Encoder
 from rushlight.nets.heads import Head, Sampler, describe, rebuild
 from rushlight.run.model_info import ModelInfo
 
-__all__ = ["CONFIG", "WEIGHTS", "Inputs", "Model", "ModelInfo"]
+__all__ = ["CONFIG", "WEIGHTS", "Inputs", "Model", "ModelInfo", "check_place"]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 Inputs = Tensor | Mapping[str, Any]
@@ -285,8 +285,7 @@ class Model(nn.Module, ModelHubMixin, library_name="rushlight", tags=["rushlight
             UserError: the folder holds something else.
         """
         folder = Path(folder)
-        if folder.exists() and not (folder / CONFIG).exists() and any(folder.iterdir()):
-            raise UserError(f"{folder} exists and holds no model: name another folder with --out")
+        check_place(folder)
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -345,6 +344,19 @@ def _lacks(read: list[str], lacking: str, data: Dataset) -> str:
     option = KINDS[lacking].option if lacking in KINDS else ""
     how = f"give its folder with --{option} (load({option}=…))" if option else "add this column"
     return f"the model reads {' and '.join(read)}, and {data.info.source} has no '{lacking}': {how}"
+
+
+def check_place(folder: Path) -> None:
+    """Check, before a training, that a model can be written into a folder.
+
+    Raises:
+        UserError: it is a file, holds something else than a model, or cannot be written.
+    """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file, and a model is a folder: name another with --out")
+    if folder.exists() and not (folder / CONFIG).exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} exists and holds no model: name another folder with --out")
+    check_folder(folder.absolute().parent)  # it is written beside its place
 
 
 def _taken(name: str, encoder: Encoder, given: Mapping[str, Any]) -> Any:

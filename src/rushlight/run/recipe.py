@@ -109,7 +109,7 @@ class Recipe:
             UserError: they do not fit one.
         """
         for step in self.steps:
-            lacks = load_method(step.name).card.lacks(data, task)
+            lacks = load_method(step.name).card.lacks(data, task) or step.stage().lacks(data)
             if lacks:
                 raise UserError(f"'{step.name}' does not fit this data: it {lacks}")
 

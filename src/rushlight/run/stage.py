@@ -84,6 +84,10 @@ class Stage(ABC):
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Return the stage's outcome for data and model; neither of them is changed."""
 
+    def lacks(self, data: Dataset) -> str:
+        """Return why these data do not do for its arguments, as a card's `lacks` does; empty where they do."""
+        return ""
+
 
 class Judge(ABC):
     """Something that measures a model on data, and changes neither.

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from rushlight.core.errors import UserError
-from rushlight.core.files import replace_folder, write_whole
+from rushlight.core.files import check_folder, replace_folder, write_whole
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit.pool import Pool
 from rushlight.run.budget import Spent
@@ -143,6 +143,7 @@ class Store:
         Raises:
             UserError: another one is running in it, or it cannot be written.
         """
+        check_folder(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             held = FileLock(self.folder / ".lock").acquire(timeout=0)

@@ -208,11 +208,16 @@ def run_start(
 
 def _score(model: Model, test: Dataset, trial: Trial) -> Scores:
     if trial.task not in model.head_names:
-        raise UserError(
-            f"the recipe '{trial.recipe}' ends without a head for '{trial.task}': end it with a learner of labels, "
-            f"for instance '{trial.recipe} > supervised'"
-        )
+        raise UserError(headless(trial.recipe, trial.task))
     return evaluate(model, test, trial.task)
+
+
+def headless(recipe: str, task: str) -> str:
+    """Return the sentence on a recipe that learns no head for the task."""
+    return (
+        f"the recipe '{recipe}' ends without a head for '{task}': end it with a learner of labels, "
+        f"for instance '{recipe} > supervised'"
+    )
 
 
 def prepare(trial: Trial, data: Dataset) -> Dataset:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rushlight.run import hardware
@@ -54,7 +55,8 @@ class WorkerPool:
             initializer=_settle,
             initargs=(os.getpid(), hardware.cores() if self.workers == 1 else 1),
         ) as executor:
-            waiting = {executor.submit(job, *each) for each in jobs}
+            with _unimported(job):  # this is where processes are started
+                waiting = {executor.submit(job, *each) for each in jobs}
             try:
                 while waiting:
                     done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -64,6 +66,24 @@ class WorkerPool:
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+@contextmanager
+def _unimported(job: Callable[..., Any]) -> Iterator[None]:
+    """Keep the processes that are started from importing the user's script again, which would run it once more.
+
+    `multiprocessing.spawn.get_preparation_data` finds the script by these two; jobs are functions of modules.
+    """
+    main = sys.modules["__main__"]
+    named = {"__spec__", "__file__"} & vars(main).keys() if job.__module__ != "__main__" else set()
+    hidden = {name: getattr(main, name) for name in named}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 def _context() -> multiprocessing.context.BaseContext:

@@ -166,6 +166,10 @@ class Task(ABC):
         presence = self.presence(data) if len(data) else None
         return split.hold_out(data, share, seed, column=self.column, presence=presence, **settings)
 
+    def opened(self, data: Dataset) -> tuple[Dataset, tuple[str, ...]]:
+        """Return the data with what occurs in the test fold alone as unseen, and its names; most tasks know no such."""
+        return data, ()
+
     def align(self, data: Dataset, info: Any) -> tuple[Dataset, tuple[str, ...]]:
         """Return the data with its labels in the model's numbers, matched by name, and what did not match.
 
@@ -369,7 +373,7 @@ def ratio(part: Any, whole: Any) -> float:
     return float(part) / float(whole) if whole else float("nan")
 
 
-SHARES = ("AP", "IoU", "recall", "recall, low", "recall, high", "precision", "F1", "share of pixels")
+SHARES = ("AP", "AP50", "IoU", "recall", "recall, low", "recall, high", "precision", "F1", "share of pixels")
 """Columns of `by_class` that hold shares."""
 
 

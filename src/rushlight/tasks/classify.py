@@ -68,6 +68,11 @@ class Classify(Task):
         """Keep exactly n labels of each class; see `hide.per_class`."""
         return hide.per_class(data, n, self.column, seed=seed)
 
+    def opened(self, data: Dataset) -> tuple[Dataset, tuple[str, ...]]:
+        """Return the data in which classes of the test fold alone are unseen ones, to be rejected, and their names."""
+        unseen = hide.only_tested(data)
+        return (hide.open_set(data, unseen), tuple(unseen)) if unseen else (data, ())
+
     def renumber(self, values: Tensor, own: Sequence[str], theirs: Sequence[str]) -> Tensor:
         return renumbered(values, own, theirs, -1)
 

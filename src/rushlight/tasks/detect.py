@@ -7,7 +7,6 @@ the cells around each centre, weighted by a Gaussian.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from rushlight.augment.policy import Policy
 from rushlight.augment.view import View
 from rushlight.core.distributed import share_of_count
 from rushlight.core.errors import UserError
-from rushlight.core.files import write_whole
+from rushlight.core.files import plain_json, write_whole
 from rushlight.core.findings import Findings, Picture
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
@@ -221,7 +220,7 @@ class Detect(Task):
         names = self.labelled(self.names(info), k)
         categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
         path = Path(folder) / coco.FILE
-        write_whole(path, json.dumps(coco.dataset(images, annotations, categories)).encode())
+        write_whole(path, plain_json(coco.dataset(images, annotations, categories), indent=None))
         return [path]
 
     def example(self) -> Dataset:

@@ -8,7 +8,6 @@ Gaussian to three of them, as DARK does (Zhang et al., CVPR 2020).
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from rushlight.augment.presets import weak
 from rushlight.augment.view import View
 from rushlight.core.distributed import share_of_count
 from rushlight.core.errors import UserError
-from rushlight.core.files import write_whole
+from rushlight.core.files import plain_json, write_whole
 from rushlight.core.findings import Findings, Picture
 from rushlight.data.dataset import Dataset
 from rushlight.data.synthetic import figures
@@ -220,7 +219,7 @@ class Keypoints(Task):
         skeleton = [[one + 1, other + 1] for one, other in skeleton_of(info)]
         categories = [{"id": 1, "name": kind, "keypoints": list(names), "skeleton": skeleton}]
         path = Path(folder) / coco.FILE
-        write_whole(path, json.dumps(coco.dataset(images, annotations, categories)).encode())
+        write_whole(path, plain_json(coco.dataset(images, annotations, categories), indent=None))
         return [path]
 
     def example(self) -> Dataset:

@@ -7,6 +7,8 @@ from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
 from rushlight.data.edit.split import hold_out
 from rushlight.data.sources.read import from_arrays, load
+from rushlight.jobs.look.run import look
+from rushlight.present.dataset import blocks as facts
 
 
 def folder_of(root, heading: str, patients: int = 6, each: int = 4):
@@ -57,3 +59,21 @@ def test_a_column_of_the_data_can_be_the_group():
     assert load(data, group="domain")["group"].tolist() == [0, 0, 1, 1]
     with pytest.raises(UserError, match="no column"):
         load(data, group="patient")
+
+
+@pytest.mark.parametrize("spelling", ["NaN", "nan", "NULL"])
+@pytest.mark.parametrize(("column", "value"), [("class", "a"), ("tags", "a|b"), ("wet", "1"), ("domain", "x")])
+def test_what_pandas_writes_for_nothing_is_unknown_and_told(tmp_path, column, value, spelling):
+    for name in ("1.png", "2.png"):
+        save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(f"image,{column}\n1.png,{value}\n2.png,{spelling}\n")
+    data = load(tmp_path, size=32, cache=False)
+    assert data.known({"wet": "tags"}.get(column, column)).tolist() == [True, False]
+    assert f"1 cell '{spelling}'" in data.info.settings["blanks"]
+    assert any("read as blank" in said for said in look(data).warnings)
+
+
+def test_look_and_a_report_name_the_column_of_the_groups(tmp_path):
+    data = load(folder_of(tmp_path / "d", "patient"), size=32, cache=False)
+    assert any("column 'patient': 6 groups" in said for said in look(data).warnings)
+    assert "column 'patient': 6 groups" in facts(data)[0].info["groups"]

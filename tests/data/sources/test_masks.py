@@ -11,6 +11,7 @@ from PIL import Image
 from rushlight.core.errors import UserError
 from rushlight.data.sources.read import load
 from rushlight.jobs.command import repeat
+from rushlight.jobs.look.run import look
 
 
 def test_depth_comes_from_a_folder(tmp_path):
@@ -115,3 +116,19 @@ def test_depth_maps_of_other_images_are_refused(tmp_path):
     save(tmp_path / "depth" / "z.png")
     with pytest.raises(UserError, match="no depth map in"):
         load(tmp_path / "in", depth=tmp_path / "depth", cache=False)
+
+
+def test_maps_that_cannot_be_used_are_named_by_their_path_and_spare_ones_too(tmp_path):
+    for name in ("a/1.png", "a/2.png"):
+        save(tmp_path / "in" / name)
+        (tmp_path / "depth" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save((tmp_path / "depth" / name).with_suffix(".npy"), np.ones((20, 30) if "1" in name else (5, 90)))
+    np.save(tmp_path / "depth" / "nobody.npy", np.ones((20, 30)))
+    data = load(tmp_path / "in", depth=tmp_path / "depth", size=32, cache=False)
+    assert len(data) == 2
+    for entry in data.info.quarantined:
+        assert entry.name == f"a/{entry.name[2:]}"
+        assert "the depth of 'a/" in entry.reason
+        assert "is unknown" in entry.reason
+    assert data.info.quarantined
+    assert any("depth maps that were not used: nobody.npy" in said for said in look(data).warnings)

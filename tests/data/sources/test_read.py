@@ -587,6 +587,38 @@ def test_what_is_wrong_with_a_coco_file_is_said(tmp_path, annotations, changes, 
     assert [word for word in [*words, "coco.json"] if word not in str(caught.value)] == []
 
 
+JOINTS = {"category_id": 5}
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([28, 20, 2], ["1 keypoints", "names 2"]),
+        ([28, 20, 2, 0, 0, 0, 1, 1, 2], ["3 keypoints", "names 2"]),
+        ([28, 20, 7, 0, 0, 0], ["visibility 7", "0 (not labelled)"]),
+        ([300, 300, 2, 0, 0, 0], ["(300, 300)", "56×40"]),
+        ([float("nan"), 3, 2, 0, 0, 0], ["(nan, 3)"]),
+    ],
+)
+def test_keypoints_that_lie_are_refused(tmp_path, points, words):
+    path = coco(tmp_path, [one(**JOINTS, keypoints=[1, 1, 2, 0, 0, 0]), one(**JOINTS, id=17, keypoints=points)])
+    with pytest.raises(UserError) as caught:
+        read(tmp_path / "in", labels=path)
+    assert [word for word in [*words, "coco.json", "id 17"] if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("box", [[140, 10, 20, 16], [10, 10, -3, 8], [10, 10, 5, 0], [-9, 3, 9, 4]])
+def test_boxes_that_show_nothing_are_named_and_no_image_counts_as_empty(tmp_path, box):
+    path = coco(tmp_path, [one(id=7, bbox=box), one(image_id=2), one(id=8, image_id=2, bbox=box)])
+    data = read(tmp_path / "in", labels=path, size=(40, 56))
+    assert data.known("boxes").tolist() == [False, True, False]
+    assert int((data["boxes"][:, :, 5] == 1).sum()) == 1
+    said = {(entry.name, entry.reason) for entry in data.info.quarantined}
+    assert {name for name, _ in said} == {"1.png", "2.png"}
+    assert all("annotation 7" in why and "boxes are unknown" in why for name, why in said if name == "1.png")
+    assert all("annotation 8" in why and "unknown" not in why for name, why in said if name == "2.png")
+
+
 # Paths
 
 

@@ -171,3 +171,12 @@ def test_fit_leaves_the_test_fold_to_the_audit(monkeypatch: pytest.MonkeyPatch) 
     rushlight.fit(photos.select(torch.arange(11_900, 12_100)), "supervised", budget=100)
     assert len(given[0]) == 100
     assert not (given[0]["fold"] == TEST).any()
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_data_without_the_models_labels_are_named_in_a_sentence(hidden: bool) -> None:
+    photos = fashion.load().select(torch.arange(40))
+    data = photos.hide(torch.ones(40, dtype=torch.bool), ["class"]) if hidden else photos.without("class")
+    left = dict(audit(untrained(photos), data, device="cpu").left_out)
+    assert "is known in" in left["label-mistakes"]
+    assert "give --labels" in left["label-mistakes"]

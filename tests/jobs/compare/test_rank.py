@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rushlight import tasks
+from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
 from rushlight.data.edit import hide
 from rushlight.data.synthetic import fashion
@@ -19,6 +20,7 @@ from rushlight.jobs.compare.page import comparison_report
 from rushlight.jobs.compare.rank import beside, rank
 from rushlight.jobs.compare.result import so_far
 from rushlight.jobs.compare.run import compare
+from rushlight.jobs.look.run import look
 from rushlight.jobs.trials import ComparisonState
 from rushlight.measure import stats
 from rushlight.measure.units import units
@@ -77,6 +79,17 @@ def test_further_scores_have_the_statistics_of_the_main_one(board) -> None:
         found = beside(board.results, board.task)[name][recipe]
         assert found == stats.single(rows, bounds=(0.0, 1.0))
         assert found.mean == pytest.approx(np.mean([result.beside[name] for result in board.of(recipe)]))
+
+
+def test_classes_of_the_test_fold_alone_are_unseen(clothes: Dataset, tmp_path: Path) -> None:
+    tested = clothes["fold"] == TEST
+    ours = clothes.hide((clothes["class"] >= 8) & ~tested, ["class"])
+    settings = {"budget": "60", "seeds": 1, "out": tmp_path, "encoder": "conv16", "workers": 0}
+    board = compare(ours, ["supervised"], **settings)
+    assert board.beside() is not None
+    assert board.best_model().info.class_names == clothes.info.class_names[:8]
+    assert any("unseen in training" in line and clothes.info.class_names[8] in line for line in board.choices)
+    assert any(clothes.info.class_names[8] in line and "no training label" in line for line in look(ours).warnings)
 
 
 def test_without_unseen_classes_there_are_none(clothes: Dataset, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rushlight.api import replay
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TEST
 from rushlight.data.dataset import Dataset
+from rushlight.data.synthetic import fashion
 from rushlight.jobs.compare import run as comparing
 from rushlight.jobs.compare.run import automatic, compare
 from rushlight.methods.baseline.supervised import Supervised
@@ -228,3 +229,45 @@ def test_other_weights_in_the_same_file_are_another_trial(tmp_path: Path) -> Non
     moved = tmp_path / "moved.safetensors"
     weights.rename(moved)
     assert trial.Trial(recipe="supervised", seed=0, budget="1", data="", task="class", weights=str(moved)).key != before
+
+
+def test_the_images_that_are_counted_as_tested_are_labelled() -> None:
+    """Groups bring unlabelled images into the test fold: they judge nothing."""
+    photos = fashion.load().select(torch.arange(80))
+    grouped = photos.with_columns(group=torch.arange(80) // 4).hide(torch.arange(80) % 2 == 1, ["class"])
+    data, (said,) = comparing._with_test(grouped, "class", 0.25)
+    test = data.fold(TEST)
+    n = int(test.known("class").sum())
+    assert n < len(test)
+    assert said.startswith(f"tested on {n} labelled images ({n / 40:.0%} of 40)")
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ("", "--methods names no recipe"),
+        ("barlow-twins", "'barlow-twins' ends without a head for 'class': .* 'barlow-twins > supervised'"),
+        ("relabel > barlow-twins", "ends without a head"),
+    ],
+)
+def test_recipes_that_cannot_be_compared_are_refused_before_any_runs(
+    methods: str, said: str, photos: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        compare(photos, methods, out=tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_seed_on_one_test_image_is_refused_before_the_training(photos: Dataset, tmp_path: Path) -> None:
+    first = (photos["fold"] == TEST).nonzero()[0, 0]
+    data = photos.hide((photos["fold"] == TEST) & (torch.arange(len(photos)) != first), ["class"])
+    with pytest.raises(UserError, match="tells nothing"):
+        compare(data, "supervised", seeds=1, out=tmp_path / "out", workers=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_baselines_that_were_added_are_told(photos: Dataset) -> None:
+    assert comparing._recipes("iomatch, supervised", photos, "class", None) == (
+        ["supervised", "fixmatch", "iomatch"],
+        ["fixmatch"],
+    )

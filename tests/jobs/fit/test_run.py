@@ -84,3 +84,16 @@ def test_a_model_that_cannot_be_written_is_named(few: Dataset, tmp_path: Path, m
     monkeypatch.setattr(Model, "save", full)
     with pytest.raises(UserError, match=r"model could not be written \(No space left on device\): make room"):
         fit(few, "supervised", out=tmp_path / "model", **SMALL)
+
+
+def test_a_learner_without_any_label_is_told_what_to_give(few: Dataset) -> None:
+    with pytest.raises(UserError, match=r"no label is known in .* give --labels FILE"):
+        fit(few.hide(), "supervised", **SMALL)
+
+
+def test_a_file_that_is_no_replay_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nope\.json does not exist"):
+        replay(tmp_path / "nope.json")
+    (tmp_path / "c.json").write_text("[]")
+    with pytest.raises(UserError, match=r"c\.json is no replay\.json that a failed trial wrote"):
+        replay(tmp_path / "c.json")

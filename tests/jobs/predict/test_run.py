@@ -139,3 +139,17 @@ def test_a_model_that_reads_depth_is_given_the_folder_of_the_maps(tmp_path: Path
     torch.testing.assert_close(answers, wanted, atol=1e-5, rtol=0)
     told = predict(tmp_path / "model", tmp_path / "in", depth=tmp_path / "depth", device="cpu", cache=False)
     assert list(told["class"]) == list(found["class"])
+
+
+def test_files_that_are_left_out_are_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (28, 28)).save(tmp_path / "in" / "good.png")
+    (tmp_path / "in" / "bad.png").write_bytes(b"no")
+    model().save(tmp_path / "model")
+    with pytest.warns(UserWarning, match=r"1 left out: bad\.png \("):
+        assert len(rushlight.predict(tmp_path / "model", tmp_path / "in", device="cpu", cache=False)) == 1
+    words = ["predict", str(tmp_path / "model"), str(tmp_path / "in"), "--out", str(tmp_path / "p.csv")]
+    done = CliRunner().invoke(app.app, [*words, "--device", "cpu", "--cache", str(tmp_path / "cache")])
+    assert done.output.count("bad.png") == 2
+    assert "1 prediction: " in done.output
+    assert "; 1 left out: bad.png" in done.output

@@ -33,7 +33,9 @@ def audit(
     """Run every judge that fits a model: how often it is right, whether to believe it, what attacks do, whose labels
     may be wrong."""
     import rushlight
+    from rushlight.core.files import check_folder
 
+    check_folder(Path(out))
     trained = rushlight.Model.load(model)
     canvas = trained.info.canvas
     data = read(source, labels, masks, depth, group, size or canvas["size"], fit or canvas["fit"], cache, device)

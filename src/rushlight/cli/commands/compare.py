@@ -40,9 +40,12 @@ def compare(
     """Run every fitting recipe at an equal budget, rank them, and write a report and the best model."""
     import rushlight
     from rushlight.core.errors import UserError
+    from rushlight.core.files import check_folder
     from rushlight.run.budget import Budget
+    from rushlight.run.store import Store
 
     Budget.parse(budget)
+    check_folder(Store(out).folder)
     if unlabelled_only and (task is not None or keep is not None):
         raise UserError("--unlabelled-only looks at no label: leave --task and --keep away")
     data = read(source, labels, masks, depth, group, size, fit, cache, device)

@@ -36,9 +36,11 @@ def curate(
 ) -> None:
     """Keep the images that may be used and are wanted: a reason for each one that is gone, and an account."""
     import rushlight
+    from rushlight.core.files import check_folder
     from rushlight.jobs.curate.run import curators
 
     curators(recipe, budget)
+    check_folder(Path(out))
     data = read(source, labels, masks, depth, group, size, fit, cache, device)
     with progress.bar("curating") as tell:
         done = rushlight.curate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,10 +35,12 @@ def fit(
     """Train one recipe and save the model."""
     import rushlight
     from rushlight.run.budget import Budget
+    from rushlight.run.model import check_place
     from rushlight.run.recipe import Recipe
 
     Budget.parse(budget)
     Recipe.parse(recipe)
+    check_place(Path(out))
     data = read(source, labels, masks, depth, group, size, fit, cache, device)
     with progress.bar("training") as tell:
         model = rushlight.fit(

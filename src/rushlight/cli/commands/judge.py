@@ -34,11 +34,13 @@ def judge(
 ) -> None:
     """Run one judge on one model, on several side by side, or on none, and write what it found."""
     import rushlight
+    from rushlight.core.files import check_folder
     from rushlight.jobs.judge import run as judging
     from rushlight.run import recipe as recipes
 
     recipes.judge(recipe)
     judging.check(models)
+    check_folder(Path(out))
     data = read(source, labels, masks, depth, group, size, fit, cache, device)
     with progress.bar("judging") as tell:
         done = rushlight.judge(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,18 +23,29 @@ def predict(
     cache: options.Cache = None,
 ) -> None:
     """Predict every image of a folder: a table as CSV or Parquet, or files in the images' own pixels (PNG masks)."""
+    from rushlight.core.files import check_file, check_folder
     from rushlight.jobs.predict import run, write
+    from rushlight.tasks.base import some
 
+    (check_file if write.is_table(out) else check_folder)(Path(out))
     with progress.bar("reading") as tell:
 
         def read(done: int, n: int) -> None:
             tell(done / n, "")
 
+        trained, _ = run.ready(model, device)
+        data = run.pictures(trained, images, depth=depth, cache=cache, progress=read, tell=False)
         if write.is_table(out):
-            table = run.predict(model, images, depth=depth, device=device, cache=cache, progress=read)
+            table = run.predict(trained, data, device=device)
             write.write_table(table, out)
-            said = f"{len(table):,} predictions: {out}"
+            said = f"{_counted(len(table), 'prediction')}: {out}"
         else:
-            files = write.write_files(model, images, out, depth=depth, device=device, cache=cache, progress=read)
-            said = f"{len(files):,} files: {out}"
-    show(said)
+            said = f"{_counted(len(write.write_files(trained, data, out, device=device)), 'file')}: {out}"
+    for entry in data.info.quarantined:
+        print(f"rushlight: left out {entry.name}: {entry.reason}", file=sys.stderr)
+    names = [entry.name for entry in data.info.quarantined]
+    show(said + (f"; {len(names):,} left out: {some(names)}" if names else ""))
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("s" if n != 1 else "")

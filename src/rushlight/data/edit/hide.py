@@ -150,6 +150,15 @@ def open_set(data: Dataset, unseen: Sequence[str | int]) -> Dataset:
     return renamed.with_columns(**{"class": labels})
 
 
+def only_tested(data: Dataset) -> list[str]:
+    """Return the names of the classes that occur in test rows and in no other; none where no other has a class."""
+    if "class" not in data or "unseen" in data.info.settings:
+        return []
+    labels, test, names = data["class"], _test(data) & data.known("class"), _names(data, "class")
+    seen = set(labels[~_test(data) & data.known("class")].tolist())
+    return [names[label] for label in sorted(set(labels[test].tolist()) - seen)] if seen else []
+
+
 def unknown_class(data: Dataset) -> int | None:
     """Return the id K that `open_set` gave test rows of unseen classes; None where there are no unseen classes."""
     return len(data.info.class_names) if "unseen" in data.info.settings else None

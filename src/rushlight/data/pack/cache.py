@@ -21,7 +21,7 @@ from filelock import FileLock
 from rushlight.core.errors import UserError
 from rushlight.data.dataset import Dataset
 
-VERSION = 3
+VERSION = 4
 """Counts changes of what a pack holds: part of the cache's key."""
 
 

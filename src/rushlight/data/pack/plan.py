@@ -76,9 +76,12 @@ def _header_or_none(source: Source) -> Header | None:
         return None
 
 
-def raster_name(source: Source, image: str, what: str = "mask") -> str:
-    """Return what a mask (or another raster) is called in a message."""
-    return source.name if isinstance(source, Path) else f"{what} of {image}"
+def raster_name(source: Source, image: str, listing: Listing, what: str = "mask") -> str:
+    """Return what a mask (or another raster) is called in a message: its path in its folder, or in that of images."""
+    if not isinstance(source, Path):
+        return f"{what} of {image}"
+    root = next((each for each in (*listing.folders, Path(listing.source)) if source.is_relative_to(each)), None)
+    return source.relative_to(root).as_posix() if root is not None else str(source)
 
 
 def check_shape(values: np.ndarray, head: Header) -> None:
@@ -98,7 +101,7 @@ def _size_differs(listing: Listing, pair: tuple[int, Source]) -> str:
     if image is None or mask is None or (image.height, image.width) == (mask.height, mask.width):
         return ""
     return (
-        f"the mask '{raster_name(source, listing.names[row])}' is {mask.width}×{mask.height} pixels, "
+        f"the mask '{raster_name(source, listing.names[row], listing)}' is {mask.width}×{mask.height} pixels, "
         f"its image '{listing.names[row]}' is {image.width}×{image.height}: a mask must have its image's size"
     )
 

@@ -24,14 +24,27 @@ def shape_columns(shapes: list[Shapes | None], to_original: Tensor, canvas: tupl
         if entry is None:
             continue
         scale, shift = to_original[row, [0, 1], [0, 1]].numpy(), to_original[row, :, 2].numpy()
-        columns["boxes"][row] = 0
-        columns["boxes"][row, : len(entry.boxes)] = _boxes(entry.boxes, scale, shift, canvas)
+        if entry.boxes_known:
+            columns["boxes"][row] = 0
+            columns["boxes"][row, : len(entry.boxes)] = _boxes(entry.boxes, scale, shift, canvas)
         if joints:
             columns["keypoints"][row] = 0
             if entry.keypoints is not None:
                 points = _points(entry.keypoints, scale, shift, canvas)
                 columns["keypoints"][row, : len(points), : points.shape[1]] = points
     return columns
+
+
+def unusable(shapes: Shapes, height: int, width: int) -> list[str]:
+    """Return what is wrong with each box that shows nothing of its image: of no area, or outside of it."""
+    x1, y1, x2, y2 = shapes.boxes[:, :4].T
+    flat = (x2 <= x1) | (y2 <= y1)
+    away = ~flat & ((x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height))
+    said = {True: f"lies outside its {width}×{height} pixels", False: "has no area (a width or height of 0 or less)"}
+    return [
+        f"the box of annotation {shapes.ids[i] if i < len(shapes.ids) else i} {said[bool(away[i])]} and is left out"
+        for i in np.flatnonzero(flat | away).tolist()
+    ]
 
 
 def _boxes(boxes: np.ndarray, scale: np.ndarray, shift: np.ndarray, canvas: tuple[int, int]) -> Tensor:

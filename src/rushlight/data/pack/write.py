@@ -32,7 +32,7 @@ from rushlight.data.pack.cache import VERSION, Cache, cached, nameable
 from rushlight.data.pack.decode import Header, Source, Unreadable, decode, workers_by_default
 from rushlight.data.pack.place import FITS, place, resample
 from rushlight.data.pack.plan import Size, canvas, check, check_shape, raster_name
-from rushlight.data.pack.shapes import shape_columns
+from rushlight.data.pack.shapes import shape_columns, unusable
 from rushlight.data.sources.listing import Listing, Shapes
 
 _CHUNK = 16
@@ -160,7 +160,7 @@ class _Job:
             return [Quarantined(self.listing.names[row], str(error))]
         self.arrays["image"][row] = pixels.transpose(2, 0, 1)
         self.heads[row] = head
-        failures = []
+        failures = self._unusable_boxes(row, head)
         for name, rasters in (("depth", self.listing.depths), ("mask", self.listing.masks)):
             if rasters is not None:
                 failures += self._raster(name, rasters[row], row, head)
@@ -179,9 +179,20 @@ class _Job:
             check_shape(values, head)
         except Unreadable as error:
             image = self.listing.names[row]
-            return [Quarantined(raster_name(source, image, name), f"as a {_WORDS[name]}: {error}")]
+            place = raster_name(source, image, self.listing, name)
+            return [Quarantined(place, f"as a {_WORDS[name]}: {error}; the {name} of '{image}' is unknown")]
         self._lay(name, row, head, values)
         return []
+
+    def _unusable_boxes(self, row: int, head: Header) -> list[Quarantined]:
+        """Name the boxes that show nothing of their image; where all do, the image's boxes are unknown, not none."""
+        shapes = self.listing.shapes[row] if self.listing.shapes is not None else None
+        found = unusable(shapes, head.height, head.width) if shapes is not None else []
+        if shapes is None or not found:
+            return []
+        shapes.boxes_known = len(found) < len(shapes.boxes)
+        end = "" if shapes.boxes_known else "; its boxes are unknown"
+        return [Quarantined(self.listing.names[row], each + end) for each in found]
 
     def _masks_of_regions(self, row: int, head: Header) -> list[Quarantined]:
         from rushlight.data.sources.coco import paint

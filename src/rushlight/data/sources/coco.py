@@ -32,6 +32,7 @@ def join_coco(listing: Listing, file: Path) -> Listing:
     categories = sorted(content["categories"], key=lambda category: category["id"])
     classes = {category["id"]: index for index, category in enumerate(categories)}
     names = tuple(str(category.get("name", category["id"])) for category in categories)
+    joints_of = {category["id"]: len(category.get("keypoints") or ()) for category in categories}
     rows = _rows(listing, file, content["images"])
     grouped: dict[Any, list[tuple[int, dict]]] = {key: [] for key in rows}
     for index, annotation in enumerate(content["annotations"]):
@@ -41,7 +42,7 @@ def join_coco(listing: Listing, file: Path) -> Listing:
     for image in content["images"]:
         if rows[image["id"]] >= 0:
             size = (int(image.get("height") or 0), int(image.get("width") or 0))
-            listing.shapes[rows[image["id"]]] = _shapes(file, grouped[image["id"]], classes, size)
+            listing.shapes[rows[image["id"]]] = _shapes(file, grouped[image["id"]], classes, size, joints_of)
     person = next((category for category in categories if category.get("keypoints")), {})
     joints = tuple(map(str, person.get("keypoints", ())))
     painted = any(shapes and shapes.regions for shapes in listing.shapes)
@@ -97,7 +98,7 @@ def _rows(listing: Listing, file: Path, images: list[dict]) -> dict[Any, int]:
 
 
 def _check(file: Path, index: int, annotation: dict, rows: dict, classes: dict) -> None:
-    where = f"the label file '{file}', annotation {index} (id {annotation.get('id', '?')})"
+    where = _where(file, index, annotation)
     if annotation.get("image_id") not in rows:
         raise UserError(f"{where}: image_id {annotation.get('image_id')!r} is none of its images")
     if annotation.get("category_id") not in classes:
@@ -108,8 +109,10 @@ def _check(file: Path, index: int, annotation: dict, rows: dict, classes: dict) 
         raise UserError(f"{where}: bbox must be four numbers x, y, width, height, not {str(box)[:60]}")
 
 
-def _shapes(file: Path, annotations: list[tuple[int, dict]], classes: dict, size: tuple[int, int]) -> Shapes:
-    boxes, points, regions = [], [], []
+def _shapes(
+    file: Path, annotations: list[tuple[int, dict]], classes: dict, size: tuple[int, int], joints: dict[Any, int]
+) -> Shapes:
+    boxes, points, regions, ids = [], [], [], []
     for index, annotation in annotations:
         label = classes[annotation["category_id"]]
         region, crowd = annotation.get("segmentation"), bool(annotation.get("iscrowd"))
@@ -118,20 +121,39 @@ def _shapes(file: Path, annotations: list[tuple[int, dict]], classes: dict, size
         if not crowd:
             x, y, width, height = map(float, annotation["bbox"])
             boxes.append((x, y, x + width, y + height, label))
-            points.append(_keypoints(file, index, annotation))
-    return Shapes(size, np.array(boxes, dtype=np.float64).reshape(-1, 5), _stacked(points), regions)
+            points.append(_keypoints(_where(file, index, annotation), annotation, joints, size))
+            ids.append(str(annotation.get("id", index)))
+    return Shapes(size, np.array(boxes, dtype=np.float64).reshape(-1, 5), _stacked(points), regions, ids)
 
 
-def _keypoints(file: Path, index: int, annotation: dict) -> np.ndarray | None:
-    values = annotation.get("keypoints")
+def _where(file: Path, index: int, annotation: dict) -> str:
+    return f"the label file '{file}', annotation {index} (id {annotation.get('id', '?')})"
+
+
+def _keypoints(where: str, annotation: dict, joints: dict[Any, int], size: tuple[int, int]) -> np.ndarray | None:
+    """Return K×3, checked: as many joints as the category names, visibilities of 0, 1 or 2, inside the image."""
+    values, wanted = annotation.get("keypoints"), joints[annotation["category_id"]]
     if not values:
         return None
     try:
-        return np.array(values, dtype=np.float64).reshape(-1, 3)
+        points = np.array(values, dtype=np.float64).reshape(-1, 3)
     except (ValueError, TypeError) as error:
-        raise UserError(
-            f"the label file '{file}', annotation {index}: keypoints must be x, y, visibility of each"
-        ) from error
+        raise UserError(f"{where}: keypoints must be x, y, visibility of each joint") from error
+    if wanted and len(points) != wanted:
+        raise UserError(f"{where}: it has {len(points)} keypoints, and its category names {wanted}: give 0, 0, 0 for "
+                        "a joint that is not there")  # fmt: skip
+    (height, width), seen = size, points[:, 2] > 0
+    strange = next((v for v in points[:, 2].tolist() if v not in (0, 1, 2)), None)
+    if strange is not None:
+        raise UserError(f"{where}: a keypoint has the visibility {strange:g}, and 0 (not labelled), 1 (hidden) or "
+                        "2 (seen) is expected")  # fmt: skip
+    limits = (width, height) if width and height else (np.inf, np.inf)
+    outside = points[seen & ~((points[:, :2] >= 0) & (points[:, :2] <= limits)).all(1)]
+    if len(outside):
+        x, y = outside[0, :2]
+        raise UserError(f"{where}: a keypoint lies at ({x:g}, {y:g}), outside its image of {width}×{height} pixels "
+                        "(width×height): move it, or give it the visibility 0")  # fmt: skip
+    return points
 
 
 def _stacked(points: list[np.ndarray | None]) -> np.ndarray | None:

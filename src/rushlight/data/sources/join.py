@@ -9,6 +9,7 @@ them. Cells are text and stay text: nothing in them is interpreted or run.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,6 +48,8 @@ FOLDS = {
     "train": TRAIN, "training": TRAIN, "0": TRAIN, "test": TEST, "testing": TEST, "1": TEST, "": -1, "-1": -1,
     "val": TEST, "valid": TEST, "validation": TEST, "unlabelled": TRAIN, "unlabeled": TRAIN,
 }  # fmt: skip
+BLANKS = frozenset(["nan", "NaN", "NAN", "<NA>", "#N/A", "N/A", "n/a", "NULL", "null"])
+"""How pandas and spreadsheets spell a cell without a value; `NA`, `None` and the like may be names of classes."""
 _ONE, _ZERO = {"1", "1.0", "true", "True", "TRUE"}, {"0", "0.0", "false", "False", "FALSE"}
 
 
@@ -62,6 +65,7 @@ def join(listing: Listing, table: Table, group: str | None = None) -> Listing:
     """
     image = _image_column(listing, table)
     rows = _rows_of_images(listing, table, image)
+    table = _blanked(listing, table, image)
     table, merged = _one_row_an_image(listing, table, rows, image)
     used = {image}
     for read in (_class, _tag_list, _fold, _domain, _origin, _texts):
@@ -74,6 +78,21 @@ def join(listing: Listing, table: Table, group: str | None = None) -> Listing:
         listing.notes["ignored_columns"] = ignored
     listing.label_file = table.file
     return listing
+
+
+def _blanked(listing: Listing, table: Table, image: int) -> Table:
+    """Return the table with the spellings of an empty cell as blanks, and note them; texts stay as they are."""
+    texts = {table.find(names) for names in TEXTS.values()} | {image}
+    counts: Counter[str] = Counter()
+    rows = []
+    for row in table.rows:
+        empty = {i: cell.strip() for i, cell in enumerate(row) if i not in texts and cell.strip() in BLANKS}
+        counts.update(empty.values())
+        rows.append(["" if i in empty else cell for i, cell in enumerate(row)])
+    if counts:
+        told = ", ".join(f"{n:,} cells '{cell}'" if n > 1 else f"1 cell '{cell}'" for cell, n in counts.items())
+        listing.notes["blanks"] = f"{told}: read as blank, so unknown (rename a class that is called so)"
+    return Table(table.file, table.header, rows, table.numbers)
 
 
 def _image_column(listing: Listing, table: Table) -> int:

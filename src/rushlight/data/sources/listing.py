@@ -61,12 +61,15 @@ class Shapes:
         boxes: M×5: x1, y1, x2, y2, class.
         keypoints: M×K×3.
         regions: (class, polygons or run lengths) of each object, for its mask.
+        ids: of the boxes' annotations. boxes_known: False where not one of the boxes can be used.
     """
 
     size: tuple[int, int]
     boxes: np.ndarray
     keypoints: np.ndarray | None
     regions: list[tuple[int, Any]]
+    ids: list[str] = field(default_factory=list)
+    boxes_known: bool = True
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Listing:
         labels: `class`, `tags`, `fold`, `domain`, `study`, `magnification`, `group` as arrays and `caption`, `licence`,
             `creator` as lists of texts, a value an image.
         masks, depths: a mask's (a depth map's) source for each image, or None.
+        folders: of the masks and depth maps, where these have one.
         shapes: boxes, keypoints and regions of each image, or None.
         stamp: what the cache's key is made of, beside the names.
         meaning: fields of `Info` (class names, …).
@@ -90,6 +94,7 @@ class Listing:
     masks: list[Source | None] | None = None
     shapes: list[Shapes | None] | None = None
     depths: list[Source | None] | None = None
+    folders: list[Path] = field(default_factory=list)
     label_file: str = ""
     stamp: list[Any] = field(default_factory=list)
     meaning: dict[str, Any] = field(default_factory=dict)

@@ -117,6 +117,13 @@ def _parallel(
         mask = by_stem.get(stem) or bare.get(stem.rsplit("/", 1)[-1])
         if mask is not None:
             found[name] = mask
+    listing.folders.append(folder)
+    used = set(found.values())
+    spare = [name for name in names if folder / name not in used]
+    if spare and found:
+        told = ", ".join(spare[:5]) + (f" and {len(spare) - 5:,} more" if len(spare) > 5 else "")
+        listing.notes[f"spare {what}s"] = f"{told} in '{folder}': of no image"
+        listing.stamp = [listing.stamp, spare]
     if not found:
         raise UserError(
             f"no {what} in '{folder}' has the name of an image in '{root}': call the {what} of 'photo.jpg' 'photo.png'"

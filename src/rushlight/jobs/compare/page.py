@@ -200,7 +200,7 @@ def _mistakes(board: Board) -> list[Block]:
 def _data(board: Board) -> list[Block]:
     train, task = board.data.fold(TRAIN), tasks.find(board.task)
     further = {
-        "split": f"{len(train):,} images to learn from, {len(board.data.fold(TEST)):,} to judge",
+        "split": f"{len(train):,} images to learn from, {_judged(board):,} labelled ones to judge",
         "labels to learn from": ", ".join(f"{int(train.known(name).sum()):,} of {name}" for name in train.label_names),
         "learned": board.task,
     }

@@ -16,6 +16,8 @@ from rushlight.measure.units import units
 from rushlight.run.trial import Result
 from rushlight.tasks import Metric, Task
 
+TOO_FEW = "one seed on one test image (or group) tells nothing: give more --seeds, or label more images"
+
 
 def reference() -> str | None:
     """Return the id of the method that gains are measured against."""
@@ -37,7 +39,7 @@ def rank(results: Sequence[Result], task: str, reference: str | None = None) -> 
         recipe: np.stack([_units(by[seed], found, found.metric) for seed in seeds]) for recipe, by in ranked.items()
     }
     if next(iter(matrices.values())).size < 2:
-        raise UserError("one seed on one test image (or group) tells nothing: give more --seeds, or label more images")
+        raise UserError(TOO_FEW)
     bounds = found.metric.bounds or stats.UNBOUNDED
     return stats.compare_with_best(matrices, reference=reference if reference in matrices else None, bounds=bounds)
 

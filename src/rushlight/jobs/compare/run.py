@@ -7,7 +7,6 @@ never runs twice.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,20 +14,24 @@ from dataclasses import replace
 
 from rushlight import tasks
 from rushlight.core.card import Card
-from rushlight.core.catalogue import fitting, serving
+from rushlight.core.catalogue import cards, fitting, serving
 from rushlight.core.errors import UserError
+from rushlight.core.files import plain_json
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.command import repeat
-from rushlight.jobs.compare.rank import rank, reference
+from rushlight.jobs.compare.rank import TOO_FEW, rank, reference
 from rushlight.jobs.compare.result import Board
+from rushlight.jobs.source import no_label
 from rushlight.jobs.trials import ComparisonState, chosen_encoder, run_all, split_recipes, suits
 from rushlight.run import hardware
 from rushlight.run.budget import Budget
+from rushlight.run.evaluate import GROUP, groups
 from rushlight.run.recipe import Recipe
 from rushlight.run.store import Store
-from rushlight.run.trial import Trial
+from rushlight.run.trial import Trial, headless
 from rushlight.run.worker_pool import WorkerPool, workers_for
+from rushlight.tasks.base import some
 
 TEST_SHARE = 0.25
 Folder = str | os.PathLike[str]
@@ -91,7 +94,7 @@ def compare(
         task: the id of the task to be learned; by default that of the labels that are known.
         keep: known labels a class, drawn by each seed; by default all that are known (the embedded photos
             keep 10).
-        workers: trials side by side; by default one a core on a CPU.
+        workers: trials side by side; by default one a core on a CPU; 0 runs them in this process, one after another.
         command: what repeats this; by default it is written from the arguments.
         on_update: called about twice a second with how far it is.
 
@@ -102,10 +105,16 @@ def compare(
     task = _task(data, task)
     device = hardware.device(device)
     data, chosen = _with_test(data, task, test_share)
+    data, unseen = tasks.find(task).opened(data)
+    if unseen:
+        what = "classes that occur" if len(unseen) > 1 else "class that occurs"
+        chosen = (*chosen, f"{some(unseen)}: {what} in the test fold alone, unseen in training and to be rejected")
     if why := tasks.find(task).unscorable(data.fold(TEST)):
         raise UserError(f"{data.info.source}: {why}")
     keep = data.info.keep if keep is None else keep
-    recipes = _recipes(methods, data, task, keep)
+    recipes, added = _recipes(methods, data, task, keep)
+    if added:
+        chosen = (*chosen, f"{' and '.join(added)} added: the baselines that fit always run, as what others must beat")
     name, start, why = chosen_encoder(encoder, weights, data, device, recipes)
     store = Store(out)
     common = Trial(
@@ -126,6 +135,7 @@ def compare(
     suits(recipes, common, data)
     if seeds < 1:
         raise UserError(f"--seeds is {seeds}: give at least 1, better 3 or more (intervals need several)")
+    _tellable(data, task, seeds)
     trials = [replace(common, recipe=recipe, seed=seed) for seed in range(seeds) for recipe in recipes]
     with store.lock():
         results = run_all(trials, data, store, WorkerPool(workers_for(workers, device)), on_update)
@@ -147,10 +157,7 @@ def compare(
 def _task(data: Dataset, task: str | None) -> str:
     found = tasks.chosen(data)
     if task is None and found is None:
-        raise UserError(
-            f"no label is known in {data.info.source}: put images into a folder a class, or give --labels FILE "
-            "(a CSV with the columns image and class); --unlabelled-only compares pretraining without any"
-        )
+        raise UserError(f"{no_label(data)}; --unlabelled-only compares pretraining without any")
     if task is not None and not data.known(tasks.find(task).column).any():
         raise UserError(
             f"--task {task}: no '{task}' is known in {data.info.source}" + (f", but {found}" if found else "")
@@ -163,23 +170,47 @@ def _with_test(data: Dataset, task: str, share: float) -> tuple[Dataset, tuple[s
         n = int(data.fold(TEST).known(tasks.find(task).column).sum())
         return data, (f"tested on the {n:,} labelled images of the data's own test fold",)
     held = tasks.find(task).split(data, share)
-    n = int((held["fold"] == TEST).sum())
-    return held, (f"tested on {n:,} labelled images ({share:.0%}) held out from training, the same for every seed",)
+    known = held.known(tasks.find(task).column)
+    n, total = int((known & (held["fold"] == TEST)).sum()), int(known.sum())
+    said = f"tested on {n:,} labelled images ({n / max(total, 1):.0%} of {total:,})"
+    return held, (f"{said} held out from training, the same for every seed",)
 
 
-def _recipes(methods: str | Sequence[str], data: Dataset, task: str, keep: int | None) -> list[str]:
-    """Return the recipes to run, checked against the data as the stages will see it; the baselines first."""
+def _recipes(methods: str | Sequence[str], data: Dataset, task: str, keep: int | None) -> tuple[list[str], list[str]]:
+    """Return the recipes to run, checked against the data as the stages will see it, and which of them were added."""
     train = data.fold(TRAIN)
     seen = train if keep is None else tasks.find(task).keep(train, keep, seed=0)
     if isinstance(methods, str):
         asked = automatic(seen, task) if methods == "auto" else split_recipes(methods)
     else:
         asked = list(methods)
+    if not asked:
+        raise UserError("--methods names no recipe: leave it away for every one that fits, or name some, such as "
+                        f"{baselines()[0]}")  # fmt: skip
     fits = {card.id for card, lacks in fitting(seen, task) if not lacks}
     recipes = [str(Recipe.parse(text)) for text in [*(name for name in baselines() if name in fits), *asked]]
     for text in recipes:
         Recipe.parse(text).check(seen, task)
-    return list(dict.fromkeys(recipes))
+        if not any(_teaches(cards()[step.name], task) for step in Recipe.parse(text).steps):
+            raise UserError(headless(text, task))
+    return list(dict.fromkeys(recipes)), [name for name in recipes[: len(recipes) - len(asked)] if name not in asked]
+
+
+def _teaches(card: Card, task: str) -> bool:
+    """Return whether what a card describes leaves a head for the task; a curator of its labels does not."""
+    return task in card.task and card.role != "curator"
+
+
+def _tellable(data: Dataset, task: str, seeds: int) -> None:
+    """Check, before anything is trained, that there is more than one number to compare by.
+
+    Raises:
+        UserError: one seed is scored on one image, or on one group.
+    """
+    test = data.fold(TEST)
+    rows = test.known(tasks.find(task).column).nonzero()[:, 0]
+    if seeds * (len(groups(test)[rows].unique()) if GROUP in test else len(rows)) < 2:
+        raise UserError(TOO_FEW)
 
 
 def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_share: float, out: Folder) -> str:
@@ -209,4 +240,4 @@ def _write_leaderboard(board: Board) -> None:
         "choices": board.choices,
     }
     content |= {"command": board.command, "model": str(board.best_folder.relative_to(board.out))}
-    board.store.write("leaderboard.json", json.dumps(content, indent=1).encode())
+    board.store.write("leaderboard.json", plain_json(content))

@@ -24,7 +24,7 @@ import torch
 from rushlight._version import VERSION
 from rushlight.core.catalogue import cards, load_method
 from rushlight.core.errors import UserError
-from rushlight.core.files import write_whole
+from rushlight.core.files import plain_json, write_whole
 from rushlight.core.findings import Findings
 from rushlight.data.columns import encode_text
 from rushlight.data.dataset import Dataset
@@ -213,7 +213,7 @@ def write(curation: Curation, out: Path, *, copy: bool = False) -> None:
     write_whole(out / TABLE, curation.pool.to_csv(**texts).encode())
     if "review" in curation.pool.scores and not ((out / REVIEW).is_file() and _has_verdicts(out / REVIEW)):
         write_whole(out / REVIEW, _review(curation.pool).encode())
-    write_whole(out / AUDIT, (json.dumps(curation.audit(), indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(out / AUDIT, plain_json(curation.audit()) + b"\n")
 
 
 def _review(pool: Pool) -> str:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from rushlight import tasks
 from rushlight._version import VERSION
+from rushlight.core.catalogue import cards
 from rushlight.core.errors import UserError
 from rushlight.data.columns import TRAIN
 from rushlight.data.dataset import Dataset
+from rushlight.jobs.source import no_label
 from rushlight.run import choose, hardware, trial
 from rushlight.run.budget import Budget
 from rushlight.run.model import Model
@@ -45,6 +47,8 @@ def fit(
     """
     data, recipe = data.fold(TRAIN), Recipe.parse(recipe)
     task = tasks.chosen(data, task)
+    if task is None and any(cards()[step.name].task for step in recipe.steps):
+        raise UserError(f"{no_label(data)}; a recipe of pretraining alone needs none")
     recipe.check(data, task)
     device = hardware.device(device)
     if encoder == "auto":

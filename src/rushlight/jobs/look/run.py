@@ -15,6 +15,7 @@ from rushlight.data.edit import duplicates
 from rushlight.data.edit.split import crossing
 from rushlight.data.sources.read import load
 from rushlight.jobs.look.result import SHOWN, Count, Look
+from rushlight.tasks.base import some
 
 
 def look(source: Any, *, fits: Sequence[tuple[str, bool, str]] | None = None, **settings: Any) -> Look:
@@ -118,10 +119,17 @@ def _warnings(seen: Look, data: Dataset) -> list[str]:
             found.append(f"the label file has {value} rows more than once, without contradiction")
         if key == "ignored_columns":
             found.append(f"columns of the label file that were not used: {', '.join(map(str, value))}")
+        if key == "blanks":
+            found.append(f"the label file has {value}")
+        if key.startswith("spare "):
+            found.append(f"{key.removeprefix('spare ')} that were not used: {value}")
         if key == "masks":
             found.append(f"masks: {value}")
         if key == "group":
             found.append(f"groups: {value} (--group COLUMN names another, --group none takes none)")
+    for task in tasks.all():
+        if unseen := task.opened(data)[1]:
+            found.append(f"no training label names {some(unseen)}, only the test fold's: unseen, and to be rejected")
     shared = crossing(data)
     if shared:
         found.append(

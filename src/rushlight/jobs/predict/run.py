@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from rushlight.data.dataset import Dataset
 from rushlight.data.sources.read import Cache, load
 from rushlight.run import hardware
 from rushlight.run.model import Model
-from rushlight.tasks.base import Outputs, Task
+from rushlight.tasks.base import Outputs, Task, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,11 +88,25 @@ def pictures(
     cache: Cache = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    tell: bool = True,
 ) -> Dataset:
-    """Return the images as the model knows them: a data set unchanged, all other sources by `load`."""
+    """Return the images as the model knows them: a data set unchanged, all other sources by `load`.
+
+    Args:
+        tell: warn of files that are left out.
+    """
     if isinstance(images, Dataset):
         return images
-    return load(images, **model.info.canvas, depth=depth, cache=cache, workers=workers, progress=progress)
+    data = load(images, **model.info.canvas, depth=depth, cache=cache, workers=workers, progress=progress)
+    if tell and (said := left_out(data)):
+        warnings.warn(said, stacklevel=3)
+    return data
+
+
+def left_out(data: Dataset) -> str:
+    """Return which files were left out and why, in a sentence; empty where none was."""
+    entries = [f"{entry.name} ({entry.reason})" for entry in data.info.quarantined]
+    return f"{len(entries):,} left out: {some(entries)}" if entries else ""
 
 
 def batches(

@@ -7,7 +7,6 @@ the same for all. Trials are files in a store, as those of `compare` are: what w
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import torch
 
 from rushlight.core.catalogue import cards, serving
 from rushlight.core.errors import UserError
+from rushlight.core.files import plain_json
 from rushlight.data.columns import TEST, TRAIN
 from rushlight.data.dataset import Dataset
 from rushlight.jobs.command import repeat
@@ -237,4 +237,4 @@ def _command(data: Dataset, recipes: list[str], common: Trial, seeds: int, test_
 def _write(ranking: Ranking) -> None:
     content = {"verdict": ranking.verdict, "trust": ranking.trust, "rows": ranking.rows, "choices": ranking.choices}
     content |= {"command": ranking.command, "model": BEST}
-    ranking.store.write("leaderboard.json", json.dumps(content, indent=1).encode())
+    ranking.store.write("leaderboard.json", plain_json(content))

@@ -27,11 +27,13 @@ def replay(file: Path) -> str:
     Raises:
         UserError: the file is none that a failed trial left.
     """
+    if not file.exists():
+        raise UserError(f"{file} does not exist: name the replay.json that a failed trial wrote")
     try:
         kept = json.loads(file.read_text())
         spec, step = trial.Trial(**kept["trial"]), int(kept["step"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is no replay.json of a failed trial ({type(error).__name__})") from error
+        raise UserError(f"{file} is no replay.json that a failed trial wrote: name one that is") from error
     store, place = Store(file.parents[2]), Path(kept["state"])
     data = Dataset.open(store.folder / "data" / spec.data[:24])
     state = torch.load(place, weights_only=True, map_location="cpu")

@@ -352,3 +352,15 @@ def test_no_encoder_is_handed_on_that_never_saw_what_it_reads(whole: Dataset) ->
         ready(whole, modalities=["depth"], hands_on="image")
     with pytest.raises(UserError, match="it sees mask alone; add 'depth' to its modalities"):
         ready(whole, modalities=["mask"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "asks"),
+    [
+        ("multimae(hands_on='image+depth')", "reads depth, and .* has none: give --depth FOLDER"),
+        ("multimae(targets=('mask',))", "reads mask, and .* has none: give --masks FOLDER"),
+    ],
+)
+def test_what_the_data_lack_is_said_before_the_training(recipe: str, asks: str) -> None:
+    with pytest.raises(UserError, match=asks):
+        Recipe.parse(recipe).check(photos(8), None)

@@ -26,6 +26,7 @@ from rushlight.augment.policy import Policy
 from rushlight.core.arguments import Count, NotNegative, Positive, Share, SomeShare, settings
 from rushlight.core.card import Card, Needs
 from rushlight.core.errors import UserError
+from rushlight.data.columns import KINDS
 from rushlight.data.dataset import Dataset
 from rushlight.methods.pretrain.multimae.multimodal import (
     UNKNOWN,
@@ -110,6 +111,14 @@ class MultiMAE(Learner):
         if not 0 < self.kept <= 1:
             raise UserError(f"multimae's `kept` is a share of one modality's tokens, above 0 and at most 1, not "
                             f"{self.kept}")  # fmt: skip
+
+    def lacks(self, data: Dataset) -> str:
+        named = (*columns_in(self.hands_on), *(self.modalities or ()), *(self.targets or ()))
+        for name in named:
+            if name not in ("image", *(self.pseudo or ())) and not data.known(name).any():
+                where = f"--{KINDS[name].option} FOLDER" if KINDS[name].option else f"the column '{name}'"
+                return f"reads {name}, and {data.info.source} has none: give {where}, or leave '{name}' out"
+        return ""
 
     def run(self, data: Dataset, model: Model, ctx: RunContext) -> Outcome:
         """Fill in pseudo-labels, whose cost is charged, and train; the data are returned unchanged."""
