@@ -51,7 +51,7 @@ def test_a_mask_has_its_images_size(tmp_path: Path) -> None:
     right, wrong = images(tmp_path / "masks", (40, 56), (40, 55))
     plan.check(Listing("x", ["one", "other"], [one, other], masks=[right, None]), 1)
     listing = Listing("x", ["one", "other"], [one, other], masks=[right, wrong])
-    with pytest.raises(UserError, match=r"mask '1\.png' is 55×40 pixels, its image 'other' is 56×40"):
+    with pytest.raises(UserError, match=r"the mask '.*1\.png' is 55×40 pixels, its image 'other' is 56×40"):
         plan.check(listing, 1)
 
 

@@ -38,6 +38,6 @@ def test_one_method_shows_its_arguments_and_its_module() -> None:
 
 def test_the_taxonomy_names_families_and_their_methods() -> None:
     table = taxonomy()
-    assert set(table.names) == {"family", "systems", "strong", "weak"}
-    named = " ".join(table["systems"])
+    assert set(table.names) == {"family", "methods", "strong", "weak"}
+    named = " ".join(table["methods"])
     assert all(name in named for name in ("dino", "mae", "ibot"))

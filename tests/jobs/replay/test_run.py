@@ -47,18 +47,18 @@ def test_a_step_whose_loss_is_finite_says_so(failed: Path) -> None:
         for name, value in state["learner"].items()
         if isinstance(value, torch.Tensor)
     }
-    other = failed.with_name("sound.pt")
+    other = Path(kept["state"]).with_name("sound.pt")
     torch.save({**state, "learner": {**state["learner"], **sound}}, other)
     file = failed.with_name("sound.json")
     file.write_text(json.dumps({**kept, "state": str(other)}))
-    assert replay(file).endswith("; 0 weights are not finite")
+    assert "; 0 weights are not finite; replayed on the CPU" in replay(file)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"trial": {"none": 1}, "step": 0}', '{"trial": {}, "step": "x"}'])
 def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "replay.json"
     file.write_text(text)
-    with pytest.raises(UserError, match=r"is no replay\.json of a failed trial"):
+    with pytest.raises(UserError, match=r"is no replay\.json that a failed trial wrote"):
         replay(file)
     with pytest.raises(UserError, match=r"is no replay\.json"):
         replay(tmp_path / "nothing.json")

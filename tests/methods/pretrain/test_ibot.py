@@ -21,13 +21,13 @@ def test_the_student_learns_to_answer_as_its_teacher_does(margin: Margin) -> Non
     learner = prepared(IBOT, encoder=VIT, local=0, outputs=64, hidden=64, drop_path=0.0)
     batch, optimiser = learner.draw(8, 0), torch.optim.AdamW(learner.model.parameters(), lr=1e-3)
     losses = []
-    for _ in range(21):
+    for _ in range(41):
         losses.append(learner.step(batch))
         optimiser.zero_grad()
         losses[-1].backward()
         optimiser.step()
-    # It falls by 0.75, 0.88, 0.46 and 0.44 with seeds 0 to 3 (mean 0.63, deviation 0.22).
-    margin("fall of the loss", (losses[0] - losses[-1]).detach(), 0.2)
+    # It falls by 0.69 in the mean of seeds 0 to 5, with a deviation of 0.12.
+    margin("fall of the loss", (losses[0] - losses[-1]).detach(), 0.1)
 
 
 class Everywhere(IBOT):
