@@ -233,7 +233,8 @@ class MultiMAE(Learner):
         self, values: Mapping[str, Tensor], known: Mapping[str, Tensor], masked: Bool[Tensor, "batch tokens"]
     ) -> dict[str, Float[Tensor, ""]]:
         """Return each target's loss, for prepared values."""
-        encoder, adapters, grid = self.model.encoder, cast(Adapters, self.model.head("adapters")), self.cells
+        encoder: Any = self.model.encoder
+        adapters, grid = cast(Adapters, self.model.head("adapters")), self.cells
         rows = mask.visible(masked[:, None])
         tokens = gather(all_tokens(encoder, adapters, values, grid), rows)
         seen = transform(encoder, tokens)
