@@ -78,8 +78,9 @@ def test_a_documented_argument_is_accepted(call: str) -> None:
 @pytest.mark.parametrize("call", LEARNERS)
 def test_a_learner_steps_with_a_documented_argument(call: str, photos: Dataset, scenes: Dataset) -> None:
     stage: Any = Recipe.parse(call).steps[0].stage()
-    pairs = [(photos, "class"), (scenes, "tags"), (scenes, "mask")]
-    data, task = next((data, task) for data, task in pairs if not stage.card.lacks(data, task))
+    deep = photos.with_columns(depth=photos["image"][:, 0].float() + 1)
+    pairs = [(photos, "class"), (scenes, "tags"), (scenes, "mask"), (deep, "class")]
+    data, task = next(pair for pair in pairs if not (stage.card.lacks(*pair) or stage.lacks(pair[0])))
     name = f"vit64-p{data.height // 4}" if stage.card.encoder == "vit" else "conv16"
     size = (data.height, data.width)
     start = Model(encoders.create(name, image_size=data.height, seed=0), {}, ModelInfo(image_size=size))

@@ -17,6 +17,7 @@ from rushlight.nets import encoders
 from rushlight.nets.heads import describe, rebuild
 from rushlight.run.evaluate import batches, evaluate
 from rushlight.run.model import Model, ModelInfo
+from rushlight.tasks.base import by_class
 
 NAMES = ("cat", "dog", "cow")
 
@@ -184,3 +185,8 @@ def test_labels_of_unknown_names_are_passed_over(task, data):
     assert torch.equal(task.presence(changed)[:, :-1], task.presence(data)[:, 1:])
     with pytest.raises(UserError, match="not one name is common"):
         task.align(data, data.with_info(**{task.names_in[0]: ("nothing",)}).info)
+
+
+def test_every_share_of_a_class_is_shown_in_one_unit() -> None:
+    table = by_class({"class": ["a"], "AP": [0.03], "AP50": [0.12]}).tables[0]
+    assert [column.kind for column in table.columns[1:]] == ["share", "share"]

@@ -128,3 +128,11 @@ def test_nothing_left_out_is_said(board):
     page = comparison_report(replace(board, data=board.data.with_info(quarantined=())))
     assert not any(isinstance(b, Listing) for b in section(page, "Data").blocks)
     assert "No file was left out" in render(page)
+
+
+def test_the_split_counts_the_images_that_judge(board) -> None:
+    test = board.data["fold"] == TEST
+    hidden = test & (torch.arange(len(test)) % 2 == 0)
+    less = replace(board, data=board.data.hide(hidden, ["class"]))
+    n = int((test & ~hidden).sum())
+    assert f"images to learn from, {n} labelled ones to judge" in render(comparison_report(less))

@@ -47,8 +47,9 @@ def fit(
     """
     data, recipe = data.fold(TRAIN), Recipe.parse(recipe)
     task = tasks.chosen(data, task)
-    if task is None and any(cards()[step.name].task for step in recipe.steps):
-        raise UserError(f"{no_label(data)}; a recipe of pretraining alone needs none")
+    learner = next((step.name for step in recipe.steps if cards()[step.name].task), None)
+    if task is None and learner is not None:
+        raise UserError(f"{no_label(data)}; '{learner}' learns from labels, and pretraining alone needs none")
     recipe.check(data, task)
     device = hardware.device(device)
     if encoder == "auto":
