@@ -64,6 +64,7 @@ def look(
     labels: Any = None,
     masks: Folder | None = None,
     depth: Folder | None = None,
+    group: str | None = None,
     size: Size = None,
     fit: str = "squash",
     cache: Cache = None,
@@ -72,11 +73,21 @@ def look(
     """Show what is known, unknown, odd and corrupt in a data set, and which methods fit it.
 
     Args:
-        source, labels, masks, depth, size, fit, cache, workers: as for `load`.
+        source, labels, masks, depth, group, size, fit, cache, workers: as for `load`.
     """
     from rushlight.jobs.look.run import look as run
 
-    data = load(source, labels=labels, masks=masks, depth=depth, size=size, fit=fit, cache=cache, workers=workers)
+    data = load(
+        source,
+        labels=labels,
+        masks=masks,
+        depth=depth,
+        group=group,
+        size=size,
+        fit=fit,
+        cache=cache,
+        workers=workers,
+    )
     fits = [(card.id, not lacks, lacks or card.gives) for card, lacks in fitting(data, tasks.chosen(data))]
     return run(data, fits=fits)
 
@@ -130,6 +141,7 @@ def predict(
     model: Model | str | os.PathLike[str],
     images: Any,
     *,
+    out: Folder | None = None,
     depth: Folder | None = None,
     device: str = "auto",
     batch: int | None = None,
@@ -145,17 +157,28 @@ def predict(
     Args:
         model: a `Model` or the folder of one.
         images: a `Dataset`, or anything that `load` takes; they are brought to the size that the model knows.
+        out: a .csv or .parquet file for the table, or a folder for the files of the model's task (PNG masks, COCO
+            JSON) in the images' own pixels; None writes nothing.
         depth: the folder with a depth map for each image, for a model that reads depth.
         device: `auto`, `cpu`, `cuda`, `mps`.
         batch: images at a time; None takes as many as their size allows.
         cache, workers: as for `load`.
 
     Raises:
-        UserError: the model predicts nothing, or the images cannot be read.
+        UserError: the model predicts nothing, the images cannot be read, or `out` cannot be written.
     """
-    from rushlight.jobs.predict import run
+    from rushlight.jobs.predict import run, write
 
-    return run.predict(model, images, depth=depth, device=device, batch=batch, cache=cache, workers=workers)
+    if out is not None:
+        write.check(out)
+    trained, _ = run.ready(model, device)
+    data = run.pictures(trained, images, depth=depth, cache=cache, workers=workers)
+    table = run.predict(trained, data, device=device, batch=batch)
+    if out is not None and write.is_table(out):
+        write.write_table(table, out)
+    elif out is not None:
+        write.write_files(trained, data, out, device=device, batch=batch)
+    return table
 
 
 def compare(

@@ -62,6 +62,14 @@ def test_probabilities_are_those_of_the_model() -> None:
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
 
 
+def test_from_python_predictions_are_written_too(tmp_path: Path) -> None:
+    one, data = model(), images(3)
+    table = rushlight.predict(one, data, device="cpu", out=tmp_path / "p.csv")
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == len(table) + 1 == 4
+    with pytest.raises(UserError, match=r"\.csv or \.parquet"):
+        rushlight.predict(one, data, device="cpu", out=tmp_path / "p.txt")
+
+
 def test_a_bare_encoder_predicts_nothing() -> None:
     bare = Model(encoders.create("conv16", seed=0), {}, ModelInfo(task="class"))
     with pytest.raises(UserError, match="predicts nothing"):

@@ -60,5 +60,5 @@ def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     file.write_text(text)
     with pytest.raises(UserError, match=r"is no replay\.json that a failed trial wrote"):
         replay(file)
-    with pytest.raises(UserError, match=r"is no replay\.json"):
+    with pytest.raises(UserError, match=r"nothing\.json does not exist"):
         replay(tmp_path / "nothing.json")

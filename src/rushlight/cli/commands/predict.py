@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,11 +22,10 @@ def predict(
     cache: options.Cache = None,
 ) -> None:
     """Predict every image of a folder: a table as CSV or Parquet, or files in the images' own pixels (PNG masks)."""
-    from rushlight.core.files import check_file, check_folder
     from rushlight.jobs.predict import run, write
     from rushlight.tasks.base import some
 
-    (check_file if write.is_table(out) else check_folder)(Path(out))
+    write.check(out)
     with progress.bar("reading") as tell:
 
         def read(done: int, n: int) -> None:

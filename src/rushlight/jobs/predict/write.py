@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rushlight.core.errors import UserError
-from rushlight.core.files import write_whole
+from rushlight.core.files import check_file, check_folder, write_whole
 from rushlight.data.sources.read import Cache
 from rushlight.jobs.predict.run import Folder, ModelLike, batches, pictures, ready
 
@@ -29,6 +29,15 @@ def is_table(out: str | os.PathLike[str]) -> bool:
     if suffix and suffix not in TABLES:
         raise UserError(f"--out {out}: predictions are written as {' or '.join(TABLES)}, or into a folder")
     return bool(suffix)
+
+
+def check(out: str | os.PathLike[str]) -> None:
+    """Check that predictions can be written there, before any are made.
+
+    Raises:
+        UserError: they cannot.
+    """
+    (check_file if is_table(out) else check_folder)(Path(out))
 
 
 def write_table(table: pd.DataFrame, out: str | os.PathLike[str]) -> None:

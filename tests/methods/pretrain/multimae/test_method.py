@@ -351,7 +351,8 @@ def test_no_encoder_is_handed_on_that_never_saw_what_it_reads(whole: Dataset) ->
     with pytest.raises(UserError, match=r"an encoder of 'image': it sees depth alone; .* hands_on='depth'"):
         ready(whole, modalities=["depth"], hands_on="image")
     with pytest.raises(UserError, match="it sees mask alone; add 'depth' to its modalities"):
-        ready(whole, modalities=["mask"])
+        ready(whole, modalities=["mask"], hands_on="depth")
+    assert ready(whole, modalities=["mask"]).finish().encoder.columns == ("image",)  # its blocks are trained
 
 
 @pytest.mark.parametrize(

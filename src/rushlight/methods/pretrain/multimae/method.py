@@ -113,7 +113,7 @@ class MultiMAE(Learner):
                             f"{self.kept}")  # fmt: skip
 
     def lacks(self, data: Dataset) -> str:
-        named = (*columns_in(self.hands_on), *(self.modalities or ()), *(self.targets or ()))
+        named = (*(self.hands_on.split("+") if self.hands_on else ()), *(self.modalities or ()), *(self.targets or ()))
         for name in named:
             if name not in ("image", *(self.pseudo or ())) and not data.known(name).any():
                 where = f"--{KINDS[name].option} FOLDER" if KINDS[name].option else f"the column '{name}'"
@@ -161,13 +161,14 @@ class MultiMAE(Learner):
         self.view = Policy(size, crop_scale=scale, flip=0.5 if self.flip else 0.0, padding="border")
 
     def _handed(self) -> tuple[str, ...]:
-        """Return the columns that the encoder reads in the end: what was never seen, it was never trained on.
+        """Return the columns that the encoder reads in the end: by default images where they are seen, else depth. Of
+        maps of classes alone, the blocks are handed on under the untrained patches of images.
 
         Raises:
-            UserError: one of them is not among the modalities.
+            UserError: one that was named is not among the modalities.
         """
-        asked = self.hands_on or ("image" if "image" in self.inputs else "depth")
-        for name in asked.split("+"):
+        asked = self.hands_on or ("depth" if "depth" in self.inputs and "image" not in self.inputs else "image")
+        for name in self.hands_on.split("+") if self.hands_on else ():
             if name not in self.inputs:
                 ways = [f"add '{name}' to its modalities"]
                 ways += [f"hand on another, hands_on='{other}'" for other in ("image", "depth") if other in self.inputs]
