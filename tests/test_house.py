@@ -31,6 +31,7 @@ WITHOUT_TEST = {
     "cli.commands.*": "jobs/test_command.py and test_bad_input.py give each to the command line",
     "cli.options": "jobs/test_command.py reads data with every option",
     "cli.show": "jobs/test_command.py; test_docs.py",
+    "core.entries": "core/test_catalogue.py and tasks/test_base.py find entries by it",
     "data.columns.*": "data/columns/test_columns.py asks every kind",
     "data.folder": "data/test_dataset.py saves and opens",
     "data.rows": "data/test_dataset.py selects",

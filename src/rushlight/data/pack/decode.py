@@ -4,7 +4,8 @@ sentence.
 An image is read upright (its EXIF orientation applied), its first frame if it is animated, as 8-bit RGB:
 16-bit grey is divided by 257 and repeated, CMYK and palettes are converted, transparency is laid on white. It
 is resampled once, with antialiasing. JPEGs much larger than wanted are decoded at a half, a quarter or an
-eighth of their size, which libjpeg does while decoding, but never below twice the wanted size.
+eighth of their size, which libjpeg does while decoding, but never below twice the wanted size. (torchvision's
+decoders are quicker on whole JPEGs; since 0.29 they are deprecated, to be removed.)
 
 Files are not trusted. Only decoders of plain raster formats are tried (PostScript is never interpreted), the
 header is judged before anything is decoded, and images of more than 16 million pixels are decoded one at a
