@@ -47,17 +47,23 @@ from rushlight.run.stage import Findings, RunContext, Threat
 from rushlight.run.store import Store
 from rushlight.train.learner import Learner
 
-QUICK = ("barlow-twins", "mae")
-"""A joint-embedding and a masking method, which stand for all that need no labels where a test is long."""
+QUICK = ("barlow-twins",)
+"""What stands for all methods that need no labels where a test is long."""
 
 every_stage = pytest.mark.parametrize("case", cases(STAGES), ids=called)
 every_learner = pytest.mark.parametrize("case", cases(LEARNERS), ids=called)
 
 
+SLOW = {"pu-mlc", "supervised-keypoints", "supervised-boxes"}
+"""Cases whose networks or targets make them several times slower than others of their kind."""
+
+
 def the_labelled_first(names: list[str], *quick: str) -> pytest.MarkDecorator:
-    """The cases of some methods; those that need no labels are slow ones, but for the `quick`."""
+    """The cases of some methods; the `SLOW` and those that need no labels are slow ones, but for the `quick`."""
     found = [
-        case if CARDS[case[0]].task or case[0] in quick else pytest.param(case, marks=pytest.mark.slow)
+        pytest.param(case, marks=pytest.mark.slow)
+        if called(case) in SLOW or not (CARDS[case[0]].task or case[0] in quick)
+        else case
         for case in cases(names)
     ]
     return pytest.mark.parametrize("case", found, ids=called)

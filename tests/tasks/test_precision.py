@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rushlight import tasks
@@ -45,6 +45,7 @@ def test_blocks_without_which_nothing_is_true_have_no_score():
     assert found.isnan().tolist() == [True, False, False]
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 20), st.integers(1, 7))
 def test_blocks_are_counted_in_parts_where_there_are_many_matches(seed, cells):
     parts, block = boxes_and_guesses(seed, images=12), torch.arange(12)

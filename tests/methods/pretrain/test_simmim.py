@@ -18,6 +18,7 @@ def random_mask(n: int, ratio: float = 0.6) -> torch.Tensor:
     return mask.coarse_patches(n, (4, 4), ratio=ratio, generator=torch.Generator().manual_seed(2))
 
 
+@pytest.mark.slow
 def test_it_learns_features_without_labels(margin: Margin) -> None:
     model = trained("simmim(batch=32)", "vit64-p7", 5e3)
     assert model.encoder.name == "vit64-p7+mean"
