@@ -18,7 +18,7 @@ POINT = Interval(0.0, 0.0, 0.0, 0.0, 1.0)
 
 
 def ranked(names, best):
-    gaps = {(a, b): Interval(0.03, 0.01, 0.05, 0.01, 4.0) for i, a in enumerate(names) for b in names[i + 1 :]}
+    gaps = {(a, b): Interval(0.03, 0.01, 0.05, 0.04, 4.0) for i, a in enumerate(names) for b in names[i + 1 :]}
     return Ranking(tuple(names), tuple(best), dict.fromkeys(names, POINT), gaps)
 
 
@@ -50,6 +50,19 @@ def test_where_all_cost_alike_the_highest_mean():
     assert said("ab", {"b": (0.97e6, 960.0)}) == (
         "a",
         "Ship a: b cannot be told from it, and of these, which cost the same within 5 %, it has the highest mean.",
+    )
+
+
+def test_a_mean_over_a_standard_error_lower_is_not_made_up_for_by_its_cost():
+    ranking, costs = ranked("abc", "abc"), {"a": Cost(9e6, 9.0), "b": Cost(1e6, 1.0), "c": Cost(5e6, 1.0)}
+    far = {("a", "b"): Interval(0.3, -0.1, 0.7, 0.2, 2.0)}
+    one = replace(ranking, gaps={**ranking.gaps, **far})
+    choice = ship(one, costs)
+    assert (choice.name, choice.lower) == ("c", ("b",))
+    assert verdict(one, choice, costs).endswith("of a); the mean of b lies over a standard error lower.")
+    both = replace(one, best=("a", "b"))
+    assert verdict(both, ship(both, costs), costs) == (
+        "Ship a: b cannot be told from it, and the mean of b lies over a standard error lower; c is behind."
     )
 
 
@@ -95,7 +108,8 @@ def test_nothing_among_the_best_is_cheaper_by_more_than_counts(costs, best):
 def test_the_board_ships_hands_out_and_shows_the_same(board):
     first, second, third = board.ranking.names[:3]
     results = [replace(r, inference_flops=1e6 if r.trial.recipe == second else 7e6) for r in board.results]
-    tied = replace(board, results=results, ranking=replace(board.ranking, best=(first, second, third)))
+    even = dict.fromkeys(board.ranking.gaps, Interval(0.0, -0.1, 0.1, 0.05, 4.0))
+    tied = replace(board, results=results, ranking=replace(board.ranking, best=(first, second, third), gaps=even))
     assert tied.best == first
     assert tied.ship == tied.best_trial().trial.recipe == second
     assert tied.verdict.startswith(f"Ship {second}: {first} and {third} cannot be told from it")

@@ -1,5 +1,8 @@
 """Which recipe to ship: of those that cannot be told from the best, the cheapest to run, then the cheapest to train.
 
+With few seeds or test images much cannot be told apart, so a lower cost counts only where the mean lies within one
+standard error of the best one's (the one-standard-error rule: Breiman et al., 1984).
+
 What a user pays for ever is each answer of the final model; training is paid for once. So the order is
 
 1. FLOPs of one image's answer, by the encoder and the heads that the task needs;
@@ -41,11 +44,13 @@ class Choice:
     Attributes:
         dearer: by which cost it was chosen (`run`, `train`) → the dearest recipe that this left behind.
         alike: recipes that cost as much, and whose mean is not higher.
+        lower: recipes that cannot be told from it, but whose mean lies over a standard error below the best.
     """
 
     name: str
     dearer: Mapping[str, str] = field(default_factory=dict)
     alike: tuple[str, ...] = ()
+    lower: tuple[str, ...] = ()
 
 
 def cost(results: Sequence[Result]) -> Cost:
@@ -58,7 +63,8 @@ def cost(results: Sequence[Result]) -> Cost:
 
 def ship(ranking: Ranking, costs: Mapping[str, Cost]) -> Choice:
     """Return the recipe to ship."""
-    left, dearer = list(ranking.best), {}  # from the highest mean to the lowest
+    left, dearer = _close(ranking), {}  # from the highest mean to the lowest
+    lower = tuple(name for name in ranking.best if name not in left)
     for what in ("run", "train"):
         paid = {name: _known(getattr(costs[name], what)) for name in left}
         least = min(paid.values())
@@ -66,7 +72,14 @@ def ship(ranking: Ranking, costs: Mapping[str, Cost]) -> Choice:
         if len(kept) < len(left):
             dearer[what] = max((name for name in left if name not in kept), key=paid.__getitem__)
         left = kept
-    return Choice(left[0], dearer, tuple(left[1:]))
+    return Choice(left[0], dearer, tuple(left[1:]), lower)
+
+
+def _close(ranking: Ranking) -> list[str]:
+    """Return the recipes among the best whose mean lies within one standard error of the first one's."""
+    first, *others = ranking.best
+    gaps = {name: ranking.gaps[first, name] for name in others}
+    return [first, *(name for name, gap in gaps.items() if gap.mean <= gap.se)]
 
 
 def verdict(
@@ -111,11 +124,17 @@ def _why(choice: Choice, costs: Mapping[str, Cost], names: Mapping[str, str]) ->
             other = choice.dearer[what]
             paid, dearer = (_words(getattr(each, what), what) for each in (chosen, costs[other]))
             clauses.append(f"{verb} ({paid} against {dearer} of {names[other]})")
+    low = [names[name] for name in choice.lower]
+    below = f"the mean of {_and(low)} lies over a standard error lower" if low else ""
+    if not clauses and not choice.alike:
+        return below
     if not clauses:
-        return "of these, which cost the same within 5 %, it has the highest mean"
+        same = "of these, which cost the same within 5 %, it has the highest mean"
+        return f"{same}; {below}" if below else same
     cheapest, alike = f"it is the cheapest {' and then '.join(clauses)}", [names[name] for name in choice.alike]
     have = "has" if len(alike) == 1 else "have"
-    return f"{cheapest}; {_and(alike)}, at the same cost, {have} no higher mean" if alike else cheapest
+    beside = f"{_and(alike)}, at the same cost, {have} no higher mean" if alike else ""
+    return "; ".join(text for text in (cheapest, beside, below) if text)
 
 
 def _words(paid: float, what: str) -> str:
