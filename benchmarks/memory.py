@@ -105,7 +105,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             own = [sys.executable, __file__, "--worker", folder, "--budget", asked.budget]
             subprocess.run([*own, "--pack", str(count)], check=True)
-            done = subprocess.run(own, check=True, capture_output=True, text=True)
+            done = subprocess.run(own, check=True, stdout=subprocess.PIPE, text=True)  # its errors are shown
             one = json.loads(done.stdout.splitlines()[-1])
         found.append(one["above"])
         pixels = count * 3 * SIDE**2 / 1e6

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 RUNS = {
     "throughput.py": ("--method", "barlow-twins", "--seconds", "30"),
     "pretrain.py": ("--methods", "simclr", "--seconds", "30"),
-    "memory.py": ("--images", "40", "80", "--budget", "40", "--most", "1000"),
+    "memory.py": ("--images", "400", "800", "--budget", "40", "--most", "1000"),
 }
 
 

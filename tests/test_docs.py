@@ -469,7 +469,7 @@ print(model.head_names)
 degrees = torch.full((6, 8, 8), 20.0)
 degrees[0, 0, 0] = torch.nan
 data = rl.Dataset({"thermal": degrees, "class": torch.arange(6) % 2})
-model = Model(encoders.create("thermal32", seed=0)).eval()
+model = encoders.arrange(Model(encoders.create("thermal32", seed=0))).eval()  # as a training and `load` lay it out
 model.save("thermal-model")
 again = Model.load("thermal-model")
 print(data.select(torch.arange(4)), torch.equal(pooled(model, data), pooled(again, data)))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from skimage import data as photos
+from drawn import generator, photo_bytes, share
 
 from rushlight.augment import affine as m
 from rushlight.augment import policy as p
@@ -26,22 +26,6 @@ FACTORIES = {
     "dense_strong": presets.dense_strong(24),
     "bent": p.Policy((24, 24), rotation=30.0, shear=0.2, scale=(0.8, 1.2), cutout=0.3),
 }
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def photo_bytes(n: int = 8, size: tuple[int, int] = (24, 24)) -> torch.Tensor:
-    image = torch.from_numpy(photos.chelsea()).permute(2, 0, 1)
-    step = (image.shape[2] - size[1]) // n
-    return torch.stack([image[:, 100 : 100 + size[0], k * step : k * step + size[1]] for k in range(n)])
-
-
-def share(hits: torch.Tensor, expected: float) -> None:
-    """A binomial count within 4.5 standard deviations: it fails once in 150,000 fixed seeds."""
-    n = hits.numel()
-    assert abs(hits.float().mean().item() - expected) < 4.5 * math.sqrt(expected * (1 - expected) / n) + 1e-9
 
 
 @pytest.mark.parametrize("name", FACTORIES)
